@@ -1,0 +1,71 @@
+//! GROUP BY: one row a group, kept up to date. Also DISTINCT (keys, no calls) and global aggregates (no keys).
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::logical_expr::AggregateUDF;
+use tidewire_types::{Result, SqlError};
+
+use crate::Operator;
+use crate::top_n::SortKey;
+
+/// Parameters of the operator. The planner has projected the input: keys, arguments and filters are plain columns.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// Columns of the input that make the group key. None: one group that exists even without rows.
+    pub keys: Vec<usize>,
+    /// What is computed for each group.
+    pub calls: Vec<Call>,
+    /// The input never removes rows: min and max need only their value, and no group ever leaves.
+    pub append_only: bool,
+    /// Schema of the output: the keys, then one column a call.
+    pub schema: SchemaRef,
+}
+
+/// One aggregate function over a group.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which.
+    pub function: Function,
+    /// Columns of the input; empty for `count(*)`.
+    pub args: Vec<usize>,
+    /// Each distinct argument counts once.
+    pub distinct: bool,
+    /// A boolean column of the input: only rows where it is true count.
+    pub filter: Option<usize>,
+    /// Order of the rows in the group, for functions that depend on it.
+    pub order_by: Vec<SortKey>,
+    /// Name and type of the result.
+    pub field: FieldRef,
+}
+
+/// Aggregate functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// `count(*)` and `count(x)`, bigint.
+    Count,
+    /// `sum(x)`; NULL over no values; `22003` on overflow. The result type is the call's field.
+    Sum,
+    /// `avg(x)`: sum divided by count, in the type of the call's field.
+    Avg,
+    /// `min(x)` of any ordered type.
+    Min,
+    /// `max(x)` of any ordered type.
+    Max,
+    /// Any other DataFusion aggregate: the group's rows are kept as a multiset and touched groups are evaluated again.
+    Other(Arc<AggregateUDF>),
+}
+
+impl Aggregate {
+    /// A running shard; only shard 0 holds the group of a global aggregate.
+    pub fn build(&self, _shard_idx: usize) -> Result<Box<dyn Operator>> {
+        Err(SqlError::internal("to be written"))
+    }
+}
+
+impl fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gby={:?}, aggr={:?}", self.keys, self.calls.iter().map(|c| c.field.name()).collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,160 @@
+//! The incremental operators, one file each: synchronous, no clock, no IO.
+//!
+//! An [`Operator`] takes the deltas of one epoch and appends the deltas of its output. It is one shard of one node of
+//! a dataflow: rows reach it by the hash of its key columns ([`Plan::distribution`]), so that no two shards share
+//! state. [`Plan`] is the plain description that the planner makes, EXPLAIN prints, and [`Plan::build`] turns into
+//! running shards.
+//!
+//! Invariant of every operator: after the steps of epochs `1..=e`, the sum of all output deltas equals the operator's
+//! batch function of the sum of all input deltas.
+
+pub mod aggregate;
+pub mod arrangement;
+pub mod expr;
+pub mod filter;
+pub mod join;
+pub mod project;
+pub mod single_row;
+pub mod top_n;
+pub mod union;
+
+mod consolidate;
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+pub use consolidate::consolidate;
+pub use expr::RowError;
+use parking_lot::Mutex;
+use tidewire_types::{Delta, Epoch, Result};
+
+/// What a step may know of the world.
+pub struct StepContext<'a> {
+    /// The epoch that is being computed.
+    pub epoch: Epoch,
+    /// What `now()` is in this epoch: microseconds since 1970-01-01 UTC.
+    pub now_us: i64,
+    /// Rows that an expression could not be computed for: they are left out of the output and end as dead letters.
+    pub row_errors: &'a Mutex<Vec<RowError>>,
+}
+
+/// One shard of one node of a running dataflow.
+pub trait Operator: Send {
+    /// The output before any input came: the single row of a global aggregate. Called once, before the first step.
+    fn start(&mut self, _cx: &StepContext<'_>, _out: &mut Vec<Delta>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes this epoch's deltas, one list per input, appends the output deltas. Runs to completion; waits for nothing.
+    ///
+    /// The inputs may be taken (`std::mem::take`). An error leaves the state unusable: the view has failed.
+    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()>;
+
+    /// Bytes of memory that the state holds, allocated and not only used.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+
+    /// Rows (groups, join rows, ..) that the state holds.
+    fn state_rows(&self) -> usize {
+        0
+    }
+}
+
+/// How the rows of one input must be spread over the shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// Any shard will do.
+    Any,
+    /// Equal values of these columns (of the input) on the same shard. No columns: all rows on the first shard.
+    Hash(Vec<usize>),
+}
+
+/// What a node of a dataflow does: one variant an operator, each with the parameters its own file documents.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// Keeps the rows a predicate is true for.
+    Filter(filter::Filter),
+    /// Computes columns.
+    Project(project::Project),
+    /// Puts its inputs together, as UNION ALL.
+    Union(union::Union),
+    /// GROUP BY, DISTINCT and global aggregates.
+    Aggregate(aggregate::Aggregate),
+    /// Joins of two inputs.
+    Join(join::Join),
+    /// ORDER BY .. LIMIT, per key or over all.
+    TopN(top_n::TopN),
+    /// A scalar subquery: at most one row, and exactly one comes out.
+    SingleRow(single_row::SingleRow),
+}
+
+impl Plan {
+    /// The name as EXPLAIN shows it, in DataFusion's manner.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Plan::Filter(_) => "IncrementalFilterExec",
+            Plan::Project(_) => "IncrementalProjectionExec",
+            Plan::Union(_) => "IncrementalUnionExec",
+            Plan::Aggregate(_) => "IncrementalAggregateExec",
+            Plan::Join(_) => "IncrementalJoinExec",
+            Plan::TopN(_) => "IncrementalTopNExec",
+            Plan::SingleRow(_) => "IncrementalSingleRowExec",
+        }
+    }
+
+    /// The schema of the output rows.
+    pub fn schema(&self) -> SchemaRef {
+        match self {
+            Plan::Filter(p) => p.schema.clone(),
+            Plan::Project(p) => p.schema.clone(),
+            Plan::Union(p) => p.schema.clone(),
+            Plan::Aggregate(p) => p.schema.clone(),
+            Plan::Join(p) => p.schema.clone(),
+            Plan::TopN(p) => p.schema.clone(),
+            Plan::SingleRow(p) => p.schema.clone(),
+        }
+    }
+
+    /// How the rows of input `input_idx` must reach the shards.
+    pub fn distribution(&self, input_idx: usize) -> Distribution {
+        match self {
+            Plan::Filter(_) | Plan::Project(_) | Plan::Union(_) => Distribution::Any,
+            Plan::Aggregate(p) => Distribution::Hash(p.keys.clone()),
+            Plan::Join(p) => {
+                Distribution::Hash(if input_idx == 0 { p.left_keys.clone() } else { p.right_keys.clone() })
+            }
+            Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
+            Plan::SingleRow(_) => Distribution::Hash(vec![]),
+        }
+    }
+
+    /// A running shard, with empty state. `shard_idx` of 0 is the one that rows without a key go to; it alone makes
+    /// the rows that exist before any input (see [`Operator::start`]).
+    pub fn build(&self, shard_idx: usize) -> Result<Box<dyn Operator>> {
+        match self {
+            Plan::Filter(p) => p.build(),
+            Plan::Project(p) => p.build(),
+            Plan::Union(p) => p.build(),
+            Plan::Aggregate(p) => p.build(shard_idx),
+            Plan::Join(p) => p.build(),
+            Plan::TopN(p) => p.build(),
+            Plan::SingleRow(p) => p.build(shard_idx),
+        }
+    }
+}
+
+/// One line of parameters, as EXPLAIN shows them behind the name.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Plan::Filter(p) => p.fmt(f),
+            Plan::Project(p) => p.fmt(f),
+            Plan::Union(p) => p.fmt(f),
+            Plan::Aggregate(p) => p.fmt(f),
+            Plan::Join(p) => p.fmt(f),
+            Plan::TopN(p) => p.fmt(f),
+            Plan::SingleRow(p) => p.fmt(f),
+        }
+    }
+}
