@@ -3,6 +3,8 @@
 //! [`Engine`] owns the epoch loop; a [`Session`] is one client's view of it: it runs statements. The Postgres
 //! protocol, the test runner and the benchmarks all stand on `Session`.
 
+mod status;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,6 +14,8 @@ use futures::stream::BoxStream;
 use tidewire_connect::Connector;
 use tidewire_sql::Parsed;
 use tidewire_types::{Result, SqlError, SqlType};
+
+pub use crate::status::{OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
 
 /// Settings of a server, all with sensible defaults.
 #[derive(Clone, Debug)]
@@ -59,6 +63,10 @@ pub trait SystemSchemas: Send + Sync {
     ) -> Option<Arc<dyn datafusion::catalog::TableProvider>>;
     /// All (schema, name) there are.
     fn names(&self) -> Vec<(String, String)>;
+    /// Changes what only catalog queries use and DataFusion does not plan (`OPERATOR(pg_catalog.~)`, `'x'::regclass`,
+    /// `COLLATE`, `pg_catalog.` before functions) into what it does. Called on every query before it is planned; leaves
+    /// a query without such things as it is.
+    fn rewrite(&self, query: &mut tidewire_sql::ast::Query, cx: &SystemContext);
     /// Scalar functions to register besides DataFusion's (`pg_get_userbyid`, ..).
     fn functions(&self, cx: &SystemContext) -> Vec<Arc<datafusion::logical_expr::ScalarUDF>>;
 }
@@ -89,6 +97,11 @@ impl Engine {
     pub fn session(self: &Arc<Self>, user: &str, database: &str) -> Session {
         let _ = (user, database);
         Session
+    }
+
+    /// Where everything stands.
+    pub fn status(&self) -> Status {
+        Status::default()
     }
 
     /// Ends all sessions' pushes, sources and the loop; returns when they have ended.
