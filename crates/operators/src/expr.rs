@@ -2,14 +2,19 @@
 //!
 //! Expressions are evaluated a batch at a time. When that fails (a division by zero, a bad cast), the batch is
 //! bisected until the offending rows are alone: those become [`RowError`]s, the others go on.
+//!
+//! Invariant: every row of a delta comes out exactly once, either among the columns or as a row error.
+
+mod errors;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute;
 use datafusion::common::DataFusionError;
 use datafusion::physical_plan::PhysicalExpr;
-use tidewire_types::{Delta, Result, SqlError};
+pub use errors::sql_error;
+use tidewire_types::{Delta, Result, SqlError, SqlState};
 
 use crate::StepContext;
 
@@ -29,14 +34,134 @@ pub struct RowError {
 /// Evaluates `exprs` over the rows of `delta`.
 ///
 /// Returns the columns, one an expression, and the delta without the rows that failed (the same delta where none
-/// did), row for row with the columns.
+/// did), row for row with the columns. Errors: `53200`, because memory that is short is not the fault of a row.
 pub fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], delta: Delta, cx: &StepContext<'_>) -> Result<(Vec<ArrayRef>, Delta)> {
-    let _ = (exprs, delta, cx);
-    let _ = |b: &BooleanArray, a: &Int64Array| compute::filter(a, b);
-    Err(SqlError::internal("evaluate: to be written"))
+    if let Ok(columns) = columns_of(exprs, delta.rows()) {
+        return Ok((columns, delta));
+    }
+    let mut search = Search { exprs, delta: &delta, good: vec![], errors: vec![] };
+    search.bisect(0, delta.n_rows())?;
+    let Search { good, errors, .. } = search;
+    cx.row_errors.lock().extend(errors);
+    join_parts(exprs, &delta, &good)
 }
 
-/// What a DataFusion error means to a user: the SQLSTATE that PostgreSQL gives.
-pub fn sql_error(error: DataFusionError) -> SqlError {
-    SqlError::internal(error)
+/// The columns of every expression, or the first error.
+fn columns_of(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
+    exprs.iter().map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows())).collect()
+}
+
+/// A run of rows that could be computed.
+struct Part {
+    offset: usize,
+    len: usize,
+    columns: Vec<ArrayRef>,
+}
+
+struct Search<'a> {
+    exprs: &'a [Arc<dyn PhysicalExpr>],
+    delta: &'a Delta,
+    good: Vec<Part>,
+    errors: Vec<RowError>,
+}
+
+impl Search<'_> {
+    fn bisect(&mut self, offset: usize, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let rows = self.delta.rows().slice(offset, len);
+        match columns_of(self.exprs, &rows) {
+            Ok(columns) => self.good.push(Part { offset, len, columns }),
+            Err(_) if len > 1 => {
+                self.bisect(offset, len / 2)?;
+                self.bisect(offset + len / 2, len - len / 2)?;
+            }
+            Err(error) => {
+                let error = sql_error(error);
+                if error.state() == SqlState::OutOfMemory {
+                    return Err(error);
+                }
+                let expr = self.exprs.iter().find(|e| columns_of(&[Arc::clone(e)], &rows).is_err());
+                self.errors.push(RowError {
+                    row: rows,
+                    weight: self.delta.weight(offset),
+                    expr: expr.map(ToString::to_string).unwrap_or_default(),
+                    error,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the runs together again: columns and the delta's own rows.
+fn join_parts(exprs: &[Arc<dyn PhysicalExpr>], delta: &Delta, parts: &[Part]) -> Result<(Vec<ArrayRef>, Delta)> {
+    let schema = delta.schema();
+    if parts.is_empty() {
+        let empty = Delta::empty(schema);
+        let columns = columns_of(exprs, empty.rows()).map_err(sql_error)?;
+        return Ok((columns, empty));
+    }
+    let columns = (0..exprs.len())
+        .map(|idx| {
+            let arrays: Vec<&dyn Array> = parts.iter().filter_map(|p| p.columns.get(idx)).map(AsRef::as_ref).collect();
+            compute::concat(&arrays)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let slices: Vec<Delta> = parts.iter().map(|p| delta.slice(p.offset, p.len)).collect();
+    let rows = compute::concat_batches(&schema, slices.iter().map(Delta::rows))?;
+    let weights = match delta.weights() {
+        None => None,
+        Some(_) => {
+            Some(slices.iter().flat_map(|s| (0..s.n_rows()).map(|idx| s.weight(idx))).collect::<Vec<_>>().into())
+        }
+    };
+    Ok((columns, Delta::new(rows, weights)))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::logical_expr::Operator as BinaryOperator;
+    use datafusion::physical_expr::expressions::{binary, cast, col, lit};
+
+    use super::*;
+    use crate::testing::Steps;
+
+    fn input(values: &[i64], weights: Option<Vec<i64>>) -> Delta {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(values.to_vec()))]).unwrap();
+        Delta::new(rows, weights.map(Into::into))
+    }
+
+    #[test]
+    fn rows_that_cannot_be_computed_are_told_apart_from_the_rest() {
+        let delta = input(&[1, 0, 5, 0, 10], Some(vec![1, -1, 2, 3, 1]));
+        let schema = delta.schema();
+        let expr = binary(lit(100i64), BinaryOperator::Divide, col("a", &schema).unwrap(), &schema).unwrap();
+        let steps = Steps::default();
+        let (columns, rest) = evaluate(&[expr, col("a", &schema).unwrap()], delta, &steps.context(1)).unwrap();
+        assert_eq!(columns[0].as_primitive::<Int64Type>().values(), &[100, 20, 10]);
+        assert_eq!(columns[1].as_primitive::<Int64Type>().values(), &[1, 5, 10]);
+        assert_eq!(rest.weights().unwrap().values(), &[1, 2, 1]);
+        let errors = steps.row_errors();
+        assert_eq!(errors.iter().map(|e| e.weight).collect::<Vec<_>>(), [-1, 3]);
+        assert_eq!(errors[0].error, SqlError::new(SqlState::DivisionByZero, "division by zero"));
+        assert_eq!(errors[0].expr, "100 / a@0");
+    }
+
+    #[test]
+    fn nothing_is_left_when_every_row_fails() {
+        let delta = input(&[i64::MAX, i64::MAX], None);
+        let schema = delta.schema();
+        let expr = cast(col("a", &schema).unwrap(), &schema, DataType::Int32).unwrap();
+        let steps = Steps::default();
+        let (columns, rest) = evaluate(&[expr], delta, &steps.context(1)).unwrap();
+        assert_eq!((columns[0].len(), rest.n_rows()), (0, 0));
+        assert_eq!(columns[0].data_type(), &DataType::Int32);
+        let errors = steps.row_errors();
+        assert_eq!((errors.len(), errors[0].error.state()), (2, SqlState::NumericValueOutOfRange));
+    }
 }

@@ -19,6 +19,8 @@ pub mod top_n;
 pub mod union;
 
 mod consolidate;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 
