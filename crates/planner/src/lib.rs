@@ -1,9 +1,22 @@
 //! A statement and a catalog become a [`Dataflow`] (for views) or a DataFusion plan (for queries).
 //!
-//! `sqlparser AST -> SqlToRel with our own ContextProvider -> analyzer -> our own list of rules -> Dataflow`.
+//! `sqlparser AST -> PostgreSQL's rules that DataFusion lacks -> SqlToRel with our own ContextProvider -> analyzer ->
+//! rules -> plan`. Invariant: every error that leaves this crate has the SQLSTATE that PostgreSQL gives.
 
+mod column_names;
 mod dataflow;
+mod errors;
+mod functions;
+mod provider;
 mod query;
+mod rewrite;
+mod session;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod query_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
-pub use query::{Context, Planned, TableResolver};
+pub use query::{Context, Planned, TableResolver, execute};
+pub use session::session_context;

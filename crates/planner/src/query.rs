@@ -1,22 +1,46 @@
-//! Names, types and plans of queries.
+//! Names, types and plans of queries, and how a planned query runs.
+//!
+//! [`Context::logical`] is the common part of everything that is planned: from the AST to an analyzed plan whose
+//! columns have exactly the Arrow types of their SQL types. Invariant: a [`Planned`] query gives batches of exactly
+//! [`Planned::schema`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use futures::StreamExt;
 use tidewire_catalog::{Catalog, Object};
-use tidewire_sql::{Parsed, ast};
+use tidewire_operators::expr::sql_error;
+use tidewire_sql::ast;
 use tidewire_types::{ObjectId, Result, SqlError, SqlType};
 
 use crate::Dataflow;
+use crate::column_names::visible;
+use crate::errors::planning_error;
+use crate::provider::{Provider, object_of, to_datafusion};
+use crate::rewrite::{self, check_depth};
+
+/// Depth of a statement from which it is planned on a stack of its own.
+const LARGE_STACK_DEPTH: usize = 50;
+/// Bytes of that stack; only the pages that are touched cost memory.
+const LARGE_STACK_BYTES: usize = 256 << 20;
 
 /// Makes tables of names, for queries that run: the engine gives snapshots, the server gives pg_catalog.
 pub trait TableResolver: Send + Sync {
-    /// The rows of a source, table or materialized view, at the query's moment.
+    /// The rows of a source, table or materialized view, at the query's moment. Its schema is the object's.
     fn object(&self, object: &Arc<Object>) -> Result<Arc<dyn TableProvider>>;
 
     /// A table that is no catalog object (`pg_catalog.pg_class`, `tidewire.sources`, `information_schema.tables`).
@@ -38,17 +62,26 @@ pub struct Context<'a> {
     pub session: &'a SessionContext,
 }
 
-/// A query that can run: types known, rules applied.
+/// A query that can run: types known, rules applied. `now()` has the time of planning: plan again to run again.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// The optimized plan; parameters may still be open.
     pub plan: LogicalPlan,
     /// The types of its parameters `$1 ..`.
     pub parameters: Vec<SqlType>,
-    /// Its columns, with the metadata of [`SqlType`].
+    /// Its columns, with the metadata of [`SqlType`], all nullable. Names may repeat.
     pub schema: SchemaRef,
-    /// The catalog objects that it reads (through plain views too), each once.
+    /// The catalog objects that it reads, plain views and what they read included, each once.
     pub objects: Vec<ObjectId>,
+}
+
+/// An analyzed plan, before rules.
+pub(crate) struct Logical {
+    /// Catalog objects are [`crate::provider::ObjectSource`]s; the columns have the types of `schema`.
+    pub(crate) plan: LogicalPlan,
+    pub(crate) schema: SchemaRef,
+    pub(crate) parameters: Vec<SqlType>,
+    pub(crate) objects: Vec<ObjectId>,
 }
 
 impl Context<'_> {
@@ -57,22 +90,238 @@ impl Context<'_> {
     ///
     /// Errors: as PostgreSQL gives them: `42P01`, `42703`, `42883`, `42804`, `42803`, .. with position and hint.
     pub fn query(&self, query: &ast::Query, text: &str, parameters: &[Option<SqlType>]) -> Result<Planned> {
-        let _ = (query, text, parameters);
-        Err(SqlError::internal("to be written"))
+        on_large_stack(check_depth(query)?, || {
+            let logical = self.logical(query, text, parameters, 0)?;
+            self.optimized(logical, text)
+        })
     }
 
     /// Plans a view: the dataflow, and the names and types of the view's columns.
     ///
     /// Errors: as [`Context::query`]; `0A000` with the reason for what cannot be maintained.
     pub fn dataflow(&self, query: &ast::Query, text: &str) -> Result<(Dataflow, Planned)> {
-        let _ = (query, text);
-        Err(SqlError::internal("to be written"))
+        on_large_stack(check_depth(query)?, || {
+            let logical = self.logical(query, text, &[], 0)?;
+            let _ = (logical, text);
+            Err(SqlError::unsupported("a materialized view"))
+        })
     }
 
-    /// Plans a DML statement's expression lists and more: see the functions that the engine needs, added as it grows.
+    /// The value of an expression without columns: an argument of EXECUTE, a DEFAULT, an option.
     pub fn constant(&self, expr: &ast::Expr, text: &str) -> Result<ScalarValue> {
-        let _ = (expr, text);
-        let _: Option<(HashMap<String, String>, Parsed)> = None;
-        Err(SqlError::internal("to be written"))
+        let state = self.session.state();
+        on_large_stack(check_depth(expr)?, || {
+            let expr = self.expr(expr, &DFSchema::empty(), text, &state)?;
+            let physical = state.create_physical_expr(expr, &DFSchema::empty()).map_err(|e| planning_error(e, text))?;
+            let options = RecordBatchOptions::new().with_row_count(Some(1));
+            let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+            match physical.evaluate(&row).map_err(|e| planning_error(e, text))? {
+                ColumnarValue::Scalar(value) => Ok(value),
+                ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(SqlError::internal),
+            }
+        })
     }
+
+    /// An expression over the columns of `schema`; not yet coerced.
+    pub(crate) fn expr(&self, expr: &ast::Expr, schema: &DFSchema, text: &str, state: &SessionState) -> Result<Expr> {
+        let expr = rewrite::rewrite_expr(expr)?;
+        let provider = Provider::new(self, state, 0);
+        let planner = SqlToRel::new(&provider);
+        planner.sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(|e| planning_error(e, text))
+    }
+
+    /// From the AST to an analyzed plan. `depth` counts views in views.
+    pub(crate) fn logical(
+        &self,
+        query: &ast::Query,
+        text: &str,
+        declared: &[Option<SqlType>],
+        depth: usize,
+    ) -> Result<Logical> {
+        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query)?;
+        let state = self.session.state();
+        let provider = Provider::new(self, &state, depth);
+        let plan = |types: &[Option<SqlType>]| sql_to_plan(&provider, &query, types, text);
+
+        let mut types: Vec<Option<SqlType>> = declared.to_vec();
+        types.resize(n_parameters.max(declared.len()), None);
+        for (number, sql_type) in inferred {
+            if let Some(slot @ None) = types.get_mut(number.wrapping_sub(1)) {
+                *slot = Some(sql_type);
+            }
+        }
+        let mut raw = plan(&types)?;
+        if types.iter().any(Option::is_none) {
+            infer_parameters(&raw, &mut types);
+            raw = plan(&types)?;
+        }
+        let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
+
+        let analyzed = state
+            .analyzer()
+            .execute_and_check(raw, state.config_options(), |_, _| {})
+            .map_err(|e| planning_error(e, text))?;
+        let mut objects = provider.views();
+        collect_objects(&analyzed, &mut objects)?;
+        let (plan, schema) = with_sql_types(analyzed).map_err(|e| planning_error(e, text))?;
+        Ok(Logical { plan, schema, parameters, objects: objects.into_iter().collect() })
+    }
+
+    /// Puts tables with rows in, and applies the rules for batch queries.
+    pub(crate) fn optimized(&self, logical: Logical, text: &str) -> Result<Planned> {
+        let Logical { plan, schema, parameters, objects } = logical;
+        let plan = self.with_tables(plan)?;
+        let plan = self.session.state().optimize(&plan).map_err(|e| planning_error(e, text))?;
+        Ok(Planned { plan, parameters, schema, objects })
+    }
+
+    fn with_tables(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let LogicalPlan::TableScan(scan) = plan else { return Ok(Transformed::no(plan)) };
+            let Some(object) = object_of(&scan.source) else {
+                return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+            };
+            let source = provider_as_source(self.tables.object(object).map_err(to_datafusion)?);
+            Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+        })
+        .map(|t| t.data)
+        .map_err(sql_error)
+    }
+}
+
+impl Logical {
+    /// The plan under other names, with the types of `columns` (a plain view keeps those it was created with).
+    pub(crate) fn with_columns(&self, columns: &Schema) -> Result<LogicalPlan> {
+        if columns.fields().len() != self.schema.fields().len() {
+            return Err(SqlError::internal("a view's columns have changed"));
+        }
+        let exprs = self.plan.schema().iter().zip(columns.fields()).map(|((qualifier, present), field)| {
+            let column = Expr::from((qualifier, present));
+            let expr = match present.data_type() == field.data_type() {
+                true => column,
+                false => Expr::Cast(Cast::new_from_field(Box::new(column), field.clone())),
+            };
+            expr.alias(field.name())
+        });
+        let exprs: Vec<_> = exprs.collect();
+        LogicalPlanBuilder::from(self.plan.clone()).project(exprs).and_then(|b| b.build()).map_err(sql_error)
+    }
+}
+
+fn sql_to_plan(
+    provider: &Provider<'_>,
+    query: &ast::Query,
+    types: &[Option<SqlType>],
+    text: &str,
+) -> Result<LogicalPlan> {
+    let fields: Vec<Option<FieldRef>> = types.iter().map(|t| t.as_ref().map(|t| Arc::new(t.field("", true)))).collect();
+    let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
+    let statement = ast::Statement::Query(Box::new(query.clone()));
+    SqlToRel::new(provider)
+        .sql_statement_to_plan_with_context(statement, &mut context)
+        .map_err(|e| planning_error(e, text))
+}
+
+/// What DataFusion found out about parameters whose type was not known; text for the others.
+fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
+    let found: HashMap<String, Option<FieldRef>> = plan.get_parameter_fields().unwrap_or_default();
+    for (idx, slot) in types.iter_mut().enumerate() {
+        if slot.is_none() {
+            let field = found.get(&format!("${}", idx + 1)).and_then(Option::as_ref);
+            *slot = Some(match field.map(|f| SqlType::of(f)) {
+                None | Some(SqlType::Null) => SqlType::Text,
+                Some(sql_type) => sql_type,
+            });
+        }
+    }
+}
+
+fn collect_objects(plan: &LogicalPlan, objects: &mut BTreeSet<ObjectId>) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(object) = object_of(&scan.source)
+        {
+            objects.insert(object.id);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
+    .map_err(sql_error)
+}
+
+/// Casts columns whose Arrow type is not the one of their SQL type, and gives the schema that users see.
+fn with_sql_types(plan: LogicalPlan) -> datafusion::common::Result<(LogicalPlan, SchemaRef)> {
+    let mut fields = vec![];
+    let mut exprs = vec![];
+    let mut differs = false;
+    for (qualifier, field) in plan.schema().iter() {
+        let sql_type = match SqlType::of(field) {
+            SqlType::Null => SqlType::Text,
+            other => other,
+        };
+        let target = Arc::new(sql_type.field(visible(field.name()), true));
+        let column = Expr::from((qualifier, field));
+        exprs.push(if target.data_type() == field.data_type() {
+            column
+        } else {
+            differs = true;
+            let cast = Expr::Cast(Cast::new_from_field(Box::new(column), target.clone()));
+            cast.alias_qualified(qualifier.cloned(), field.name())
+        });
+        fields.push(target);
+    }
+    let plan = if differs { LogicalPlanBuilder::from(plan).project(exprs)?.build()? } else { plan };
+    Ok((plan, Arc::new(Schema::new(fields))))
+}
+
+/// Runs `f`; on a thread with a large stack where the statement is deep.
+fn on_large_stack<T: Send>(depth: usize, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if depth < LARGE_STACK_DEPTH {
+        return f();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(LARGE_STACK_BYTES).spawn_scoped(scope, f);
+        match thread.map(|thread| thread.join()) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(SqlError::internal("planning failed")),
+            Err(error) => Err(SqlError::internal(error)),
+        }
+    })
+}
+
+/// Runs a planned query with the values of its parameters: the batches have exactly [`Planned::schema`].
+///
+/// Errors that come while it runs are DataFusion's: [`tidewire_operators::expr::sql_error`] translates them.
+pub async fn execute(
+    planned: &Planned,
+    parameters: Vec<ScalarValue>,
+    session: &SessionContext,
+) -> Result<SendableRecordBatchStream> {
+    let state = session.state();
+    let mut plan = planned.plan.clone();
+    if !planned.parameters.is_empty() {
+        plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
+    }
+    let physical =
+        state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?;
+    let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
+    let schema = planned.schema.clone();
+    let target = schema.clone();
+    let rows = rows.map(move |batch| Ok(with_schema(&batch?, &target)?));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// The batch under another schema; columns are cast where their types differ.
+pub(crate) fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let columns: Vec<ArrayRef> = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            false => compute::cast(column, field.data_type()),
+        })
+        .collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }

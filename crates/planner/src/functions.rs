@@ -1,0 +1,17 @@
+//! Functions and operators that PostgreSQL has and DataFusion has not.
+
+pub(crate) mod cast;
+mod json;
+mod operators;
+mod unknown;
+
+use datafusion::logical_expr::ScalarUDF;
+pub(crate) use operators::PostgresOperators;
+pub(crate) use unknown::unknown_function;
+
+/// Every function to register in a session.
+pub(crate) fn all() -> Vec<ScalarUDF> {
+    let mut all = json::all();
+    all.push(ScalarUDF::from(datafusion::functions::string::uuid::UuidFunc::new()).with_aliases(["gen_random_uuid"]));
+    all
+}

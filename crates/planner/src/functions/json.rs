@@ -1,0 +1,277 @@
+//! `->`, `->>`, `#>`, `#>>` over json and jsonb, and the functions that do the same.
+//!
+//! A json value is text whose field is tagged with its type; a result of `->` has the type of its argument.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use arrow::compute;
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::common::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use serde_json::Value;
+use tidewire_types::{SqlError, SqlState, SqlType};
+
+use super::cast::{external, normalize};
+
+/// One of the operators, under a function's name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct JsonGet {
+    name: &'static str,
+    /// The right side is a path (an array of keys) rather than one key.
+    path: bool,
+    /// The result is text rather than json.
+    text: bool,
+    signature: Signature,
+}
+
+/// The function for `->` and its relatives.
+pub(super) fn operator(path: bool, text: bool) -> ScalarUDF {
+    let name = match (path, text) {
+        (false, false) => "->",
+        (false, true) => "->>",
+        (true, false) => "#>",
+        (true, true) => "#>>",
+    };
+    ScalarUDF::from(JsonGet { name, path, text, signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+/// The functions to register.
+pub(super) fn all() -> Vec<ScalarUDF> {
+    vec![ScalarUDF::from(JsonTypeof::new()), ScalarUDF::from(JsonArrayLength::new())]
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
+}
+
+fn no_operator(name: &str, arg_types: &[DataType]) -> SqlError {
+    let mut types = arg_types.iter().map(|t| SqlType::of_data_type(t).to_string());
+    let (left, right) = (types.next().unwrap_or_default(), types.next().unwrap_or_default());
+    SqlError::new(SqlState::UndefinedFunction, format!("operator does not exist: {left} {name} {right}"))
+        .with_hint("The left side must be json or jsonb.")
+}
+
+impl ScalarUDFImpl for JsonGet {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let [json, key] = arg_types else { return Err(external(no_operator(self.name, arg_types))) };
+        if !is_text(json) {
+            return Err(external(no_operator(self.name, arg_types)));
+        }
+        let key = match key {
+            key if is_text(key) => DataType::Utf8View,
+            key if !self.path && key.is_integer() => DataType::Int64,
+            DataType::List(_) if self.path => SqlType::Array(Box::new(SqlType::Text)).data_type(),
+            _ => return Err(external(no_operator(self.name, arg_types))),
+        };
+        Ok(vec![DataType::Utf8View, key])
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let of_argument = args.arg_fields.first().map_or(SqlType::Text, |f| SqlType::of(f));
+        let result = match (self.text, of_argument) {
+            (false, t @ (SqlType::Json | SqlType::Jsonb)) => t,
+            (false, _) => SqlType::Json,
+            (true, _) => SqlType::Text,
+        };
+        Ok(Arc::new(result.field(self.name, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [json, key] = arrays.as_slice() else { return Err(external(no_operator(self.name, &[]))) };
+        let jsonb = args.arg_fields.first().is_none_or(|f| SqlType::of(f) != SqlType::Json);
+        let documents = compute::cast(json, &DataType::Utf8View)?;
+        let documents = documents.as_string_view();
+        let mut output = StringViewBuilder::with_capacity(documents.len());
+        for row in 0..documents.len() {
+            let found = match documents.is_null(row) || key.is_null(row) {
+                true => None,
+                false => self.get(documents.value(row), key, row)?,
+            };
+            output.append_option(found.and_then(|value| self.show(value, jsonb)));
+        }
+        Ok(ColumnarValue::Array(Arc::new(output.finish())))
+    }
+}
+
+impl JsonGet {
+    fn get(&self, document: &str, key: &ArrayRef, row: usize) -> Result<Option<Value>> {
+        let document: Value = match serde_json::from_str(document) {
+            Ok(document) => document,
+            Err(_) => {
+                let message = "invalid input syntax for type json";
+                return Err(external(SqlError::new(SqlState::InvalidTextRepresentation, message)));
+            }
+        };
+        Ok(match key.data_type() {
+            DataType::Int64 => by_index(document, key.as_primitive::<Int64Type>().value(row)),
+            DataType::List(_) => {
+                let keys = compute::cast(&key.as_list::<i32>().value(row), &DataType::Utf8View)?;
+                keys.as_string_view().iter().try_fold(document, |document, key| by_step(document, key?))
+            }
+            _ if self.path => path_of(key.as_string_view().value(row)).try_fold(document, by_step),
+            _ => by_key(document, key.as_string_view().value(row)),
+        })
+    }
+
+    fn show(&self, value: Value, jsonb: bool) -> Option<String> {
+        match value {
+            Value::Null if self.text => None,
+            Value::String(text) if self.text => Some(text),
+            value if jsonb => Some(normalize(&value)),
+            value => Some(value.to_string()),
+        }
+    }
+}
+
+fn by_key(document: Value, key: &str) -> Option<Value> {
+    match document {
+        Value::Object(mut fields) => fields.remove(key),
+        _ => None,
+    }
+}
+
+/// Negative indices count from the end.
+fn by_index(document: Value, idx: i64) -> Option<Value> {
+    let Value::Array(mut items) = document else { return None };
+    let idx = if idx < 0 { idx.checked_add(i64::try_from(items.len()).ok()?)? } else { idx };
+    let idx = usize::try_from(idx).ok()?;
+    (idx < items.len()).then(|| items.swap_remove(idx))
+}
+
+fn by_step(document: Value, step: &str) -> Option<Value> {
+    match document {
+        Value::Array(_) => by_index(document, step.parse().ok()?),
+        document => by_key(document, step),
+    }
+}
+
+/// The keys of a path that is written as an array: `{a,b,0}`.
+fn path_of(text: &str) -> impl Iterator<Item = &str> {
+    let inner = text.trim().trim_start_matches('{').trim_end_matches('}');
+    inner.split(',').map(|key| key.trim().trim_matches('"')).filter(|key| !key.is_empty())
+}
+
+macro_rules! json_function {
+    ($type:ident, $name:literal, $alias:literal, $result:expr, $of:expr) => {
+        #[derive(Debug, PartialEq, Eq, Hash)]
+        struct $type {
+            signature: Signature,
+            aliases: Vec<String>,
+        }
+
+        impl $type {
+            fn new() -> $type {
+                let signature = Signature::user_defined(Volatility::Immutable);
+                $type { signature, aliases: vec![$alias.into()] }
+            }
+        }
+
+        impl ScalarUDFImpl for $type {
+            fn name(&self) -> &str {
+                $name
+            }
+
+            fn aliases(&self) -> &[String] {
+                &self.aliases
+            }
+
+            fn signature(&self) -> &Signature {
+                &self.signature
+            }
+
+            fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+                match arg_types {
+                    [arg] if is_text(arg) => Ok(vec![DataType::Utf8View]),
+                    _ => {
+                        let types: Vec<_> = arg_types.iter().map(|t| SqlType::of_data_type(t).to_string()).collect();
+                        let message = format!("function {}({}) does not exist", $name, types.join(", "));
+                        Err(external(SqlError::new(SqlState::UndefinedFunction, message)))
+                    }
+                }
+            }
+
+            fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+                Ok($result)
+            }
+
+            fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+                let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+                let Some(json) = arrays.first() else {
+                    return Err(external(SqlError::internal("no argument")));
+                };
+                let values = json.as_string_view().iter().map(|text| text.map(parse).transpose());
+                $of(values)
+            }
+        }
+    };
+}
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json")))
+}
+
+fn types_of(values: impl Iterator<Item = Result<Option<Value>>>) -> Result<ColumnarValue> {
+    let mut output = StringViewBuilder::new();
+    for value in values {
+        output.append_option(value?.map(|v| match v {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        }));
+    }
+    Ok(ColumnarValue::Array(Arc::new(output.finish())))
+}
+
+fn lengths_of(values: impl Iterator<Item = Result<Option<Value>>>) -> Result<ColumnarValue> {
+    let mut output = arrow::array::Int32Builder::new();
+    for value in values {
+        match value? {
+            None => output.append_null(),
+            Some(Value::Array(items)) => output.append_value(i32::try_from(items.len()).unwrap_or(i32::MAX)),
+            Some(_) => {
+                let message = "cannot get array length of a non-array";
+                return Err(external(SqlError::new(SqlState::InvalidParameterValue, message)));
+            }
+        }
+    }
+    Ok(ColumnarValue::Array(Arc::new(output.finish())))
+}
+
+json_function!(JsonTypeof, "jsonb_typeof", "json_typeof", DataType::Utf8View, types_of);
+json_function!(JsonArrayLength, "jsonb_array_length", "json_array_length", DataType::Int32, lengths_of);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_indices_and_paths_find_values() {
+        let doc = || serde_json::json!({"a": [1, {"b": "x"}]});
+        let find = |path: &str| path_of(path).try_fold(doc(), by_step);
+        assert_eq!(find("{a,1,b}"), Some(Value::from("x")));
+        assert_eq!(find("{a,-2}"), Some(Value::from(1)));
+        assert_eq!(find("{a,5}"), None);
+        assert_eq!(find("{b}"), None);
+        assert_eq!(by_index(Value::from(vec![1, 2]), i64::MIN), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! What is done to the AST before DataFusion plans it: PostgreSQL's column names, casts that Arrow does not have,
+//! and refusals of what DataFusion would plan wrongly or silently leave out.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Query, Select, SetExpr,
+    SetOperator, SetQuantifier, TableFactor, Value, VisitMut, VisitorMut,
+};
+use tidewire_sql::sql_type;
+use tidewire_types::{Result, SqlError, SqlState, SqlType};
+
+use crate::{column_names, functions};
+
+/// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
+const DEPTH_MAX: usize = 500;
+
+/// A query that DataFusion can plan.
+pub(crate) struct Rewritten {
+    /// The query.
+    pub(crate) query: Query,
+    /// Types of parameters that follow from where they stand: `$1::int`, `LIMIT $1`.
+    pub(crate) parameters: HashMap<usize, SqlType>,
+    /// The largest number of a parameter.
+    pub(crate) n_parameters: usize,
+}
+
+/// How deep expressions and queries stand inside each other. Errors: `54001` when too deep.
+pub(crate) fn check_depth<T: ast::Visit>(node: &T) -> Result<usize> {
+    struct Depth {
+        now: usize,
+        max: usize,
+    }
+    impl ast::Visitor for Depth {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.enter()
+        }
+
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.now -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.enter()
+        }
+
+        fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.now -= 1;
+            ControlFlow::Continue(())
+        }
+    }
+    impl Depth {
+        fn enter(&mut self) -> ControlFlow<()> {
+            self.now += 1;
+            self.max = self.max.max(self.now);
+            if self.now > DEPTH_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    let mut depth = Depth { now: 0, max: 0 };
+    match node.visit(&mut depth) {
+        ControlFlow::Continue(()) => Ok(depth.max),
+        ControlFlow::Break(()) => Err(SqlError::new(SqlState::StatementTooComplex, "stack depth limit exceeded")
+            .with_detail(format!("Expressions may stand at most {DEPTH_MAX} levels inside each other."))),
+    }
+}
+
+/// Rewrites a query. Errors: `0A000` for what cannot be planned, `42704` for a type that does not exist.
+pub(crate) fn rewrite(query: &Query) -> Result<Rewritten> {
+    let mut query = query.clone();
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0 };
+    match query.visit(&mut rewriter) {
+        ControlFlow::Continue(()) => {
+            Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
+        }
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// Rewrites an expression outside of a query.
+pub(crate) fn rewrite_expr(expr: &Expr) -> Result<Expr> {
+    let mut expr = expr.clone();
+    match expr.visit(&mut Rewriter { parameters: HashMap::new(), n_parameters: 0 }) {
+        ControlFlow::Continue(()) => Ok(expr),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Rewriter {
+    parameters: HashMap<usize, SqlType>,
+    n_parameters: usize,
+}
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+fn refuse(what: &str) -> Flow {
+    ControlFlow::Break(Box::new(SqlError::unsupported(what)))
+}
+
+fn flow(result: Result<()>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+impl VisitorMut for Rewriter {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        if let Some(operator) = bag_operator(&query.body) {
+            return refuse(operator);
+        }
+        if let Err(error) = fetch_to_limit(query) {
+            return flow(Err(error));
+        }
+        match &query.limit_clause {
+            Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
+                for expr in limit.iter().chain(offset.iter().map(|o| &o.value)) {
+                    self.infer(expr, SqlType::Int8);
+                }
+            }
+            Some(ast::LimitClause::OffsetCommaLimit { .. }) | None => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
+        if select.into.is_some() {
+            return refuse("SELECT INTO");
+        }
+        if select.prewhere.is_some() || !select.connect_by.is_empty() || select.value_table_mode.is_some() {
+            return refuse("PREWHERE, CONNECT BY or SELECT AS");
+        }
+        column_names::name_select_list(&mut select.projection);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
+        match table {
+            TableFactor::Table { version: Some(_), .. } => refuse("FOR SYSTEM_TIME AS OF"),
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                refuse("TABLESAMPLE")
+            }
+            TableFactor::Table { with_ordinality: true, .. } | TableFactor::UNNEST { with_ordinality: true, .. } => {
+                refuse("WITH ORDINALITY")
+            }
+            TableFactor::Table { with_hints, partitions, index_hints, .. }
+                if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() =>
+            {
+                refuse("a table hint")
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && let Ok(target) = sql_type(data_type)
+        {
+            self.infer(inner, target);
+        }
+        if let Expr::Value(value) = expr
+            && let Some(number) = parameter_number(&value.value)
+        {
+            if number == 0 || number > usize::from(u16::MAX) {
+                let error = SqlError::new(SqlState::UndefinedParameter, format!("there is no parameter ${number}"));
+                return flow(Err(error));
+            }
+            self.n_parameters = self.n_parameters.max(number);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        flow(rewrite_cast(expr))
+    }
+}
+
+impl Rewriter {
+    fn infer(&mut self, expr: &Expr, sql_type: SqlType) {
+        if let Expr::Value(value) = expr
+            && let Some(number) = parameter_number(&value.value)
+        {
+            self.parameters.entry(number).or_insert(sql_type);
+        }
+    }
+}
+
+/// The number of `$n`.
+pub(crate) fn parameter_number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// EXCEPT ALL and INTERSECT ALL: DataFusion makes semi joins of them, which count copies wrongly.
+fn bag_operator(body: &SetExpr) -> Option<&'static str> {
+    let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return None };
+    match (op, set_quantifier) {
+        (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => Some("EXCEPT ALL"),
+        (SetOperator::Intersect, SetQuantifier::All) => Some("INTERSECT ALL"),
+        (_, SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName) => {
+            Some("a set operation BY NAME")
+        }
+        _ => bag_operator(left).or_else(|| bag_operator(right)),
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn fetch_to_limit(query: &mut Query) -> Result<()> {
+    let Some(fetch) = query.fetch.take() else { return Ok(()) };
+    if fetch.with_ties {
+        return Err(SqlError::unsupported("FETCH FIRST .. WITH TIES"));
+    }
+    if fetch.percent {
+        return Err(SqlError::unsupported("FETCH FIRST .. PERCENT"));
+    }
+    let quantity = fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause =
+                Some(ast::LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] });
+            Ok(())
+        }
+        Some(ast::LimitClause::LimitOffset { limit: limit @ None, .. }) => {
+            *limit = Some(quantity);
+            Ok(())
+        }
+        Some(_) => Err(SqlError::new(SqlState::SyntaxError, "multiple LIMIT clauses not allowed")),
+    }
+}
+
+/// A cast to a type that Arrow does not have becomes a call of ours.
+fn rewrite_cast(expr: &mut Expr) -> Result<()> {
+    let (data_type, inner) = match expr {
+        Expr::Cast {
+            kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, expr, data_type, format: None, ..
+        } => (&*data_type, expr.as_mut()),
+        Expr::TypedString(typed) => {
+            // Checks that the type exists; text and all that Arrow parses stays as it is.
+            let Some(name) = functions::cast::function_name(&sql_type(&typed.data_type)?) else { return Ok(()) };
+            *expr = call(&name, Expr::Value(typed.value.clone()));
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    let Some(name) = functions::cast::function_name(&sql_type(data_type)?) else { return Ok(()) };
+    let inner = std::mem::replace(inner, Expr::value(Value::Null));
+    *expr = call(&name, inner);
+    Ok(())
+}
+
+fn call(name: &str, arg: Expr) -> Expr {
+    Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))],
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
