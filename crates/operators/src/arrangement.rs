@@ -1,17 +1,49 @@
-//! The rows of one relation as they are and as they were: a table's content, a view's content, a join side.
+//! The rows of one relation as they are and as they were: a table's content, a view's content.
 //!
 //! See DESIGN §5. One writer; any number of readers, each of which sees the rows of one epoch and never waits.
+//! Every row carries the epoch it was born and the epoch it died; a reader of epoch e takes the rows with
+//! `born <= e < died`, so that publishing an epoch copies nothing. Invariant: the index holds exactly the rows that
+//! are alive; what a reader was given is never written again, but for the epoch of death.
 
+mod column;
+pub(crate) mod index;
+mod raw;
+mod reader;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use tidewire_types::{Delta, Epoch, Result, SqlError};
+use arrow::row::{RowConverter, SortField};
+use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
+
+pub(crate) use self::column::Cells;
+use self::index::{Index, NONE};
+pub use self::reader::ArrangementReader;
+use self::reader::Life;
+use self::store::{SEGMENT_BITS, Store};
+
+/// Segments whose dead one call of `vacuum` counts at most.
+const VACUUM_SEGMENTS_MAX: usize = 8;
 
 /// The writing end: owned by the epoch loop.
 #[derive(Debug)]
 pub struct Arrangement {
     reader: Arc<ArrangementReader>,
+    store: Store<Arc<Life>>,
+    index: Index,
+    identity: Identity,
+    /// The columns that tell rows apart.
+    key_idxs: Vec<usize>,
+    n_rows: usize,
+    /// The segment that the next `vacuum` looks at first.
+    vacuum_idx: usize,
 }
 
 /// What is known of a relation's rows.
@@ -25,11 +57,27 @@ pub enum Identity {
     Bag,
 }
 
+/// The changes of one epoch, put together.
+struct Changes {
+    rows: RecordBatch,
+    cells: Vec<Cells>,
+    hashes: Vec<u64>,
+}
+
 impl Arrangement {
     /// An empty relation.
     pub fn new(schema: SchemaRef, identity: Identity) -> Result<Arrangement> {
-        let _ = identity;
-        Ok(Arrangement { reader: Arc::new(ArrangementReader { schema }) })
+        let key_idxs = match &identity {
+            Identity::AppendOnly => vec![],
+            Identity::UniqueKey(columns) => columns.clone(),
+            Identity::Bag => (0..schema.fields().len()).collect(),
+        };
+        if key_idxs.iter().any(|idx| *idx >= schema.fields().len()) {
+            return Err(SqlError::internal("a key column that the relation does not have"));
+        }
+        let store = Store::new(schema.clone())?;
+        let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec()));
+        Ok(Arrangement { reader, store, index: Index::default(), identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
     }
 
     /// Applies the changes of one epoch. Removals are matched to rows by the identity; within one call removals and
@@ -38,21 +86,45 @@ impl Arrangement {
     /// Errors: `XX000` when a row is removed that is not there (the view has failed), or when a second row of one
     /// unique key stays after the whole call.
     pub fn apply(&mut self, deltas: &[Delta], epoch: Epoch) -> Result<()> {
-        let _ = (deltas, epoch);
-        Err(SqlError::internal("to be written"))
+        let Some((rows, weights)) = put_together(deltas)? else { return Ok(()) };
+        let cells = self.store.encode(rows.columns(), None)?;
+        let mut hashes = vec![];
+        if self.identity != Identity::AppendOnly {
+            hash_rows(&self.key_columns(&rows)?, rows.num_rows(), &mut hashes)?;
+        }
+        let changes = Changes { rows, cells, hashes };
+        match self.identity {
+            Identity::AppendOnly => self.apply_append_only(&changes, weights.as_deref(), epoch)?,
+            Identity::UniqueKey(_) => self.apply_unique(&changes, weights.as_deref(), epoch)?,
+            Identity::Bag => self.apply_bag(&changes, weights.as_deref(), epoch)?,
+        }
+        self.publish();
+        Ok(())
     }
 
     /// For each row of `keys` (the unique key's columns, in the identity's order), the row that is there now.
     /// The batch holds the rows that were found; the list has, for each key, its index in that batch.
     pub fn get(&self, keys: &RecordBatch) -> Result<(RecordBatch, Vec<Option<usize>>)> {
-        let _ = keys;
-        Err(SqlError::internal("to be written"))
-    }
-
-    /// Forgets rows that died at or before `epoch`: no reader will ask for an earlier one. Works a bounded slice a
-    /// call.
-    pub fn vacuum(&mut self, epoch: Epoch) {
-        let _ = epoch;
+        let Identity::UniqueKey(key_idxs) = &self.identity else {
+            return Err(SqlError::internal("a relation without a unique key is read by key"));
+        };
+        let cells = self.store.encode(keys.columns(), Some(key_idxs))?;
+        let mut hashes = vec![];
+        hash_rows(keys.columns(), keys.num_rows(), &mut hashes)?;
+        let rows: Vec<u32> = (0..keys.num_rows() as u32).collect();
+        let mut slots = self.lookup(&hashes, &cells, &rows);
+        let mut n_found = 0;
+        let places = slots
+            .iter()
+            .map(|slot| {
+                (*slot != NONE).then(|| {
+                    n_found += 1;
+                    n_found - 1
+                })
+            })
+            .collect();
+        slots.retain(|slot| *slot != NONE);
+        Ok((self.store.gather_rows(&slots)?, places))
     }
 
     /// The reading end.
@@ -62,36 +134,390 @@ impl Arrangement {
 
     /// Bytes of memory that it holds.
     pub fn state_bytes(&self) -> usize {
-        0
+        self.store.bytes() + self.index.bytes()
     }
 
     /// Rows that are alive (copies of a bag's row count once each).
     pub fn n_rows(&self) -> usize {
-        0
+        self.n_rows
+    }
+
+    fn key_columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let none = || SqlError::internal("a key column that a delta does not have");
+        self.key_idxs.iter().map(|idx| rows.columns().get(*idx).cloned().ok_or_else(none)).collect()
+    }
+
+    /// The slots of the rows that have the keys of `rows`, or `NONE`. `cells` are those of the key columns.
+    fn lookup(&self, hashes: &[u64], cells: &[Cells], rows: &[u32]) -> Vec<u32> {
+        // Two passes: the misses of the index, and then those of the columns, overlap.
+        let hash = |row: u32| hashes.get(row as usize).copied().unwrap_or_default();
+        let mut slots: Vec<u32> = rows.iter().map(|row| self.index.first(hash(*row))).collect();
+        let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
+        self.store.compare(&self.key_idxs, &slots, cells, rows, self.by_value(), &mut same);
+        for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {
+            if !same && *slot != NONE {
+                *slot = self.index.find(hash(*row), |slot| self.is_key(slot, cells, *row));
+            }
+        }
+        slots
+    }
+
+    fn is_key(&self, slot: u32, cells: &[Cells], row: u32) -> bool {
+        self.store.equals(&self.key_idxs, slot, cells, row, self.by_value())
+    }
+
+    /// Keys are equal as GROUP BY sees it; a bag's rows only if they are the same bits.
+    fn by_value(&self) -> bool {
+        self.identity != Identity::Bag
+    }
+
+    fn apply_append_only(&mut self, changes: &Changes, weights: Option<&[i64]>, epoch: Epoch) -> Result<()> {
+        let mut rows: Vec<u32> = Vec::with_capacity(changes.rows.num_rows());
+        match weights {
+            None => rows.extend(0..changes.rows.num_rows() as u32),
+            Some(weights) => {
+                for (row, weight) in (0u32..).zip(weights) {
+                    let copies = usize::try_from(*weight).map_err(|_| not_there())?;
+                    rows.extend(std::iter::repeat_n(row, copies));
+                }
+            }
+        }
+        self.append(&changes.cells, &rows, epoch)?;
+        self.n_rows += rows.len();
+        Ok(())
+    }
+
+    /// Appends rows that are born now.
+    fn append(&mut self, cells: &[Cells], rows: &[u32], epoch: Epoch) -> Result<Vec<u32>> {
+        let mut slots = vec![];
+        self.store.append(cells, rows, &mut slots)?;
+        for slot in &slots {
+            if let Some((life, offset)) = self.store.at(*slot) {
+                life.bear(offset, epoch);
+            }
+        }
+        Ok(slots)
+    }
+
+    fn kill(&self, slot: u32, epoch: Epoch) {
+        if let Some((life, offset)) = self.store.at(slot) {
+            life.kill(offset, epoch);
+        }
+    }
+
+    fn is_alive(&self, slot: u32) -> bool {
+        self.store.at(slot).is_some_and(|(life, offset)| life.died(offset) == Epoch::NEVER)
+    }
+
+    fn apply_unique(&mut self, changes: &Changes, weights: Option<&[i64]>, epoch: Epoch) -> Result<()> {
+        let (minus, mut plus) = match weights {
+            None => (vec![], (0..changes.rows.num_rows() as u32).collect()),
+            Some(weights) => net_by_key(changes, weights)?,
+        };
+        let key_cells = self.store.encode(&self.key_columns(&changes.rows)?, Some(&self.key_idxs))?;
+        let hash = |row: u32| changes.hashes.get(row as usize).copied().unwrap_or_default();
+        let removed = self.lookup(&changes.hashes, &key_cells, &minus);
+        let mut absent = vec![];
+        for (slot, row) in removed.iter().zip(&minus) {
+            match *slot {
+                NONE => absent.push(*row),
+                slot if self.is_alive(slot) => self.kill(slot, epoch),
+                _ => return Err(not_there()),
+            }
+        }
+        if !absent.is_empty() {
+            cancel(changes, &absent, &mut plus)?;
+        }
+        // Dead entries stay in the index until the new rows of the same keys have taken them over.
+        let mut found = self.lookup(&changes.hashes, &key_cells, &plus);
+        let slots = self.append(&changes.cells, &plus, epoch)?;
+        for ((found, slot), row) in found.iter_mut().zip(&slots).zip(&plus) {
+            if *found == NONE {
+                // Another row of this very call may have the key.
+                *found = match self.index.first(hash(*row)) {
+                    NONE => NONE,
+                    _ => self.index.find(hash(*row), |slot| self.is_key(slot, &key_cells, *row)),
+                };
+            }
+            match *found {
+                NONE => self.index.insert(hash(*row), *slot),
+                old if self.is_alive(old) || !self.index.replace(hash(*row), old, *slot) => {
+                    return Err(SqlError::internal("a second row of a unique key"));
+                }
+                _ => {}
+            }
+        }
+        let mut n_gone = 0;
+        for (slot, row) in removed.iter().zip(&minus).filter(|(slot, _)| **slot != NONE) {
+            n_gone += 1;
+            self.index.remove(hash(*row), *slot);
+        }
+        self.n_rows = (self.n_rows + plus.len()).saturating_sub(n_gone);
+        Ok(())
+    }
+
+    fn apply_bag(&mut self, changes: &Changes, weights: Option<&[i64]>, epoch: Epoch) -> Result<()> {
+        let rows: Vec<u32> = (0..changes.rows.num_rows() as u32).collect();
+        let mut found = self.lookup(&changes.hashes, &changes.cells, &rows);
+        // What each touched row weighs after this call: its first row here, its slot (if it has one), the weight.
+        let mut touched: Vec<(u32, u32, i64)> = vec![];
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        // Rows without a slot: an index of this call's own.
+        let mut fresh = Index::default();
+        let mut fresh_rows: Option<RowKeys> = None;
+        for (row, slot) in rows.iter().zip(&mut found) {
+            let hash = changes.hashes.get(*row as usize).copied().unwrap_or_default();
+            let weight = weights.map_or(1, |w| w.get(*row as usize).copied().unwrap_or(1));
+            let place = if *slot != NONE {
+                *places.entry(*slot).or_insert_with(|| {
+                    let old = self.store.at(*slot).map_or(0, |(life, offset)| life.weight(offset));
+                    touched.push((*row, *slot, old));
+                    touched.len() - 1
+                })
+            } else {
+                let same = match fresh.first(hash) {
+                    NONE => NONE,
+                    _ => {
+                        let keys = match &mut fresh_rows {
+                            Some(keys) => keys,
+                            none => none.insert(RowKeys::new(&changes.rows)?),
+                        };
+                        fresh.find(hash, |place| {
+                            touched.get(place as usize).is_some_and(|(other, ..)| keys.equal(*other, *row))
+                        })
+                    }
+                };
+                if same == NONE {
+                    fresh.insert(hash, touched.len() as u32);
+                    touched.push((*row, NONE, 0));
+                    touched.len() - 1
+                } else {
+                    same as usize
+                }
+            };
+            if let Some((.., total)) = touched.get_mut(place) {
+                *total = total.checked_add(weight).ok_or_else(too_many)?;
+            }
+        }
+        self.settle_bag(changes, &touched, epoch)
+    }
+
+    fn settle_bag(&mut self, changes: &Changes, touched: &[(u32, u32, i64)], epoch: Epoch) -> Result<()> {
+        let old_weight = |slot: u32| self.store.at(slot).map_or(0, |(life, offset)| life.weight(offset));
+        let changed: Vec<_> = touched
+            .iter()
+            .map(|(row, slot, weight)| (*row, *slot, old_weight(*slot), *weight))
+            .filter(|(_, _, old, weight)| old != weight)
+            .collect();
+        if changed.iter().any(|(.., weight)| *weight < 0) {
+            return Err(not_there());
+        }
+        let rows: Vec<u32> = changed.iter().filter(|(.., weight)| *weight > 0).map(|(row, ..)| *row).collect();
+        let mut slots = self.append(&changes.cells, &rows, epoch)?.into_iter();
+        for (row, old_slot, old, weight) in changed {
+            let hash = changes.hashes.get(row as usize).copied().unwrap_or_default();
+            if old_slot != NONE {
+                self.kill(old_slot, epoch);
+                self.index.remove(hash, old_slot);
+            }
+            if weight > 0
+                && let Some(slot) = slots.next()
+            {
+                self.index.insert(hash, slot);
+                if let Some((life, offset)) = self.store.at(slot) {
+                    life.set_weight(offset, weight);
+                }
+            }
+            let n_rows = self.n_rows as i64 - old + weight;
+            self.n_rows = usize::try_from(n_rows).map_err(|_| too_many())?;
+        }
+        Ok(())
+    }
+
+    /// Lets readers see what is there.
+    fn publish(&self) {
+        let tail_idx = self.store.tail_idx();
+        let segments = self.store.segments().filter(move |(idx, _)| Some(*idx) != tail_idx);
+        let tail = tail_idx.and_then(|idx| self.store.segment(idx));
+        self.reader.publish(segments.map(|(_, s)| (&s.slots, s.n_rows)), tail.map(|s| (&s.slots, s.n_rows)));
+    }
+
+    /// Forgets rows that died at or before `epoch`: no reader will ask for an earlier one. Works a bounded slice a
+    /// call: rewrites one segment of which at least half can go, and frees those that go as a whole.
+    pub fn vacuum(&mut self, epoch: Epoch) {
+        // An index that cannot be mended would be a bug; the segment then stays as it is and nothing is lost.
+        if self.identity != Identity::AppendOnly && self.vacuum_slice(epoch).is_ok_and(|changed| changed) {
+            self.publish();
+        }
+    }
+
+    fn vacuum_slice(&mut self, epoch: Epoch) -> Result<bool> {
+        let candidates: Vec<usize> = {
+            let worth = |(idx, s): &(usize, &store::Segment<Arc<Life>>)| {
+                let is_open = self.store.tail_idx() == Some(*idx) && s.slots.capacity() > s.n_rows;
+                !is_open && s.slots.n_dead() * 2 >= s.n_rows
+            };
+            let mut idxs: Vec<usize> = self.store.segments().filter(worth).map(|(idx, _)| idx).collect();
+            let start = idxs.partition_point(|idx| *idx < self.vacuum_idx);
+            idxs.rotate_left(start);
+            idxs.truncate(VACUUM_SEGMENTS_MAX);
+            idxs
+        };
+        let mut changed = false;
+        for idx in candidates {
+            let Some(segment) = self.store.segment(idx) else { continue };
+            self.vacuum_idx = idx + 1;
+            let kept: Vec<u32> =
+                (0..segment.n_rows as u32).filter(|offset| segment.slots.died(*offset as usize) > epoch).collect();
+            if kept.len() * 2 > segment.n_rows {
+                continue;
+            }
+            let is_whole = kept.is_empty();
+            if !is_whole {
+                self.rewrite(idx, &kept)?;
+            }
+            self.store.free(idx);
+            changed = true;
+            if !is_whole {
+                break;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Copies the rows at `offsets` of a segment to the end, with their epochs, and points the index there.
+    fn rewrite(&mut self, segment_idx: usize, offsets: &[u32]) -> Result<()> {
+        let old: Vec<u32> = offsets.iter().map(|offset| (segment_idx as u32) << SEGMENT_BITS | offset).collect();
+        let n_columns = self.store.kinds().len();
+        let cells = (0..n_columns).map(|idx| self.store.gather_cells(idx, &old)).collect::<Result<Vec<_>>>()?;
+        let keys = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &old)).collect::<Result<Vec<_>>>()?;
+        let mut hashes = vec![];
+        hash_rows(&keys, old.len(), &mut hashes)?;
+        let rows: Vec<u32> = (0..old.len() as u32).collect();
+        let mut new = vec![];
+        self.store.append(&cells, &rows, &mut new)?;
+        for ((old, new), hash) in old.iter().zip(&new).zip(&hashes) {
+            if let (Some((from, old)), Some((to, new))) = (self.store.at(*old), self.store.at(*new)) {
+                to.copy_from(new, from, old);
+            }
+            self.index.replace(*hash, *old, *new);
+        }
+        Ok(())
     }
 }
 
-/// The reading end: shared, never blocks the writer.
-#[derive(Debug)]
-pub struct ArrangementReader {
-    schema: SchemaRef,
+/// All deltas as one batch with one list of weights; None where there are no rows.
+fn put_together(deltas: &[Delta]) -> Result<Option<(RecordBatch, Option<Vec<i64>>)>> {
+    let deltas: Vec<&Delta> = deltas.iter().filter(|delta| !delta.is_empty()).collect();
+    let Some(first) = deltas.first() else { return Ok(None) };
+    let weights = deltas.iter().any(|delta| delta.weights().is_some());
+    let weights = weights.then(|| {
+        let mut all = Vec::with_capacity(deltas.iter().map(|delta| delta.n_rows()).sum());
+        for delta in &deltas {
+            match delta.weights() {
+                Some(weights) => all.extend_from_slice(weights.values()),
+                None => all.extend(std::iter::repeat_n(1, delta.n_rows())),
+            }
+        }
+        all
+    });
+    let rows = match deltas.as_slice() {
+        [one] => one.rows().clone(),
+        _ => concat_batches(&first.schema(), deltas.iter().map(|delta| delta.rows()))?,
+    };
+    Ok(Some((rows, weights)))
 }
 
-impl ArrangementReader {
-    /// The schema of the rows.
-    pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+/// Rows to remove and rows to add. Where a key is changed more than once, equal rows that are added and removed cancel:
+/// what stays is at most one of each, or `apply` finds the contradiction.
+fn net_by_key(changes: &Changes, weights: &[i64]) -> Result<(Vec<u32>, Vec<u32>)> {
+    let (mut minus, mut plus) = (vec![], vec![]);
+    // For each hash, the place in `seen`: whether it was removed, whether it was added, whether more than once.
+    let mut places = Index::default();
+    let mut seen: Vec<[bool; 3]> = vec![];
+    let mut place_of = Vec::with_capacity(weights.len());
+    for (hash, weight) in changes.hashes.iter().zip(weights) {
+        let place = match places.first(*hash) {
+            NONE => {
+                places.insert(*hash, seen.len() as u32);
+                seen.push([false; 3]);
+                seen.len() - 1
+            }
+            place => place as usize,
+        };
+        place_of.push(place);
+        if let Some([removed, added, twice]) = seen.get_mut(place) {
+            let flag = if *weight < 0 { removed } else { added };
+            *twice |= *flag || weight.unsigned_abs() > 1;
+            *flag |= *weight != 0;
+        }
+    }
+    let mut unclear = vec![];
+    for ((row, weight), place) in (0u32..).zip(weights).zip(place_of) {
+        match weight {
+            0 => {}
+            _ if seen.get(place).is_some_and(|[_, _, twice]| *twice) => unclear.push((row, *weight)),
+            1.. => plus.push(row),
+            _ => minus.push(row),
+        }
+    }
+    if !unclear.is_empty() {
+        let keys = RowKeys::new(&changes.rows)?;
+        let mut totals: HashMap<&[u8], (u32, i64)> = HashMap::new();
+        for (row, weight) in unclear {
+            let total = &mut totals.entry(keys.get(row)).or_insert((row, 0)).1;
+            *total = total.checked_add(weight).ok_or_else(too_many)?;
+        }
+        for (row, weight) in totals.into_values() {
+            match weight {
+                0 => {}
+                1 => plus.push(row),
+                -1 => minus.push(row),
+                _ => return Err(SqlError::internal("several copies of a row with a unique key")),
+            }
+        }
+    }
+    Ok((minus, plus))
+}
+
+/// Takes from `plus` the rows that `absent` removes: they came and went within the call.
+fn cancel(changes: &Changes, absent: &[u32], plus: &mut Vec<u32>) -> Result<()> {
+    let keys = RowKeys::new(&changes.rows)?;
+    let mut gone: HashMap<&[u8], usize> = HashMap::new();
+    absent.iter().for_each(|row| *gone.entry(keys.get(*row)).or_default() += 1);
+    plus.retain(|row| match gone.get_mut(keys.get(*row)) {
+        Some(n) if *n > 0 => {
+            *n -= 1;
+            false
+        }
+        _ => true,
+    });
+    if gone.values().any(|n| *n > 0) { Err(not_there()) } else { Ok(()) }
+}
+
+/// Whole rows as bytes, to compare them.
+struct RowKeys(arrow::row::Rows);
+
+impl RowKeys {
+    fn new(rows: &RecordBatch) -> Result<RowKeys> {
+        let fields = rows.schema().fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        Ok(RowKeys(RowConverter::new(fields)?.convert_columns(rows.columns())?))
     }
 
-    /// The rows of `epoch`, in batches of at most a segment, with only the columns of `projection` (all where
-    /// `None`). A bag's row comes as often as its weight says. `epoch` must not be older than the last `vacuum`, and
-    /// must have been applied.
-    pub fn scan(
-        self: &Arc<Self>,
-        epoch: Epoch,
-        projection: Option<&[usize]>,
-    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
-        let _ = (epoch, projection);
-        Err(SqlError::internal("to be written"))
+    fn get(&self, row: u32) -> &[u8] {
+        // Without columns all rows are equal and the encoding has no rows.
+        if (row as usize) < self.0.num_rows() { self.0.row(row as usize).data() } else { &[] }
     }
+
+    fn equal(&self, a: u32, b: u32) -> bool {
+        self.get(a) == self.get(b)
+    }
+}
+
+fn not_there() -> SqlError {
+    SqlError::internal("a row is removed that is not there")
+}
+
+fn too_many() -> SqlError {
+    SqlError::internal("too many copies of a row")
 }

@@ -1,0 +1,245 @@
+//! A hash index: from a 64-bit hash to a slot.
+//!
+//! Open addressing with linear probing, the whole hash beside the slot, so that a probe touches one cache line and
+//! growth reads no rows. Once it is large it is split into sub-tables by the lowest hash bits: each grows alone, so that no
+//! single step pays for all. Removal shifts back: no tombstones, memory and probe lengths do not grow under churn.
+//! Invariant: an entry lies between its home position and the next free place.
+
+#![expect(clippy::indexing_slicing, reason = "positions are masked to the length of the table, a power of two")]
+
+/// No slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const SUB_TABLE_BITS: u32 = 6;
+/// Entries from which the index is split.
+const SPLIT_ENTRIES: usize = 4096;
+const ENTRIES_MIN: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u64,
+    slot: u32,
+}
+
+const FREE: Entry = Entry { hash: 0, slot: NONE };
+
+#[derive(Debug, Default)]
+struct Table {
+    /// None, or a power of two of places of which at least a quarter is free.
+    entries: Vec<Entry>,
+    n_used: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// One table, or `1 << SUB_TABLE_BITS`.
+    tables: Vec<Table>,
+    n_used: usize,
+}
+
+#[inline]
+fn home(hash: u64, mask: usize) -> usize {
+    (hash >> SUB_TABLE_BITS) as usize & mask
+}
+
+impl Table {
+    /// Where the entry is that `found` accepts, or the free place that ends the probe. None: there are no places.
+    #[inline]
+    fn probe(&self, hash: u64, mut found: impl FnMut(u32) -> bool) -> Option<usize> {
+        let mask = self.entries.len().checked_sub(1)?;
+        let mut position = home(hash, mask);
+        loop {
+            let entry = self.entries[position];
+            if entry.slot == NONE || (entry.hash == hash && found(entry.slot)) {
+                return Some(position);
+            }
+            position = (position + 1) & mask;
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        if (self.n_used + 1) * 4 > self.entries.len() * 3 {
+            let capacity = (self.entries.len() * 2).max(ENTRIES_MIN);
+            let old = std::mem::replace(&mut self.entries, vec![FREE; capacity]);
+            old.into_iter().filter(|e| e.slot != NONE).for_each(|e| self.put(e));
+        }
+        self.put(entry);
+        self.n_used += 1;
+    }
+
+    fn put(&mut self, entry: Entry) {
+        if let Some(position) = self.probe(entry.hash, |_| false) {
+            self.entries[position] = entry;
+        }
+    }
+
+    fn remove(&mut self, mut hole: usize) {
+        let mask = self.entries.len() - 1;
+        let mut position = hole;
+        loop {
+            position = (position + 1) & mask;
+            let entry = self.entries[position];
+            if entry.slot == NONE {
+                break;
+            }
+            // It may fill the hole unless its home lies behind the hole.
+            let distance = position.wrapping_sub(home(entry.hash, mask)) & mask;
+            if distance >= (position.wrapping_sub(hole) & mask) {
+                self.entries[hole] = entry;
+                hole = position;
+            }
+        }
+        self.entries[hole] = FREE;
+        self.n_used -= 1;
+    }
+
+    /// Gives memory back when an eighth or less is used.
+    fn shrink(&mut self) {
+        if self.entries.len() > ENTRIES_MIN && self.n_used * 8 <= self.entries.len() {
+            let capacity = match self.n_used {
+                0 => 0,
+                n => (n * 2).next_power_of_two().max(ENTRIES_MIN),
+            };
+            let old = std::mem::replace(&mut self.entries, vec![FREE; capacity]);
+            old.into_iter().filter(|e| e.slot != NONE).for_each(|e| self.put(e));
+        }
+    }
+}
+
+impl Index {
+    #[inline]
+    fn table(&self, hash: u64) -> Option<&Table> {
+        match self.tables.len() {
+            0 => None,
+            n => Some(&self.tables[hash as usize & (n - 1)]),
+        }
+    }
+
+    #[inline]
+    fn table_mut(&mut self, hash: u64) -> &mut Table {
+        if self.tables.is_empty() {
+            self.tables.push(Table::default());
+        }
+        let mask = self.tables.len() - 1;
+        &mut self.tables[hash as usize & mask]
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.n_used
+    }
+
+    /// The slot of the first entry with this hash, or `NONE`.
+    #[inline]
+    pub(crate) fn first(&self, hash: u64) -> u32 {
+        self.find(hash, |_| true)
+    }
+
+    /// The slot of the entry with this hash that `found` accepts, or `NONE`.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, found: impl FnMut(u32) -> bool) -> u32 {
+        match self.table(hash) {
+            None => NONE,
+            Some(table) => table.probe(hash, found).map_or(NONE, |position| table.entries[position].slot),
+        }
+    }
+
+    /// Adds an entry, whether or not there is one with its hash.
+    pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
+        if self.tables.len() <= 1 && self.n_used >= SPLIT_ENTRIES {
+            let old = std::mem::take(&mut self.tables);
+            self.tables.resize_with(1 << SUB_TABLE_BITS, Table::default);
+            for entry in old.into_iter().flat_map(|table| table.entries).filter(|e| e.slot != NONE) {
+                self.table_mut(entry.hash).insert(entry);
+            }
+        }
+        self.table_mut(hash).insert(Entry { hash, slot });
+        self.n_used += 1;
+    }
+
+    /// Lets the entry (hash, old) point to another slot. False where there is none.
+    pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
+        let table = self.table_mut(hash);
+        match table.probe(hash, |slot| slot == old) {
+            Some(position) if table.entries[position].slot != NONE => {
+                table.entries[position].slot = new;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes the entry (hash, slot). False where there is none.
+    pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
+        let table = self.table_mut(hash);
+        match table.probe(hash, |other| other == slot) {
+            Some(position) if table.entries[position].slot != NONE => {
+                table.remove(position);
+                table.shrink();
+                self.n_used -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let entries: usize = self.tables.iter().map(|t| t.entries.capacity()).sum();
+        entries * size_of::<Entry>() + self.tables.capacity() * size_of::<Table>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few distinct hashes, so that probes collide and wrap; against a plain list.
+        #[test]
+        fn agrees_with_a_list(ops in prop::collection::vec((0u8..4, 0u64..40, 0u32..8), 0..400)) {
+            let mut index = Index::default();
+            let mut list: Vec<(u64, u32)> = vec![];
+            for (op, hash, slot) in ops {
+                let hash = hash << 58 | hash;
+                let place = list.iter().position(|e| *e == (hash, slot));
+                match op {
+                    0 | 1 if place.is_none() => {
+                        index.insert(hash, slot);
+                        list.push((hash, slot));
+                    }
+                    2 => {
+                        prop_assert_eq!(index.remove(hash, slot), place.is_some());
+                        place.map(|place| list.swap_remove(place));
+                    }
+                    3 => {
+                        prop_assert_eq!(index.replace(hash, slot, slot + 100), place.is_some());
+                        if let Some(place) = place {
+                            list[place].1 = slot + 100;
+                            prop_assert!(index.remove(hash, slot + 100));
+                            list.swap_remove(place);
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(index.len(), list.len());
+                for (hash, slot) in &list {
+                    prop_assert_eq!(index.find(*hash, |s| s == *slot), *slot);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_index_splits_and_gives_its_memory_back() {
+        let mut index = Index::default();
+        let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (0..100_000).for_each(|slot| index.insert(hash(slot), slot));
+        assert_eq!(index.tables.len(), 64);
+        assert!((0..100_000).all(|slot| index.first(hash(slot)) == slot));
+        assert!((0..100_000).all(|slot| index.remove(hash(slot), slot)));
+        assert_eq!(index.len(), 0);
+        assert!(index.bytes() < 100_000, "{}", index.bytes());
+    }
+}

@@ -1,0 +1,255 @@
+//! The reading end of an arrangement.
+//!
+//! Invariant: what `published` names is consistent: a row that `vacuum` has moved is in it once, and the lengths are
+//! those of the last `apply`. Its lock is held only to clone two handles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{FilterBuilder, take};
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use tidewire_types::{Epoch, Result, SqlError};
+
+use super::column::{Column, Kind, SharedColumn};
+use super::store::{SEGMENT_BITS, Slots};
+
+/// Rows of one batch at most, where a bag's rows come several times.
+const BATCH_ROWS_MAX: usize = 1 << SEGMENT_BITS;
+
+/// One segment as readers see it: the columns, and for each row when it was born, when it died, and its weight.
+#[derive(Debug)]
+pub(crate) struct Life {
+    columns: Vec<SharedColumn>,
+    /// Born in the high half, died in the low.
+    epochs: Box<[AtomicU64]>,
+    /// Only once a weight is not 1.
+    weights: std::sync::OnceLock<Box<[AtomicI64]>>,
+    n_dead: AtomicUsize,
+    last_born: AtomicU32,
+}
+
+impl Slots for Arc<Life> {
+    fn new(capacity: usize, columns: &[Column]) -> Arc<Life> {
+        Arc::new(Life {
+            columns: columns.iter().map(Column::share).collect(),
+            epochs: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+            weights: std::sync::OnceLock::new(),
+            n_dead: AtomicUsize::new(0),
+            last_born: AtomicU32::new(0),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.epochs.len() * size_of::<u64>() + self.weights.get().map_or(0, |w| w.len() * size_of::<i64>())
+    }
+}
+
+// Relaxed throughout: a reader learns of an epoch (and of rows) through the lock of `published`, which orders all that
+// was written before. What is written later (the death in a later epoch) reads as alive either way.
+impl Life {
+    pub(crate) fn capacity(&self) -> usize {
+        self.epochs.len()
+    }
+
+    pub(crate) fn bear(&self, offset: usize, epoch: Epoch) {
+        if let Some(place) = self.epochs.get(offset) {
+            place.store(u64::from(epoch.0) << 32 | u64::from(Epoch::NEVER.0), Ordering::Relaxed);
+        }
+        self.last_born.fetch_max(epoch.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn kill(&self, offset: usize, epoch: Epoch) {
+        if let Some(place) = self.epochs.get(offset) {
+            let born = place.load(Ordering::Relaxed) >> 32;
+            place.store(born << 32 | u64::from(epoch.0), Ordering::Relaxed);
+            self.n_dead.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn died(&self, offset: usize) -> Epoch {
+        Epoch(self.epochs.get(offset).map_or(0, |place| place.load(Ordering::Relaxed) as u32))
+    }
+
+    pub(crate) fn n_dead(&self) -> usize {
+        self.n_dead.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn weight(&self, offset: usize) -> i64 {
+        let weight = self.weights.get().and_then(|weights| weights.get(offset));
+        weight.map_or(1, |place| place.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_weight(&self, offset: usize, weight: i64) {
+        if weight == 1 && self.weights.get().is_none() {
+            return;
+        }
+        let weights = self.weights.get_or_init(|| (0..self.epochs.len()).map(|_| AtomicI64::new(1)).collect());
+        if let Some(place) = weights.get(offset) {
+            place.store(weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes row `offset` what `from_offset` of another segment is.
+    pub(crate) fn copy_from(&self, offset: usize, from: &Life, from_offset: usize) {
+        let epochs = from.epochs.get(from_offset).map_or(0, |place| place.load(Ordering::Relaxed));
+        if let Some(place) = self.epochs.get(offset) {
+            place.store(epochs, Ordering::Relaxed);
+        }
+        self.last_born.fetch_max((epochs >> 32) as u32, Ordering::Relaxed);
+        if epochs as u32 != Epoch::NEVER.0 {
+            self.n_dead.fetch_add(1, Ordering::Relaxed);
+        }
+        self.set_weight(offset, from.weight(from_offset));
+    }
+
+    /// Which of the first `len` rows are there at `epoch`; None: all.
+    fn there(&self, len: usize, epoch: Epoch) -> Option<BooleanBuffer> {
+        if self.n_dead() == 0 && self.last_born.load(Ordering::Relaxed) <= epoch.0 {
+            return None;
+        }
+        let is_there = |place: &AtomicU64| {
+            let epochs = place.load(Ordering::Relaxed);
+            (epochs >> 32) as u32 <= epoch.0 && epoch.0 < epochs as u32
+        };
+        Some(self.epochs.iter().take(len).map(is_there).collect())
+    }
+}
+
+/// A segment and how many of its rows are published.
+type Extent = (Arc<Life>, usize);
+
+#[derive(Debug, Default)]
+struct Published {
+    sealed: Arc<Vec<Extent>>,
+    tail: Option<Extent>,
+}
+
+/// The reading end: shared, never blocks the writer.
+#[derive(Debug)]
+pub struct ArrangementReader {
+    schema: SchemaRef,
+    kinds: Vec<Kind>,
+    published: Mutex<Published>,
+}
+
+impl ArrangementReader {
+    pub(crate) fn new(schema: SchemaRef, kinds: Vec<Kind>) -> ArrangementReader {
+        ArrangementReader { schema, kinds, published: Mutex::default() }
+    }
+
+    /// The schema of the rows.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Shows these segments from now on, all at once.
+    pub(crate) fn publish<'a>(
+        &self,
+        sealed: impl Iterator<Item = (&'a Arc<Life>, usize)> + Clone,
+        tail: Option<(&Arc<Life>, usize)>,
+    ) {
+        let is_same = |(a, b): (&Extent, (&Arc<Life>, usize))| Arc::ptr_eq(&a.0, b.0) && a.1 == b.1;
+        // Only the writer publishes, so that the list cannot change between these two looks at it.
+        let before = self.published.lock().sealed.clone();
+        let unchanged = before.len() == sealed.clone().count() && before.iter().zip(sealed.clone()).all(is_same);
+        let sealed = if unchanged { before } else { Arc::new(sealed.map(|(life, len)| (life.clone(), len)).collect()) };
+        let tail = tail.map(|(life, len)| (life.clone(), len));
+        *self.published.lock() = Published { sealed, tail };
+    }
+
+    /// The rows of `epoch`, in batches of at most a segment, with only the columns of `projection` (all where
+    /// `None`). A bag's row comes as often as its weight says. `epoch` must not be older than the last `vacuum`, and
+    /// must have been applied.
+    pub fn scan(
+        self: &Arc<Self>,
+        epoch: Epoch,
+        projection: Option<&[usize]>,
+    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
+        let column_idxs: Vec<usize> = match projection {
+            Some(idxs) => idxs.to_vec(),
+            None => (0..self.kinds.len()).collect(),
+        };
+        let schema = Arc::new(self.schema.project(&column_idxs)?);
+        let (sealed, tail) = {
+            let published = self.published.lock();
+            (published.sealed.clone(), published.tail.clone())
+        };
+        let reader = self.clone();
+        let n_sealed = sealed.len();
+        let extents = (0..n_sealed).filter_map(move |idx| sealed.get(idx).cloned()).chain(tail);
+        Ok(Box::new(extents.flat_map(move |extent| match reader.read(&extent, epoch, &column_idxs, &schema) {
+            Ok(batches) => batches.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        })))
+    }
+
+    /// The rows of one segment.
+    fn read(
+        &self,
+        (life, len): &Extent,
+        epoch: Epoch,
+        column_idxs: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<Vec<RecordBatch>> {
+        let there = life.there(*len, epoch);
+        let n_rows = there.as_ref().map_or(*len, BooleanBuffer::count_set_bits);
+        if n_rows == 0 {
+            return Ok(vec![]);
+        }
+        let column = |idx: &usize| -> Result<ArrayRef> {
+            let none = || SqlError::internal("a column that a relation does not have");
+            let (kind, column) = self.kinds.get(*idx).zip(life.columns.get(*idx)).ok_or_else(none)?;
+            kind.decode(column.prefix(*len))
+        };
+        let mut columns = column_idxs.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let there = there.filter(|_| n_rows < *len);
+        if let Some(there) = &there {
+            let mut filter = FilterBuilder::new(&BooleanArray::new(there.clone(), None));
+            if columns.len() > 1 {
+                filter = filter.optimize();
+            }
+            let filter = filter.build();
+            columns = columns.iter().map(|c| Ok(filter.filter(c)?)).collect::<Result<_>>()?;
+        }
+        let batch = |columns, n_rows| {
+            let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+            Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+        };
+        if life.weights.get().is_none() {
+            return Ok(vec![batch(columns, n_rows)?]);
+        }
+        let is_there = |offset: &usize| there.as_ref().is_none_or(|t| t.value(*offset));
+        let weights = (0..*len).filter(is_there).map(|offset| life.weight(offset));
+        repeated(weights)
+            .into_iter()
+            .map(|rows| {
+                let columns = columns.iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<_>>()?;
+                batch(columns, rows.len())
+            })
+            .collect()
+    }
+}
+
+/// The index of each row as often as it weighs, in lists of at most `BATCH_ROWS_MAX`.
+fn repeated(weights: impl Iterator<Item = i64>) -> Vec<UInt64Array> {
+    let mut lists = vec![];
+    let mut rows: Vec<u64> = vec![];
+    for (row, weight) in (0u64..).zip(weights) {
+        let mut n_left = usize::try_from(weight).unwrap_or(0);
+        while n_left > 0 {
+            let n = n_left.min(BATCH_ROWS_MAX - rows.len());
+            rows.extend(std::iter::repeat_n(row, n));
+            n_left -= n;
+            if rows.len() == BATCH_ROWS_MAX {
+                lists.push(UInt64Array::from(std::mem::take(&mut rows)));
+            }
+        }
+    }
+    if !rows.is_empty() {
+        lists.push(rows.into());
+    }
+    lists
+}

@@ -1,0 +1,242 @@
+//! Rows in columns, in segments that never move; a row's place is its slot.
+//!
+//! A slot is `segment << 16 | offset`. The first segments are small, so that a small relation is small; a segment's
+//! number is used again after it was freed, so that slots do not run out. Invariant: a slot that was given out means
+//! the same row until its segment is freed (or, in a private store, the row is overwritten).
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use tidewire_types::{Result, SqlError, SqlState};
+
+use super::column::{self, Cells, Column, Kind};
+
+/// Bits of a slot that are the offset in its segment.
+pub(crate) const SEGMENT_BITS: u32 = 16;
+/// The offset in its segment.
+pub(crate) const SEGMENT_MASK: u32 = (1 << SEGMENT_BITS) - 1;
+const SEGMENT_ROWS_MIN: usize = 256;
+/// The last number is not used: the slot `u32::MAX` means "none".
+const SEGMENTS_MAX: usize = (1 << (32 - SEGMENT_BITS)) - 1;
+
+/// Rows that the segment with this number holds: 256, 1 k, 4 k, 16 k, then 64 k.
+fn segment_rows(segment_idx: usize) -> usize {
+    SEGMENT_ROWS_MIN << (2 * segment_idx.min(4))
+}
+
+/// What is kept of each slot beside the row's values.
+pub(crate) trait Slots {
+    /// For a new segment.
+    fn new(capacity: usize, columns: &[Column]) -> Self;
+    fn bytes(&self) -> usize;
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment<S> {
+    columns: Vec<Column>,
+    pub(crate) slots: S,
+    pub(crate) n_rows: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store<S> {
+    schema: SchemaRef,
+    kinds: Vec<Kind>,
+    segments: Vec<Option<Segment<S>>>,
+    /// The segment that rows are appended to.
+    tail_idx: Option<usize>,
+    free: Vec<usize>,
+}
+
+impl<S: Slots> Store<S> {
+    pub(crate) fn new(schema: SchemaRef) -> Result<Store<S>> {
+        let kinds = schema.fields().iter().map(|f| Kind::new(f.data_type())).collect::<Result<_>>()?;
+        Ok(Store { schema, kinds, segments: vec![], tail_idx: None, free: vec![] })
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// The physical form of a batch's columns; `column_idxs` names them in this store (all where None).
+    pub(crate) fn encode(&self, columns: &[ArrayRef], column_idxs: Option<&[usize]>) -> Result<Vec<Cells>> {
+        let n_expected = column_idxs.map_or(self.kinds.len(), <[_]>::len);
+        if columns.len() != n_expected {
+            let message = format!("{} columns where {n_expected} were planned", columns.len());
+            return Err(SqlError::internal(message));
+        }
+        let kind = |idx: usize| {
+            let idx = column_idxs.map_or(Some(idx), |idxs| idxs.get(idx).copied());
+            idx.and_then(|idx| self.kinds.get(idx)).ok_or_else(no_column)
+        };
+        columns.iter().enumerate().map(|(idx, column)| kind(idx)?.encode(column)).collect()
+    }
+
+    /// Appends the rows (indices into `cells`) and tells their slots.
+    ///
+    /// Errors: `54000` when all slots are used.
+    pub(crate) fn append(&mut self, cells: &[Cells], mut rows: &[u32], slots: &mut Vec<u32>) -> Result<()> {
+        slots.reserve(rows.len());
+        while !rows.is_empty() {
+            let tail_idx = self.tail()?;
+            let Some(Some(tail)) = self.segments.get_mut(tail_idx) else { return Err(no_column()) };
+            let (now, later) = rows.split_at(rows.len().min(tail.capacity - tail.n_rows));
+            tail.columns.iter_mut().zip(cells).for_each(|(column, cells)| column.append(cells, now));
+            let first = (tail_idx as u32) << SEGMENT_BITS | tail.n_rows as u32;
+            slots.extend(first..first + now.len() as u32);
+            tail.n_rows += now.len();
+            rows = later;
+        }
+        Ok(())
+    }
+
+    /// The number of a segment with room.
+    fn tail(&mut self) -> Result<usize> {
+        let has_room = |s: &Segment<S>| s.n_rows < s.capacity;
+        if let Some(idx) = self.tail_idx
+            && self.segment(idx).is_some_and(has_room)
+        {
+            return Ok(idx);
+        }
+        let idx = self.free.pop().unwrap_or(self.segments.len());
+        if idx >= SEGMENTS_MAX {
+            return Err(SqlError::new(SqlState::ProgramLimitExceeded, "a relation has too many rows"));
+        }
+        let capacity = segment_rows(idx);
+        let columns: Vec<_> = self.kinds.iter().map(|kind| Column::new(kind, capacity)).collect();
+        let slots = S::new(capacity, &columns);
+        let segment = Some(Segment { columns, slots, n_rows: 0, capacity });
+        match self.segments.get_mut(idx) {
+            Some(place) => *place = segment,
+            None => self.segments.push(segment),
+        }
+        self.tail_idx = Some(idx);
+        Ok(idx)
+    }
+
+    /// Overwrites the rows at `slots`. Errors: `XX000` where a reader holds them: only for private stores.
+    pub(crate) fn overwrite(&mut self, cells: &[Cells], rows: &[u32], slots: &[u32]) -> Result<()> {
+        for (row, slot) in rows.iter().zip(slots) {
+            let segment = self.segments.get_mut((slot >> SEGMENT_BITS) as usize).and_then(Option::as_mut);
+            let columns = segment.map_or(&mut [][..], |segment| &mut segment.columns);
+            let offset = (slot & SEGMENT_MASK) as usize;
+            let n_set = columns.iter_mut().zip(cells).filter_map(|(c, v)| c.set(offset, v, *row).then_some(())).count();
+            if n_set != self.kinds.len() {
+                return Err(SqlError::internal("a stored row cannot be overwritten"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a segment: its slots mean nothing from now on.
+    pub(crate) fn free(&mut self, segment_idx: usize) {
+        if self.segments.get_mut(segment_idx).is_some_and(|place| place.take().is_some()) {
+            self.free.push(segment_idx);
+        }
+        if self.tail_idx == Some(segment_idx) {
+            self.tail_idx = None;
+        }
+    }
+
+    /// Frees everything.
+    pub(crate) fn clear(&mut self) {
+        self.segments = vec![];
+        self.tail_idx = None;
+        self.free = vec![];
+    }
+
+    #[inline]
+    pub(crate) fn segment(&self, segment_idx: usize) -> Option<&Segment<S>> {
+        self.segments.get(segment_idx).and_then(Option::as_ref)
+    }
+
+    #[inline]
+    pub(crate) fn segment_mut(&mut self, segment_idx: usize) -> Option<&mut Segment<S>> {
+        self.segments.get_mut(segment_idx).and_then(Option::as_mut)
+    }
+
+    /// The segment of a slot and the offset in it.
+    #[inline]
+    pub(crate) fn at(&self, slot: u32) -> Option<(&S, usize)> {
+        let segment = self.segment((slot >> SEGMENT_BITS) as usize)?;
+        Some((&segment.slots, (slot & SEGMENT_MASK) as usize))
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(&mut S, usize)> {
+        let segment = self.segment_mut((slot >> SEGMENT_BITS) as usize)?;
+        Some((&mut segment.slots, (slot & SEGMENT_MASK) as usize))
+    }
+
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (usize, &Segment<S>)> + Clone {
+        self.segments.iter().enumerate().filter_map(|(idx, segment)| Some((idx, segment.as_ref()?)))
+    }
+
+    pub(crate) fn tail_idx(&self) -> Option<usize> {
+        self.tail_idx
+    }
+
+    fn columns(&self, column_idx: usize) -> Vec<Option<&Column>> {
+        self.segments.iter().map(|s| s.as_ref().and_then(|s| s.columns.get(column_idx))).collect()
+    }
+
+    /// One column's cells at `slots`; a slot that is not there reads as NULL.
+    pub(crate) fn gather_cells(&self, column_idx: usize, slots: &[u32]) -> Result<Cells> {
+        let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
+        Ok(column::gather(kind, &self.columns(column_idx), slots))
+    }
+
+    /// One column at `slots`; a slot that is not there reads as NULL.
+    pub(crate) fn gather(&self, column_idx: usize, slots: &[u32]) -> Result<ArrayRef> {
+        let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
+        kind.decode(column::gather(kind, &self.columns(column_idx), slots))
+    }
+
+    /// The rows at `slots`.
+    pub(crate) fn gather_rows(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let columns = (0..self.kinds.len()).map(|idx| self.gather(idx, slots)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+
+    /// For each pair of a slot and a row, whether the columns `column_idxs` of the one equal `cells` of the other.
+    pub(crate) fn compare(
+        &self,
+        column_idxs: &[usize],
+        slots: &[u32],
+        cells: &[Cells],
+        rows: &[u32],
+        by_value: bool,
+        mask: &mut [bool],
+    ) {
+        for (column_idx, cells) in column_idxs.iter().zip(cells) {
+            if let Some(kind) = self.kinds.get(*column_idx) {
+                column::compare(kind, &self.columns(*column_idx), slots, cells, rows, by_value, mask);
+            }
+        }
+    }
+
+    /// As `compare`, for one pair.
+    pub(crate) fn equals(&self, column_idxs: &[usize], slot: u32, cells: &[Cells], row: u32, by_value: bool) -> bool {
+        let Some(segment) = self.segment((slot >> SEGMENT_BITS) as usize) else { return false };
+        let offset = (slot & SEGMENT_MASK) as usize;
+        column_idxs.iter().zip(cells).all(|(idx, cells)| match (self.kinds.get(*idx), segment.columns.get(*idx)) {
+            (Some(kind), Some(column)) => column.equals(offset, cells, row, by_value && kind.is_float()),
+            _ => false,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let segment = |s: &Segment<S>| s.slots.bytes() + s.columns.iter().map(Column::bytes).sum::<usize>();
+        self.segments.iter().flatten().map(segment).sum::<usize>()
+            + self.segments.capacity() * size_of::<Option<Segment<S>>>()
+    }
+}
+
+fn no_column() -> SqlError {
+    SqlError::internal("a column that a relation does not have")
+}
