@@ -1,18 +1,41 @@
 //! SQL text to Tidewire statements, and nothing else: no catalog, no names resolved.
 //!
-//! A thin parser over sqlparser: what is ours is parsed here, all else falls through to
-//! `sqlparser::Parser::parse_statement`. PostgreSQL's rules for quoting and case hold.
+//! A thin parser over sqlparser: what is ours is parsed here (a file for each family of statements), expressions,
+//! queries and DML by sqlparser under our own dialect. PostgreSQL's rules for quoting and case hold.
+//! Invariant: no text makes it panic or overflow the stack, and its time is at most quadratic in the text's length.
 
+mod create;
+mod cursor;
+mod data_type;
+mod depth;
+mod dialect;
+mod errors;
+mod options;
+mod parser;
+mod session;
+mod show;
+mod source;
 mod statement;
+mod subscribe;
 
+pub use data_type::sql_type;
+pub use dialect::TidewireDialect;
 pub use sqlparser::ast;
 pub use statement::*;
-use tidewire_types::{Result, SqlError};
+use tidewire_types::Result;
 
 /// Parses a text of any number of statements separated by semicolons.
 ///
-/// Errors: `42601` with the position in `text`, in the words of PostgreSQL (`syntax error at or near "x"`).
+/// Nothing between two semicolons is left out; a text that is all blank gives one [`Statement::Empty`].
+/// Errors: `42601` with the position in `text`, in the words of PostgreSQL (`syntax error at or near "x"`); `54001` for
+/// what is nested too deeply; `0A000` for parts of statements that Tidewire does not have.
 pub fn parse(text: &str) -> Result<Vec<Parsed>> {
-    let _ = text;
-    Err(SqlError::internal("to be written"))
+    parser::parse_text(text)
+}
+
+/// Parses one expression, such as a stored column default.
+///
+/// Errors: as [`parse`].
+pub fn parse_expr(text: &str) -> Result<ast::Expr> {
+    parser::parse_expression(text)
 }

@@ -1,0 +1,197 @@
+//! The dialect: PostgreSQL's rules, and a few harmless things more (struct and map literals, `SELECT * EXCLUDE`).
+//!
+//! Invariant: an expression tree is never deeper than the parser's recursion limit times [`CHAIN_MAX`], so that
+//! nothing that walks it (a drop, a clone) can overflow the stack.
+
+use std::any::TypeId;
+
+use sqlparser::ast::{BinaryOperator, Expr};
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, Word};
+
+/// Operators one after another (`a + b + c ..`) that are allowed; AND and OR have no limit.
+const CHAIN_MAX: usize = 300;
+/// Terms of an AND or OR from which a balanced tree is built.
+pub(crate) const BALANCE_MIN: usize = 64;
+
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Tidewire's dialect of SQL.
+#[derive(Debug)]
+pub struct TidewireDialect;
+
+macro_rules! yes {
+    ($($name:ident)*) => { $(fn $name(&self) -> bool { true })* };
+}
+
+impl Dialect for TidewireDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    yes! {
+        supports_unicode_string_literal supports_filter_during_aggregation supports_group_by_expr
+        allow_extract_custom allow_extract_single_quotes supports_bitwise_shift_operators supports_empty_projections
+        supports_nested_comments supports_string_escape_constant supports_numeric_literal_underscores
+        supports_array_typedef_with_brackets supports_notnull_operator supports_interval_options
+        supports_insert_table_alias supports_comma_separated_trim supports_string_literal_concatenation_with_newline
+        supports_struct_literal supports_dictionary_syntax supports_select_wildcard_exclude
+        supports_select_wildcard_except supports_select_wildcard_replace
+        supports_window_clause_named_window_reference supports_named_fn_args_with_assignment_operator
+    }
+
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        POSTGRES.identifier_quote_style(identifier)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        POSTGRES.is_reserved_for_identifier(keyword)
+    }
+
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        POSTGRES.is_custom_operator_part(ch)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+
+    fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        explicit || !begins_emit(parser) && self.is_column_alias(keyword, parser)
+    }
+
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        explicit || !begins_emit(parser) && self.is_table_alias(keyword, parser)
+    }
+
+    fn parse_infix(&self, parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let depth = chain(left, CHAIN_MAX);
+        if depth >= BALANCE_MIN
+            && let Some(op) = connective(parser)
+        {
+            return Some(balance(parser, left, &op, precedence));
+        }
+        if depth >= CHAIN_MAX {
+            return Some(Err(ParserError::RecursionLimitExceeded));
+        }
+        is_distinct_from(parser, left, precedence)
+    }
+}
+
+/// Whether the word just read is the EMIT of `EMIT CHANGES` and not an alias.
+fn begins_emit(parser: &Parser<'_>) -> bool {
+    let emit = |token: &Token, names: &[&str]| matches!(token, Token::Word(Word { value, quote_style: None, .. }) if names.iter().any(|n| value.eq_ignore_ascii_case(n)));
+    emit(&parser.get_current_token().token, &["emit"])
+        && emit(&parser.peek_token_ref().token, &["changes", "final", "on"])
+}
+
+/// `a IS [NOT] DISTINCT FROM b`, whose right side ends before AND, unlike sqlparser's.
+fn is_distinct_from(parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    let negated = parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]);
+    if !negated && !parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+        return None;
+    }
+    let make = if negated { Expr::IsNotDistinctFrom } else { Expr::IsDistinctFrom };
+    Some(parser.parse_subexpr(precedence).map(|right| make(Box::new(left.clone()), Box::new(right))))
+}
+
+fn connective(parser: &Parser<'_>) -> Option<BinaryOperator> {
+    match &parser.peek_token_ref().token {
+        Token::Word(w) if w.keyword == Keyword::AND => Some(BinaryOperator::And),
+        Token::Word(w) if w.keyword == Keyword::OR => Some(BinaryOperator::Or),
+        _ => None,
+    }
+}
+
+/// Reads the rest of a long `a AND b AND ..` and makes a balanced tree of all its terms.
+fn balance(parser: &mut Parser, left: &Expr, op: &BinaryOperator, precedence: u8) -> Result<Expr, ParserError> {
+    let mut terms = vec![];
+    let mut rest = left.clone();
+    loop {
+        match rest {
+            Expr::BinaryOp { left, op: inner, right } if inner == *op => {
+                terms.push(*right);
+                rest = *left;
+            }
+            _ => break terms.push(rest),
+        }
+    }
+    terms.reverse();
+    while connective(parser).as_ref() == Some(op) {
+        parser.advance_token();
+        terms.push(parser.parse_subexpr(precedence)?);
+    }
+    while terms.len() > 1 {
+        let mut pairs = terms.into_iter();
+        let mut next = Vec::with_capacity(pairs.len() / 2 + 1);
+        while let Some(a) = pairs.next() {
+            next.push(match pairs.next() {
+                Some(b) => Expr::BinaryOp { left: Box::new(a), op: op.clone(), right: Box::new(b) },
+                None => a,
+            });
+        }
+        terms = next;
+    }
+    terms.pop().ok_or_else(|| ParserError::ParserError("nothing to combine".into()))
+}
+
+/// How many operators stand on the left edge of an expression, counted up to `max`.
+fn chain(expr: &Expr, max: usize) -> usize {
+    let mut depth = 0;
+    let mut at = Some(expr);
+    while let Some(expr) = at
+        && depth < max
+    {
+        depth += 1;
+        at = left_edge(expr);
+    }
+    depth
+}
+
+fn left_edge(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::BinaryOp { left, .. } | Expr::AnyOp { left, .. } | Expr::AllOp { left, .. } => Some(left),
+        Expr::IsDistinctFrom(left, _) | Expr::IsNotDistinctFrom(left, _) => Some(left),
+        Expr::IsNull(e)
+        | Expr::IsNotNull(e)
+        | Expr::IsTrue(e)
+        | Expr::IsNotTrue(e)
+        | Expr::IsFalse(e)
+        | Expr::IsNotFalse(e)
+        | Expr::IsUnknown(e)
+        | Expr::IsNotUnknown(e) => Some(e),
+        Expr::Cast { expr, .. }
+        | Expr::Collate { expr, .. }
+        | Expr::UnaryOp { expr, .. }
+        | Expr::Between { expr, .. }
+        | Expr::InList { expr, .. }
+        | Expr::InSubquery { expr, .. }
+        | Expr::InUnnest { expr, .. }
+        | Expr::Like { expr, .. }
+        | Expr::ILike { expr, .. }
+        | Expr::SimilarTo { expr, .. }
+        | Expr::RLike { expr, .. }
+        | Expr::AtTimeZone { timestamp: expr, .. }
+        | Expr::IsNormalized { expr, .. } => Some(expr),
+        Expr::CompoundFieldAccess { root, .. } => Some(root),
+        _ => None,
+    }
+}
