@@ -1,0 +1,120 @@
+//! `tidewire serve`: opens the ports, starts the engine, and ends in good order.
+//!
+//! Order at the end: health says 503, no new clients, the engine ends (and with it all pushes), then HTTP. A second
+//! signal ends the process at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_engine::{Components, Engine, Settings};
+use tidewire_server::{Limits, PgSystem};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::ServeOptions;
+use crate::connectors::CONNECTORS;
+use crate::data_dir::DataDir;
+use crate::failure::Failure;
+use crate::http::{self, Site};
+use crate::ports;
+
+/// How long the parts may take to end before the process ends without them.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Runs the server until a signal ends it.
+pub async fn run(options: ServeOptions) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let _data_dir = DataDir::open(&options.data_dir)?;
+    let mut settings = Settings::default();
+    if let Some(n_shards) = options.shards {
+        settings.n_shards = n_shards;
+    }
+    let server = Server::start(&options.listen, &options.http_listen, settings).await?;
+    tracing::info!(address = %server.pg_address, "PostgreSQL clients: psql -h {} -p {} -U tidewire tidewire",
+        server.pg_address.ip(), server.pg_address.port());
+    tracing::info!(address = %server.http_address, "HTTP: / /health /metrics");
+    tracing::warn!(
+        "state is kept in memory only: when this server ends, tables and views are gone and sources must be declared again"
+    );
+    signals.next().await;
+    tracing::info!("stopping");
+    server.stop(&mut signals).await
+}
+
+/// A running server: the engine and both ports.
+pub struct Server {
+    /// The engine, for sessions in this process.
+    pub engine: Arc<Engine>,
+    /// Where PostgreSQL clients connect.
+    pub pg_address: SocketAddr,
+    /// Where HTTP is served.
+    pub http_address: SocketAddr,
+    stopping: CancellationToken,
+    stopped: CancellationToken,
+    pg: JoinHandle<()>,
+    http: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens both ports and starts the engine.
+    pub async fn start(listen: &str, http_listen: &str, settings: Settings) -> Result<Server, Failure> {
+        let pg_listener = ports::listen(listen, "--listen").await?;
+        let http_listener = ports::listen(http_listen, "--http-listen").await?;
+        let (pg_address, http_address) = (address_of(&pg_listener)?, address_of(&http_listener)?);
+        let engine =
+            Engine::start(settings, Components { connectors: CONNECTORS.as_slice(), system: Arc::new(PgSystem) })?;
+        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let site = Site { engine: engine.clone(), stopping: stopping.clone(), pg_address };
+        let http = tokio::spawn(http::serve(http_listener, site, stopped.clone()));
+        let shutdown = stopping.clone().cancelled_owned();
+        let pg = tokio::spawn(tidewire_server::serve(pg_listener, engine.clone(), Limits::default(), shutdown));
+        Ok(Server { engine, pg_address, http_address, stopping, stopped, pg, http })
+    }
+
+    /// Ends all parts, or says that they did not end in time.
+    pub async fn stop(self, signals: &mut Signals) -> Result<(), Failure> {
+        self.stopping.cancel();
+        let parts = async {
+            self.engine.shutdown().await;
+            let pg = self.pg.await;
+            self.stopped.cancel();
+            let http = self.http.await;
+            pg.and(http).map_err(|error| Failure::new(format!("a part of the server ended badly: {error}")))
+        };
+        tokio::select! {
+            ended = tokio::time::timeout(STOP_TIME_MAX, parts) => ended.unwrap_or_else(|_| {
+                Err(Failure::new(format!("the server did not end within {} s", STOP_TIME_MAX.as_secs())))
+            }),
+            () = signals.next() => Err(Failure::new("ended by a second signal")),
+        }
+    }
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::new(format!("cannot listen: {error}")))
+}
+
+/// SIGINT and SIGTERM.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on these signals no longer end the process by themselves.
+    pub fn new() -> Result<Signals, Failure> {
+        let handler = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot handle signals: {error}")));
+        Ok(Signals { interrupt: handler(SignalKind::interrupt())?, terminate: handler(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
