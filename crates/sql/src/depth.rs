@@ -14,6 +14,12 @@ use crate::errors;
 const BRACKETS_MAX: usize = 100;
 /// Levels of the tree.
 const DEPTH_MAX: usize = 400;
+/// What a query within brackets weighs.
+const QUERY_WEIGHT: usize = 10;
+/// What a join within brackets weighs.
+const JOIN_WEIGHT: usize = 20;
+/// What `INTERVAL INTERVAL` weighs.
+const INTERVAL_WEIGHT: usize = 50;
 /// What one UNION weighs: a query is a larger thing than an expression.
 const SET_OPERATOR_WEIGHT: usize = 4;
 
@@ -26,6 +32,8 @@ struct Level {
     /// The deepest of what stood between separators.
     deepest: usize,
     connectives: usize,
+    /// A query or a join stands here, itself a tree of some depth.
+    weight: usize,
     set_operators: usize,
     /// BETWEENs whose AND is still to come.
     betweens: usize,
@@ -40,7 +48,8 @@ impl Level {
     fn depth(mut self) -> usize {
         self.separate();
         // Longer rows of AND and OR become balanced trees.
-        self.deepest + self.connectives.min(BALANCE_MIN) + SET_OPERATOR_WEIGHT * self.set_operators + 1
+        let set_operators = SET_OPERATOR_WEIGHT * self.set_operators;
+        self.deepest + self.connectives.min(BALANCE_MIN) + set_operators + self.weight.max(1)
     }
 }
 
@@ -82,6 +91,10 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
                     level.inner = level.inner.max(depth);
                 }
             }
+            // sqlparser recurses here without its own guard.
+            Kind::Operator if word(token, &["interval"]) && word(previous, &["interval"]) => {
+                level.operators += INTERVAL_WEIGHT;
+            }
             Kind::Operator => level.operators += 1,
             Kind::Between => {
                 level.operators += 1;
@@ -94,6 +107,10 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
             }
             Kind::SetOperator => {
                 level.set_operators += 1;
+                level.separate();
+            }
+            Kind::Heavy(weight) => {
+                level.weight = level.weight.max(weight);
                 level.separate();
             }
             Kind::Separator => level.separate(),
@@ -118,6 +135,7 @@ enum Kind {
     And,
     Or,
     SetOperator,
+    Heavy(usize),
     Separator,
     Operand,
 }
@@ -167,6 +185,8 @@ fn kind_of_word(token: &Token) -> Kind {
         () if word(token, &["case"]) => Kind::Open,
         () if word(token, &["end"]) => Kind::Close(1),
         () if word(token, &["and"]) => Kind::And,
+        () if word(token, &["select"]) => Kind::Heavy(QUERY_WEIGHT),
+        () if word(token, &["join"]) => Kind::Heavy(JOIN_WEIGHT),
         () if word(token, &["or"]) => Kind::Or,
         () if word(token, &["between"]) => Kind::Between,
         () if word(token, &["union", "except", "intersect"]) => Kind::SetOperator,

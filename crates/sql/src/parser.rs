@@ -502,7 +502,7 @@ impl<'a> StatementParser<'a> {
     /// The text of the tokens from index `start` to the present one, and where it begins: characters from 0.
     pub fn text_since(&self, start: usize) -> (String, usize) {
         let tokens = || (start..self.parser.index()).map(|idx| self.parser.token_at(idx)).filter(|t| !is_blank(t));
-        match (tokens().next(), tokens().last()) {
+        match (tokens().next(), tokens().next_back()) {
             (Some(first), Some(last)) => {
                 let text = self.source.slice(Span::new(first.span.start, last.span.end));
                 (text.into(), self.source.char(first.span.start))
