@@ -3,18 +3,44 @@
 //! [`Engine`] owns the epoch loop; a [`Session`] is one client's view of it: it runs statements. The Postgres
 //! protocol, the test runner and the benchmarks all stand on `Session`.
 
+mod build;
+mod core;
+mod dead_letters;
+mod runtime;
+mod session;
+mod shared;
+mod source_task;
 mod status;
+mod subscription;
+mod system;
+mod table;
+mod tables;
+mod workers;
 
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{displayable, execute_stream};
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tidewire_catalog::Catalog;
 use tidewire_connect::Connector;
-use tidewire_sql::Parsed;
-use tidewire_types::{Result, SqlError, SqlType};
+use tidewire_operators::expr::sql_error;
+use tidewire_planner::Planned;
+use tidewire_sql::ast;
+use tidewire_types::{Result, SqlError, SqlState};
 
+use crate::core::Core;
+pub use crate::session::settings::milliseconds;
+pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
+use crate::shared::Shared;
 pub use crate::status::{OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
 
 /// Settings of a server, all with sensible defaults.
@@ -30,16 +56,19 @@ pub struct Settings {
     pub source_buffer_bytes_max: usize,
     /// Bytes of changes that may wait for a slow subscriber before it is cut off.
     pub subscription_buffer_bytes_max: usize,
+    /// Bytes of dead letters that are kept; beyond, the oldest go.
+    pub dead_letter_bytes_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            n_shards: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n_shards: thread::available_parallelism().map_or(1, |n| n.get()),
             epoch_rows_max: 100_000,
             parallel_rows_min: 10_000,
             source_buffer_bytes_max: 64 << 20,
             subscription_buffer_bytes_max: 16 << 20,
+            dead_letter_bytes_max: 256 << 20,
         }
     }
 }
@@ -55,27 +84,22 @@ pub struct Components {
 /// Tables that are made of the catalog and the session, by the crate that knows who asks for them.
 pub trait SystemSchemas: Send + Sync {
     /// The table, or None where there is none of that name.
-    fn table(
-        &self,
-        schema: &str,
-        name: &str,
-        cx: &SystemContext,
-    ) -> Option<Arc<dyn datafusion::catalog::TableProvider>>;
+    fn table(&self, schema: &str, name: &str, cx: &SystemContext) -> Option<Arc<dyn TableProvider>>;
     /// All (schema, name) there are.
     fn names(&self) -> Vec<(String, String)>;
     /// Changes what only catalog queries use and DataFusion does not plan (`OPERATOR(pg_catalog.~)`, `'x'::regclass`,
     /// `COLLATE`, `pg_catalog.` before functions) into what it does. Called on every query before it is planned; leaves
     /// a query without such things as it is.
-    fn rewrite(&self, query: &mut tidewire_sql::ast::Query, cx: &SystemContext);
+    fn rewrite(&self, query: &mut ast::Query, cx: &SystemContext);
     /// Scalar functions to register besides DataFusion's (`pg_get_userbyid`, ..).
-    fn functions(&self, cx: &SystemContext) -> Vec<Arc<datafusion::logical_expr::ScalarUDF>>;
+    fn functions(&self, cx: &SystemContext) -> Vec<Arc<ScalarUDF>>;
 }
 
 /// What system tables are made of.
 #[derive(Clone)]
 pub struct SystemContext {
     /// All objects of this moment.
-    pub catalog: Arc<tidewire_catalog::Catalog>,
+    pub catalog: Arc<Catalog>,
     /// The session's user.
     pub user: String,
     /// The session's database.
@@ -85,131 +109,93 @@ pub struct SystemContext {
 }
 
 /// A running server without a port.
-pub struct Engine;
+pub struct Engine {
+    shared: Arc<Shared>,
+    connectors: &'static [&'static dyn Connector],
+    system: Arc<dyn SystemSchemas>,
+    datafusion: SessionContext,
+    epoch_loop: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Engine {
-    /// Starts the epoch loop.
-    pub fn start(_settings: Settings, _components: Components) -> Result<Arc<Engine>> {
-        Err(SqlError::internal("to be written"))
+    /// Starts the epoch loop. Errors: threads that cannot be started.
+    pub fn start(settings: Settings, components: Components) -> Result<Arc<Engine>> {
+        let datafusion = tidewire_planner::session_context(settings.n_shards, None)?;
+        let shared = Shared::new(settings);
+        let core = Core::new(shared.clone())?;
+        let epoch_loop = thread::Builder::new()
+            .name("epoch-loop".to_string())
+            .spawn(|| core.run())
+            .map_err(|e| SqlError::new(SqlState::OutOfMemory, format!("cannot start the epoch loop: {e}")))?;
+        Ok(Arc::new(Engine {
+            shared,
+            connectors: components.connectors,
+            system: components.system,
+            datafusion,
+            epoch_loop: Mutex::new(Some(epoch_loop)),
+        }))
     }
 
     /// A new session.
     pub fn session(self: &Arc<Self>, user: &str, database: &str) -> Session {
-        let _ = (user, database);
-        Session
+        Session::new(self.clone(), user, database)
     }
 
-    /// Where everything stands.
+    /// Where everything stands. Waits for the epoch that runs to end.
     pub fn status(&self) -> Status {
-        Status::default()
+        self.shared.call_blocking(|core| core.status()).unwrap_or_default()
     }
 
-    /// Ends all sessions' pushes, sources and the loop; returns when they have ended.
-    pub async fn shutdown(&self) {}
+    /// Ends sources, views and subscriptions; returns when the loop has ended.
+    pub async fn shutdown(&self) {
+        self.shared.stop();
+        let epoch_loop = self.epoch_loop.lock().take();
+        if let Some(epoch_loop) = epoch_loop {
+            let joined = tokio::task::spawn_blocking(|| epoch_loop.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the epoch loop did not end well");
+            }
+        }
+    }
+
+    /// A DataFusion session that has the functions of the client's session.
+    fn session_for(&self, cx: &SystemContext) -> SessionContext {
+        let functions = self.system.functions(cx);
+        if functions.is_empty() {
+            return self.datafusion.clone();
+        }
+        let session = SessionContext::new_with_state(self.datafusion.state());
+        functions.into_iter().for_each(|f| session.register_udf(f.as_ref().clone()));
+        session
+    }
+
+    /// Runs a planned query.
+    async fn run(
+        &self,
+        planned: &Planned,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let rows = tidewire_planner::execute(planned, parameters, &self.datafusion).await?;
+        Ok(rows.map(|batch| batch.map_err(sql_error)).boxed())
+    }
+
+    /// The batch plan of a query as text; with `analyze` it is run first.
+    async fn explain(&self, planned: &Planned, analyze: bool) -> Result<String> {
+        let state = self.datafusion.state();
+        let plan = state.query_planner().create_physical_plan(&planned.plan, &state).await.map_err(sql_error)?;
+        if analyze {
+            let mut rows = execute_stream(plan.clone(), self.datafusion.task_ctx()).map_err(sql_error)?;
+            while let Some(batch) = rows.next().await {
+                batch.map_err(sql_error)?;
+            }
+            return Ok(DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false).to_string());
+        }
+        Ok(displayable(plan.as_ref()).indent(false).to_string())
+    }
 }
 
-/// One client: its settings, its transaction, its prepared statements by name and cursors.
-///
-/// Methods take `&mut self`: a session runs one statement at a time. Dropping a stream or the future of a call cancels
-/// what it does.
-pub struct Session;
-
-/// A statement that is ready to run: parsed, planned, its parameter and result types known.
-pub struct Prepared {
-    /// What was parsed.
-    pub parsed: Parsed,
-    /// The types of `$1 ..`.
-    pub parameters: Vec<SqlType>,
-    /// The columns of its result, where it has rows.
-    pub schema: Option<SchemaRef>,
-}
-
-impl Session {
-    /// Plans a statement. `parameters` are the types that the client declared.
-    pub async fn prepare(&mut self, parsed: Parsed, parameters: &[Option<SqlType>]) -> Result<Prepared> {
-        let _ = (parsed, parameters);
-        Err(SqlError::internal("to be written"))
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.stop();
     }
-
-    /// Runs a statement with the values of its parameters, which have the types that [`Prepared::parameters`] says.
-    pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
-        let _ = (prepared, parameters);
-        Err(SqlError::internal("to be written"))
-    }
-
-    /// A setting, as SHOW gives it.
-    pub fn setting(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    /// Sets a setting, as SET does (startup parameters of a client).
-    pub fn set(&mut self, _name: &str, _value: &str) -> Result<()> {
-        Ok(())
-    }
-
-    /// Settings that changed since the last call and that clients are told of (`TimeZone`, `application_name`, ..).
-    pub fn take_reported(&mut self) -> Vec<(String, String)> {
-        vec![]
-    }
-
-    /// Whether a transaction is open, or has failed.
-    pub fn transaction(&self) -> Transaction {
-        Transaction::Idle
-    }
-
-    /// Marks an open transaction failed (the server calls it after any error).
-    pub fn fail_transaction(&mut self) {}
-}
-
-/// The state that ReadyForQuery reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transaction {
-    /// None is open.
-    Idle,
-    /// One is open.
-    Open,
-    /// One is open and every statement but ROLLBACK fails.
-    Failed,
-}
-
-/// What a statement gave.
-pub enum Outcome {
-    /// Rows that end. The tag is `SELECT n`, `INSERT 0 n`, `FETCH n`: the words before the count.
-    Rows {
-        /// The columns.
-        schema: SchemaRef,
-        /// The rows.
-        rows: BoxStream<'static, Result<RecordBatch>>,
-        /// `SELECT`, `INSERT 0`, `UPDATE`, ..
-        tag: &'static str,
-    },
-    /// Rows that go on until the client cancels: each batch is sent at once.
-    Push {
-        /// The columns.
-        schema: SchemaRef,
-        /// The rows.
-        rows: BoxStream<'static, Result<RecordBatch>>,
-        /// `SUBSCRIBE`
-        tag: &'static str,
-    },
-    /// No rows: the whole tag (`CREATE TABLE`, `INSERT 0 3`) and notices (severity, message).
-    Command {
-        /// The command tag.
-        tag: String,
-        /// Notices for the client.
-        notices: Vec<Notice>,
-    },
-    /// COPY .. TO STDOUT: rows to be sent in the copy format; COPY .. FROM STDIN: see the server.
-    Empty,
-}
-
-/// A NOTICE or WARNING.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// `NOTICE`, `WARNING`, `INFO`
-    pub severity: &'static str,
-    /// The SQLSTATE (`00000`, `25P01`, ..).
-    pub code: &'static str,
-    /// The message.
-    pub message: String,
 }

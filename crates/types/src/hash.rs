@@ -108,7 +108,7 @@ fn hash_column(column: &ArrayRef, out: &mut [u64]) -> Result<()> {
 /// Lists, structs and the like, through their row encoding.
 fn hash_nested(column: &ArrayRef, out: &mut [u64]) -> Result<()> {
     let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]);
-    let rows = converter.and_then(|mut c| c.convert_columns(std::slice::from_ref(column))).map_err(|e| {
+    let rows = converter.and_then(|c| c.convert_columns(std::slice::from_ref(column))).map_err(|e| {
         SqlError::unsupported(format_args!("a key of type {}", column.data_type())).with_detail(e.to_string())
     })?;
     for (hash, row) in out.iter_mut().zip(rows.iter()) {

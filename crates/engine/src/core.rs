@@ -1,0 +1,731 @@
+//! The epoch loop.
+//!
+//! Wait until any input has something; cut an epoch of what is there; run the dirty part of the graph in topological
+//! order; publish all relations in one step; hand the changes to subscriptions and to views being built; answer the
+//! writers. No tick: idle, the latency is one hop; under load epochs grow and throughput rises.
+//!
+//! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
+//! marked, and with it what stands on it; all else goes on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arrow::array::RecordBatch;
+use tidewire_catalog::{Catalog, Object};
+use tidewire_connect::{Health, Position, Positions, Source, Split};
+use tidewire_operators::RowError;
+use tidewire_operators::arrangement::Arrangement;
+use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
+use tracing::{error, info, warn};
+
+use crate::build::BuildState;
+use crate::dead_letters::Letter;
+use crate::runtime::{Changes, EpochChanges, Runtime};
+use crate::shared::{Published, Relation, Shared, SourceBatch, stopped};
+use crate::source_task::SourceTask;
+use crate::status::{SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
+use crate::subscription::Subscriber;
+use crate::table::{Table, Write, row_text};
+use crate::workers::Workers;
+
+/// How often dead rows are looked for.
+const VACUUM_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the loop waits when nothing happens.
+const IDLE_WAIT: Duration = Duration::from_secs(60);
+
+/// Everything that the loop owns.
+pub struct Core {
+    pub shared: Arc<Shared>,
+    workers: Workers,
+    epoch: Epoch,
+    catalog: Arc<Catalog>,
+    tables: BTreeMap<ObjectId, Table>,
+    sources: BTreeMap<ObjectId, RunningSource>,
+    // In the order of their OIDs, which is topological: a view stands on older objects.
+    views: BTreeMap<ObjectId, View>,
+    builds: BTreeMap<ObjectId, BuildState>,
+    subscribers: HashMap<ObjectId, Vec<Subscriber>>,
+    next_generation: u64,
+    last_vacuum: Instant,
+    vacuum_due: bool,
+    n_epochs: u64,
+    n_input_rows: u64,
+    step_ns: u64,
+}
+
+/// A view that is kept up to date. One without a relation serves a subscription and has no content of its own.
+pub struct View {
+    pub name: String,
+    pub runtime: Runtime,
+    pub relation: Option<Arrangement>,
+    pub inputs: Vec<ObjectId>,
+    pub all_columns: Arc<[usize]>,
+    pub error: Option<SqlError>,
+}
+
+/// A declared source, with its reader where a view needs one.
+struct RunningSource {
+    name: String,
+    source: Arc<dyn Source>,
+    reader: Option<Reader>,
+    state: SourceState,
+    n_rows: u64,
+    n_bytes: u64,
+    n_bad_records: u64,
+    ends: Positions,
+}
+
+struct Reader {
+    task: SourceTask,
+    generation: u64,
+    projection: Arc<[usize]>,
+    // The next record of each split that no epoch contains yet.
+    positions: Positions,
+}
+
+/// What a view being built is told when it asks to join a source's running reader.
+pub enum Join {
+    /// From the next epoch on its tap gets the source's changes; what it must still read lies before these positions.
+    Joined(Positions),
+    /// It is far behind: it shall read up to here and ask again.
+    Behind(Positions),
+    /// It is ahead of the running reader in some split: it shall ask again later.
+    Ahead,
+}
+
+/// What became of a build that wanted to join the loop.
+pub enum Finish {
+    /// It has.
+    Joined,
+    /// Its tap holds more than the loop would do inline: it shall take that in and ask again.
+    TooMuch { view: View, deltas: Vec<Delta>, subscriber: Option<Subscriber> },
+}
+
+/// Up to how many records a view being built may read while its tap already fills.
+const JOIN_DISTANCE_MAX: Position = 100_000;
+
+impl Core {
+    pub fn new(shared: Arc<Shared>) -> Result<Core> {
+        let moment = shared.published();
+        Ok(Core {
+            workers: Workers::start(shared.settings.n_shards)?,
+            shared,
+            epoch: moment.epoch,
+            catalog: moment.catalog,
+            tables: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            views: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            subscribers: HashMap::new(),
+            next_generation: 0,
+            last_vacuum: Instant::now(),
+            vacuum_due: false,
+            n_epochs: 0,
+            n_input_rows: 0,
+            step_ns: 0,
+        })
+    }
+
+    /// Runs until the server is stopped.
+    pub fn run(mut self) {
+        let shared = self.shared.clone();
+        while !shared.is_stopping() {
+            let wait = if self.vacuum_due { VACUUM_INTERVAL } else { IDLE_WAIT };
+            let taken = shared.take(Instant::now() + wait);
+            for call in taken.calls {
+                call(&mut self);
+            }
+            if !taken.writes.is_empty() || !taken.batches.is_empty() {
+                self.run_epoch(taken.writes, taken.batches);
+            }
+            self.vacuum();
+        }
+        for build in self.builds.values() {
+            build.cancel();
+        }
+        shared.close();
+    }
+
+    fn run_epoch(&mut self, writes: Vec<Write>, batches: Vec<SourceBatch>) {
+        let began = Instant::now();
+        let now_us = now_us();
+        let epoch = self.epoch.next();
+        let mut changes = EpochChanges::new();
+        let mut replies = vec![];
+        for write in writes {
+            let result = self.write(write.operations, epoch, &mut changes);
+            replies.push((write.reply, result));
+        }
+        for batch in batches {
+            self.take_batch(batch, now_us, &mut changes);
+        }
+        if !changes.is_empty() {
+            self.n_input_rows += changes.values().flat_map(|c| &c.deltas).map(|d| d.n_rows() as u64).sum::<u64>();
+            self.step_views(epoch, now_us, &mut changes);
+            self.epoch = epoch;
+            self.n_epochs += 1;
+            self.vacuum_due = true;
+            self.shared.publish(|p| p.epoch = epoch);
+            self.deliver(epoch, &changes);
+        }
+        for (reply, result) in replies {
+            // A client that went away wants no answer.
+            let _ = reply.send(result);
+        }
+        self.step_ns += began.elapsed().as_nanos() as u64;
+    }
+
+    /// One transaction: all of its operations or none.
+    fn write(
+        &mut self,
+        operations: Vec<crate::table::Operation>,
+        epoch: Epoch,
+        changes: &mut EpochChanges,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut done: Vec<(ObjectId, crate::table::Applied)> = vec![];
+        for operation in operations {
+            let result = match self.tables.get_mut(&operation.table) {
+                Some(table) => table.apply(operation.change, epoch),
+                None => Err(SqlError::new(SqlState::UndefinedTable, "the table has been dropped")),
+            };
+            match result {
+                Ok(applied) => done.push((operation.table, applied)),
+                Err(error) => {
+                    for (id, applied) in done.iter().rev() {
+                        if let Some(table) = self.tables.get_mut(id) {
+                            table.undo(applied, epoch)?;
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let mut rows = vec![];
+        for (id, applied) in done {
+            if let Some(table) = self.tables.get(&id)
+                && !applied.deltas.is_empty()
+            {
+                let all = || (0..table.object.columns.len()).collect();
+                let entry = changes.entry(id).or_insert_with(|| Changes { columns: all(), deltas: vec![] });
+                entry.deltas.extend(applied.deltas);
+            }
+            rows.push(applied.rows);
+        }
+        Ok(rows)
+    }
+
+    fn take_batch(&mut self, from: SourceBatch, now_us: i64, changes: &mut EpochChanges) {
+        let Some(source) = self.sources.get_mut(&from.source) else { return };
+        let Some(reader) = source.reader.as_mut().filter(|r| r.generation == from.generation) else { return };
+        let batch = match from.batch {
+            Ok(batch) => batch,
+            Err(err) => {
+                error!(source = %source.name, error = %err, "source stopped");
+                source.state = SourceState::Failed(describe(&err));
+                return;
+            }
+        };
+        source.state = match &batch.health {
+            Health::Running => SourceState::Running,
+            Health::Retrying(why) => SourceState::Retrying(why.clone()),
+        };
+        source.n_rows += batch.rows.num_rows() as u64;
+        source.n_bytes += batch.n_bytes;
+        source.n_bad_records += batch.n_skipped;
+        source.ends.extend(batch.ends.iter().map(|(s, p)| (*s, *p)));
+        reader.positions.extend(batch.positions.iter().map(|(s, p)| (*s, *p)));
+        reader.task.commit(&reader.positions);
+        for letter in batch.dead_letters {
+            warn!(source = %source.name, split = letter.split.0, position = letter.position, error = %letter.error,
+                "dead-lettered undecodable record");
+            let letter = Letter::record(letter, from.source, &source.name, now_us);
+            source.n_bad_records += u64::from(self.shared.dead_letters.push(letter));
+        }
+        if batch.rows.num_rows() > 0 {
+            let columns = || Changes { columns: reader.projection.clone(), deltas: vec![] };
+            changes.entry(from.source).or_insert_with(columns).deltas.push(Delta::insert(batch.rows));
+        }
+    }
+
+    /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
+    fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
+        let mut failed = vec![];
+        for (id, view) in &mut self.views {
+            if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
+                continue;
+            }
+            let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
+                if let Some(relation) = &mut view.relation {
+                    relation.apply(&output.deltas, epoch)?;
+                }
+                Ok(output)
+            });
+            match result {
+                Ok(output) => {
+                    dead_letter_rows(&self.shared, *id, &view.name, output.row_errors, now_us);
+                    if !output.deltas.is_empty() {
+                        changes.insert(*id, Changes { columns: view.all_columns.clone(), deltas: output.deltas });
+                    }
+                }
+                Err(err) => failed.push((*id, err)),
+            }
+        }
+        for (id, err) in failed {
+            self.fail_view(id, err);
+        }
+    }
+
+    /// Marks a view failed, and what stands on it.
+    fn fail_view(&mut self, id: ObjectId, err: SqlError) {
+        let Some(view) = self.views.get_mut(&id) else { return };
+        if view.error.is_some() {
+            return;
+        }
+        error!(view = %view.name, error = %err, "materialized view failed");
+        let name = view.name.clone();
+        view.error = Some(err.clone());
+        for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
+            subscriber.fail(view_failed(&name, &err));
+        }
+        self.builds.values().filter(|b| b.tap.reads(id)).for_each(|b| b.tap.fail(view_failed(&name, &err)));
+        self.publish_relations();
+        let above: Vec<ObjectId> =
+            self.views.iter().filter(|(_, v)| v.inputs.contains(&id)).map(|(id, _)| *id).collect();
+        for dependant in above {
+            self.fail_view(dependant, view_failed(&name, &err));
+        }
+    }
+
+    fn deliver(&mut self, epoch: Epoch, changes: &EpochChanges) {
+        for (id, subscribers) in &mut self.subscribers {
+            if let Some(changes) = changes.get(id) {
+                subscribers.retain(|subscriber| subscriber.send(epoch, &changes.deltas));
+            }
+        }
+        self.subscribers.retain(|_, subscribers| !subscribers.is_empty());
+        for build in self.builds.values() {
+            build.tap.push(changes);
+        }
+    }
+
+    fn vacuum(&mut self) {
+        if !self.vacuum_due || self.last_vacuum.elapsed() < VACUUM_INTERVAL {
+            return;
+        }
+        self.last_vacuum = Instant::now();
+        let oldest = self.shared.oldest_read();
+        self.vacuum_due = oldest < self.epoch;
+        self.tables.values_mut().for_each(|t| t.rows.vacuum(oldest));
+        self.views.values_mut().filter_map(|v| v.relation.as_mut()).for_each(|r| r.vacuum(oldest));
+    }
+
+    // ---- What sessions ask for, between two epochs ----
+
+    /// Publishes a changed catalog.
+    fn change_catalog<T>(&mut self, change: impl FnOnce(&mut Catalog) -> Result<T>) -> Result<T> {
+        let mut catalog = Catalog::clone(&self.catalog);
+        let result = change(&mut catalog)?;
+        self.catalog = Arc::new(catalog);
+        self.publish_relations();
+        Ok(result)
+    }
+
+    fn publish_relations(&self) {
+        let tables = self.tables.iter().map(|(id, t)| (*id, Relation::Rows(t.rows.reader())));
+        let views = self.views.iter().filter_map(|(id, v)| {
+            let relation = match &v.error {
+                Some(err) => Relation::Failed(view_failed(&v.name, err)),
+                None => Relation::Rows(v.relation.as_ref()?.reader()),
+            };
+            Some((*id, relation))
+        });
+        let relations = Arc::new(tables.chain(views).collect());
+        let sources = Arc::new(self.sources.iter().map(|(id, s)| (*id, s.source.clone())).collect());
+        let (epoch, catalog) = (self.epoch, self.catalog.clone());
+        self.shared.publish(|p| *p = Published { epoch, catalog, relations, sources });
+    }
+
+    /// Adds a table, source or plain view: `make` gets the new OID.
+    pub fn create(
+        &mut self,
+        make: impl FnOnce(ObjectId) -> Object,
+        source: Option<Arc<dyn Source>>,
+    ) -> Result<Arc<Object>> {
+        let mut catalog = Catalog::clone(&self.catalog);
+        let object = make(catalog.allocate());
+        self.check_inputs_exist(object.depends_on())?;
+        self.check_name_free(&object)?;
+        let object = catalog.insert(object)?;
+        if let Some(source) = source {
+            self.sources.insert(object.id, RunningSource::new(object.name.to_string(), source));
+        } else if matches!(object.def, tidewire_catalog::Kind::Table(_)) {
+            self.tables.insert(object.id, Table::new(object.clone())?);
+        }
+        self.catalog = Arc::new(catalog);
+        self.publish_relations();
+        Ok(object)
+    }
+
+    fn check_name_free(&self, object: &Object) -> Result<()> {
+        match self.builds.values().find(|b| b.object.as_ref().is_some_and(|o| o.name == object.name)) {
+            None => Ok(()),
+            Some(_) => Err(SqlError::new(
+                SqlState::DuplicateTable,
+                format!("materialized view \"{}\" already exists", object.name.name),
+            )
+            .with_detail("It is being built.")),
+        }
+    }
+
+    fn check_inputs_exist(&self, inputs: &[ObjectId]) -> Result<()> {
+        match inputs.iter().all(|id| self.catalog.by_id(*id).is_some()) {
+            true => Ok(()),
+            false => Err(SqlError::new(SqlState::UndefinedTable, "a relation of the query has been dropped")),
+        }
+    }
+
+    /// Drops objects; each must come after what stands on it.
+    pub fn drop_objects(&mut self, ids: &[ObjectId]) -> Result<()> {
+        for id in ids {
+            if let Some(build) = self.builds.values().find(|b| b.tap.reads(*id)) {
+                let name =
+                    build.object.as_ref().map_or_else(|| "a subscription".to_string(), |o| format!("\"{}\"", o.name));
+                return Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
+                    .with_hint("Cancel that statement, or wait until it has ended."));
+            }
+        }
+        let mut catalog = Catalog::clone(&self.catalog);
+        for id in ids {
+            catalog.remove(*id);
+            self.remove(*id);
+        }
+        self.catalog = Arc::new(catalog);
+        self.publish_relations();
+        Ok(())
+    }
+
+    fn remove(&mut self, id: ObjectId) {
+        let gone = SqlError::new(SqlState::UndefinedTable, "the relation has been dropped");
+        self.tables.remove(&id);
+        self.sources.remove(&id);
+        self.views.remove(&id);
+        self.shared.dead_letters.forget(id);
+        for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
+            subscriber.fail(gone.clone());
+        }
+        // A subscription's own view may read what is gone.
+        let readers: Vec<ObjectId> =
+            self.views.iter().filter(|(_, v)| v.inputs.contains(&id)).map(|(id, _)| *id).collect();
+        for reader in readers {
+            self.fail_view(reader, gone.clone());
+        }
+        self.stop_idle_sources();
+    }
+
+    /// Stops the readers that no view needs any more.
+    fn stop_idle_sources(&mut self) {
+        for (id, source) in &mut self.sources {
+            let used = self.views.values().any(|v| v.inputs.contains(id) && v.error.is_none())
+                || self.builds.values().any(|b| b.tap.reads(*id));
+            if !used && source.reader.take().is_some() {
+                source.state = SourceState::Idle;
+            }
+        }
+    }
+
+    /// Registers a view being built: its OID, and its tap, which from the next epoch on gets the changes of `inputs`.
+    pub fn begin_build(
+        &mut self,
+        make: Option<Box<dyn FnOnce(ObjectId) -> Object + Send>>,
+        inputs: &[ObjectId],
+        taps: &[ObjectId],
+        mut state: BuildState,
+    ) -> Result<ObjectId> {
+        self.check_inputs_exist(inputs)?;
+        for id in inputs {
+            if let Some(View { error: Some(err), name, .. }) = self.views.get(id) {
+                return Err(view_failed(name, err));
+            }
+        }
+        let mut catalog = Catalog::clone(&self.catalog);
+        let id = catalog.allocate();
+        if let Some(make) = make {
+            let object = make(id);
+            self.check_name_free(&object)?;
+            // Only to hear whether the name is taken: the view is in the catalog when it is built.
+            state.object = Some(Catalog::clone(&catalog).insert(object)?);
+        }
+        self.catalog = Arc::new(catalog);
+        self.publish_relations();
+        taps.iter().for_each(|id| state.tap.open(*id));
+        self.builds.insert(id, state);
+        Ok(id)
+    }
+
+    /// How far the running reader of a source has come, where one runs.
+    pub fn source_positions(&self, id: ObjectId) -> Option<Positions> {
+        Some(self.sources.get(&id)?.reader.as_ref()?.positions.clone())
+    }
+
+    /// Lets a view being built, which has read `columns` of a source up to `at`, join the source's running reader;
+    /// starts one where none runs. `at` of None: from wherever the reader is, or from `start`.
+    pub fn join_source(
+        &mut self,
+        build: ObjectId,
+        id: ObjectId,
+        columns: &[usize],
+        at: Option<&Positions>,
+        start: Positions,
+    ) -> Result<Join> {
+        let source = self.sources.get_mut(&id).ok_or_else(|| SqlError::internal("the source is gone"))?;
+        let Some(reader) = &mut source.reader else {
+            let positions = at.cloned().unwrap_or(start);
+            let reader = start_reader(&self.shared, &mut self.next_generation, id, source, positions, columns)?;
+            let positions = reader.positions.clone();
+            source.reader = Some(reader);
+            source.state = SourceState::Running;
+            return self.open_tap(build, id, positions);
+        };
+        if let SourceState::Failed(why) = &source.state {
+            return Err(SqlError::new(SqlState::ConnectionFailure, format!("source \"{}\" has stopped", source.name))
+                .with_detail(why.clone())
+                .with_hint("Drop and create it again with the views on it, once the cause is gone."));
+        }
+        if let Some(at) = at {
+            let of = |positions: &Positions, split: &Split| positions.get(split).copied();
+            if at.iter().any(|(split, at)| of(&reader.positions, split).is_none_or(|p| p < *at)) {
+                return Ok(Join::Ahead);
+            }
+            let distance: Position =
+                reader.positions.iter().map(|(split, p)| p - of(at, split).unwrap_or(0).min(*p)).sum();
+            if distance > JOIN_DISTANCE_MAX {
+                return Ok(Join::Behind(reader.positions.clone()));
+            }
+        }
+        if !columns.iter().all(|c| reader.projection.contains(c)) {
+            // A reader begins again where the epochs have come to; what the old one had ready is thrown away.
+            let mut union: Vec<usize> = reader.projection.iter().chain(columns).copied().collect();
+            union.sort_unstable();
+            union.dedup();
+            let positions = reader.positions.clone();
+            source.reader = Some(start_reader(&self.shared, &mut self.next_generation, id, source, positions, &union)?);
+        }
+        let positions = source.reader.as_ref().map(|r| r.positions.clone()).unwrap_or_default();
+        self.open_tap(build, id, positions)
+    }
+
+    fn open_tap(&mut self, build: ObjectId, id: ObjectId, positions: Positions) -> Result<Join> {
+        let build = self.builds.get(&build).ok_or_else(stopped)?;
+        build.tap.open(id);
+        Ok(Join::Joined(positions))
+    }
+
+    /// A view that was built joins the loop; from the next epoch on it is kept up to date here. `view` has taken in
+    /// everything but what its tap still holds; `deltas` is what it put out where it has no relation.
+    pub fn finish_build(
+        &mut self,
+        id: ObjectId,
+        mut view: View,
+        mut deltas: Vec<Delta>,
+        subscriber: Option<Subscriber>,
+    ) -> Result<Finish> {
+        let build = self.builds.get(&id).ok_or_else(stopped)?;
+        if build.is_cancelled() {
+            return Err(SqlError::new(SqlState::QueryCanceled, "canceling statement due to user request"));
+        }
+        if build.tap.n_rows() > self.shared.settings.parallel_rows_min {
+            return Ok(Finish::TooMuch { view, deltas, subscriber });
+        }
+        self.check_inputs_exist(build.object.as_ref().map_or(&[], |o| o.depends_on()))?;
+        let tap = build.tap.clone();
+        while let Some(changes) = tap.pop()? {
+            let output = view.runtime.step(&changes, now_us(), None)?;
+            dead_letter_rows(&self.shared, id, &view.name, output.row_errors, now_us());
+            match &mut view.relation {
+                Some(relation) => relation.apply(&output.deltas, self.epoch)?,
+                None => deltas.extend(output.deltas),
+            }
+        }
+        let object = self.builds.remove(&id).and_then(|b| b.object);
+        self.views.insert(id, view);
+        if let Some(subscriber) = subscriber
+            && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
+        {
+            self.subscribers.entry(id).or_default().push(subscriber);
+        }
+        if let Some(object) = object {
+            self.change_catalog(|catalog| catalog.insert(Object::clone(&object)))?;
+            info!(view = %object.name, "materialized view is up to date");
+        }
+        Ok(Finish::Joined)
+    }
+
+    /// Forgets a build that failed or was cancelled.
+    pub fn abort_build(&mut self, id: ObjectId) {
+        self.builds.remove(&id);
+        self.stop_idle_sources();
+    }
+
+    /// Ends a subscription's own view.
+    pub fn drop_view(&mut self, id: ObjectId) {
+        self.views.remove(&id);
+        self.subscribers.remove(&id);
+        self.stop_idle_sources();
+    }
+
+    /// From the next epoch on `subscriber` gets the changes of a relation. The epoch that is published stays the same
+    /// until this call has ended.
+    pub fn subscribe(&mut self, id: ObjectId, subscriber: Subscriber) -> Result<()> {
+        match self.views.get(&id) {
+            Some(View { error: Some(err), name, .. }) => return Err(view_failed(name, err)),
+            None if !self.tables.contains_key(&id) => {
+                return Err(SqlError::new(SqlState::UndefinedTable, "the relation has been dropped"));
+            }
+            _ => {}
+        }
+        self.subscribers.entry(id).or_default().push(subscriber);
+        Ok(())
+    }
+
+    /// Views being built, to be cancelled by name.
+    pub fn cancel_build(&mut self, name: &tidewire_catalog::Name) -> bool {
+        let build = self.builds.values().find(|b| b.object.as_ref().is_some_and(|o| o.name == *name));
+        build.map(BuildState::cancel).is_some()
+    }
+
+    /// Where everything stands.
+    pub fn status(&mut self) -> Status {
+        let mut views: Vec<ViewStatus> = vec![];
+        for (id, view) in self.views.iter().filter(|(id, _)| self.catalog.by_id(**id).is_some()) {
+            views.push(view.status(*id));
+        }
+        views.extend(self.builds.iter().filter_map(|(id, build)| build.status(*id)));
+        let relations = self.tables.values().map(|t| t.rows.state_bytes()).sum::<usize>();
+        let of_views: usize = self.views.values().map(View::state_bytes).sum();
+        Status {
+            epoch: self.epoch,
+            n_epochs: self.n_epochs,
+            n_input_rows: self.n_input_rows,
+            step_ns: self.step_ns,
+            state_bytes: relations + of_views,
+            n_dead_letters: self.shared.dead_letters.n_total(),
+            n_subscriptions: self.subscribers.values().map(Vec::len).sum(),
+            sources: self.sources.iter().map(|(id, s)| s.status(*id)).collect(),
+            views,
+        }
+    }
+
+    /// Tells a client how many rows a table or view has.
+    pub fn relation_rows(&self, id: ObjectId) -> Option<usize> {
+        let table = self.tables.get(&id).map(|t| t.rows.n_rows());
+        table.or_else(|| Some(self.views.get(&id)?.relation.as_ref()?.n_rows()))
+    }
+}
+
+impl View {
+    fn state_bytes(&self) -> usize {
+        self.runtime.state_bytes() + self.relation.as_ref().map_or(0, Arrangement::state_bytes)
+    }
+
+    fn status(&self, id: ObjectId) -> ViewStatus {
+        let state = match &self.error {
+            None => ViewState::Running,
+            Some(err) => ViewState::Failed(describe(err)),
+        };
+        ViewStatus {
+            id,
+            name: self.name.clone(),
+            state,
+            n_rows: self.relation.as_ref().map_or(0, Arrangement::n_rows),
+            state_bytes: self.state_bytes(),
+            operators: self.runtime.status(),
+        }
+    }
+}
+
+impl RunningSource {
+    fn new(name: String, source: Arc<dyn Source>) -> RunningSource {
+        RunningSource {
+            name,
+            source,
+            reader: None,
+            state: SourceState::Idle,
+            n_rows: 0,
+            n_bytes: 0,
+            n_bad_records: 0,
+            ends: Positions::new(),
+        }
+    }
+
+    fn status(&self, id: ObjectId) -> SourceStatus {
+        let positions = self.reader.as_ref().map(|r| r.positions.clone()).unwrap_or_default();
+        let split = |(split, position): (&Split, &Position)| SplitStatus {
+            split: split.0,
+            position: *position,
+            end: self.ends.get(split).map(|end| (*end).max(*position)),
+        };
+        SourceStatus {
+            id,
+            name: self.name.clone(),
+            state: self.state.clone(),
+            n_rows: self.n_rows,
+            n_bytes: self.n_bytes,
+            n_bad_records: self.n_bad_records,
+            splits: positions.iter().map(split).collect(),
+        }
+    }
+}
+
+fn start_reader(
+    shared: &Arc<Shared>,
+    next_generation: &mut u64,
+    id: ObjectId,
+    source: &RunningSource,
+    positions: Positions,
+    columns: &[usize],
+) -> Result<Reader> {
+    *next_generation += 1;
+    let generation = *next_generation;
+    let source = source.source.clone();
+    let task = SourceTask::start(shared.clone(), id, generation, source, positions.clone(), columns.to_vec())?;
+    Ok(Reader { task, generation, projection: columns.into(), positions })
+}
+
+/// Keeps the rows whose expression failed.
+pub fn dead_letter_rows(shared: &Shared, id: ObjectId, name: &str, errors: Vec<RowError>, now_us: i64) {
+    for row_error in errors {
+        warn!(view = %name, expr = %row_error.expr, error = %row_error.error, "dead-lettered failing row");
+        let names: Vec<_> = row_error.row.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+        let row = format!("({}) = ({})", names.join(", "), row_text(&row_error.row, 0));
+        shared.dead_letters.push(Letter {
+            time_us: now_us,
+            object: id,
+            name: name.to_string(),
+            place: None,
+            timestamp_us: None,
+            key: None,
+            value: Some(row.into()),
+            error: format!("{}: {} (weight {})", row_error.expr, describe(&row_error.error), row_error.weight),
+        });
+    }
+}
+
+/// `55000`: what a reader of a failed view gets.
+fn view_failed(name: &str, err: &SqlError) -> SqlError {
+    SqlError::new(SqlState::ObjectNotInPrerequisiteState, format!("materialized view \"{name}\" has failed"))
+        .with_detail(describe(err))
+        .with_hint("Drop it and create it again; SHOW JOBS tells the state of each view.")
+}
+
+fn describe(err: &SqlError) -> String {
+    match err.detail() {
+        None => err.message().to_string(),
+        Some(detail) => format!("{}: {detail}", err.message()),
+    }
+}
+
+/// The time of an epoch: microseconds since 1970-01-01 UTC.
+pub fn now_us() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}

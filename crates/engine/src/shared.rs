@@ -1,0 +1,265 @@
+//! What the epoch loop and everybody else share: the inbox of the loop, and the moment that it published last.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use tidewire_catalog::Catalog;
+use tidewire_connect::{Batch, Source};
+use tidewire_operators::arrangement::ArrangementReader;
+use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
+use tokio::sync::oneshot;
+
+use crate::Settings;
+use crate::core::Core;
+use crate::dead_letters::DeadLetters;
+use crate::table::Write;
+
+/// Something that the loop does for a caller between two epochs.
+pub type Call = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// One handle a server.
+pub struct Shared {
+    pub settings: Settings,
+    pub dead_letters: DeadLetters,
+    inbox: Mutex<Inbox>,
+    // Signalled when the inbox gets something for the loop.
+    filled: Condvar,
+    // Signalled when the loop took batches: a source that waited for room goes on.
+    emptied: Condvar,
+    published: RwLock<Published>,
+    pins: Mutex<BTreeMap<Epoch, usize>>,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    calls: Vec<Call>,
+    writes: Vec<Write>,
+    batches: Vec<SourceBatch>,
+    // Bytes in `batches` by source.
+    queued_bytes: HashMap<ObjectId, usize>,
+    // The loop has ended: nothing will be answered any more.
+    closed: bool,
+}
+
+/// What a source's reader brought.
+pub struct SourceBatch {
+    pub source: ObjectId,
+    /// Of the reader: batches of a reader that was replaced are thrown away.
+    pub generation: u64,
+    pub batch: Result<Batch>,
+}
+
+/// What the loop took out of the inbox at once.
+pub struct Taken {
+    pub calls: Vec<Call>,
+    pub writes: Vec<Write>,
+    pub batches: Vec<SourceBatch>,
+}
+
+/// A relation's state for readers.
+#[derive(Clone, Debug)]
+pub enum Relation {
+    /// Its rows.
+    Rows(Arc<ArrangementReader>),
+    /// The view stopped at this error.
+    Failed(SqlError),
+}
+
+/// One moment: what is consistent with each other.
+#[derive(Clone)]
+pub struct Published {
+    pub epoch: Epoch,
+    pub catalog: Arc<Catalog>,
+    pub relations: Arc<HashMap<ObjectId, Relation>>,
+    pub sources: Arc<HashMap<ObjectId, Arc<dyn Source>>>,
+}
+
+/// A moment that stays readable for as long as this lives.
+pub struct Snapshot {
+    pub moment: Published,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let mut pins = self.shared.pins.lock();
+        if let Some(n) = pins.get_mut(&self.moment.epoch) {
+            *n -= 1;
+            if *n == 0 {
+                pins.remove(&self.moment.epoch);
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(settings: Settings) -> Arc<Shared> {
+        let moment = Published {
+            epoch: Epoch(0),
+            catalog: Arc::new(Catalog::default()),
+            relations: Arc::default(),
+            sources: Arc::default(),
+        };
+        Arc::new(Shared {
+            dead_letters: DeadLetters::new(settings.dead_letter_bytes_max),
+            settings,
+            inbox: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            published: RwLock::new(moment),
+            pins: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// The last published moment, without keeping it readable.
+    pub fn published(&self) -> Published {
+        self.published.read().clone()
+    }
+
+    /// The last published moment; readable until dropped.
+    pub fn snapshot(self: &Arc<Self>) -> Arc<Snapshot> {
+        // Pinned under the lock: the loop vacuums only what is older than every pin and the published epoch.
+        let mut pins = self.pins.lock();
+        let moment = self.published();
+        *pins.entry(moment.epoch).or_default() += 1;
+        Arc::new(Snapshot { moment, shared: self.clone() })
+    }
+
+    /// The oldest epoch that somebody reads.
+    pub fn oldest_read(&self) -> Epoch {
+        let pins = self.pins.lock();
+        let published = self.published.read().epoch;
+        pins.keys().next().map_or(published, |oldest| (*oldest).min(published))
+    }
+
+    pub fn publish(&self, change: impl FnOnce(&mut Published)) {
+        change(&mut self.published.write());
+    }
+
+    /// Has the loop run `f` between two epochs. Errors: `57P01` when the server stops.
+    pub async fn call<T: Send + 'static>(&self, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.push_call(Box::new(move |core| {
+            // A caller that went away wants no answer.
+            let _ = sender.send(f(core));
+        }))?;
+        receiver.await.map_err(|_| stopped())
+    }
+
+    /// The same for a thread that may block.
+    pub fn call_blocking<T: Send + 'static>(&self, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.push_call(Box::new(move |core| {
+            let _ = sender.send(f(core));
+        }))?;
+        receiver.recv().map_err(|_| stopped())
+    }
+
+    /// Hands `f` to the loop without waiting; nothing happens when the server has stopped.
+    pub fn cast(&self, f: impl FnOnce(&mut Core) + Send + 'static) {
+        let _ = self.push_call(Box::new(f));
+    }
+
+    fn push_call(&self, call: Call) -> Result<()> {
+        let mut inbox = self.inbox.lock();
+        if inbox.closed {
+            return Err(stopped());
+        }
+        inbox.calls.push(call);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Hands a write to the next epoch.
+    pub fn push_write(&self, write: Write) -> Result<()> {
+        let mut inbox = self.inbox.lock();
+        if inbox.closed {
+            return Err(stopped());
+        }
+        inbox.writes.push(write);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Hands a source's batch to the next epoch. Waits while too many bytes of this source wait already, unless
+    /// `cancelled` says stop; false when the batch was not taken.
+    pub fn push_batch(&self, batch: SourceBatch, cancelled: &AtomicBool) -> bool {
+        let n_bytes = batch.batch.as_ref().map_or(0, |b| b.n_bytes as usize);
+        let mut inbox = self.inbox.lock();
+        while inbox.queued_bytes.get(&batch.source).copied().unwrap_or(0) >= self.settings.source_buffer_bytes_max {
+            if cancelled.load(Ordering::Relaxed) || inbox.closed {
+                return false;
+            }
+            self.emptied.wait_for(&mut inbox, Duration::from_millis(100));
+        }
+        if inbox.closed {
+            return false;
+        }
+        *inbox.queued_bytes.entry(batch.source).or_default() += n_bytes;
+        inbox.batches.push(batch);
+        self.filled.notify_one();
+        true
+    }
+
+    /// For the loop: waits until there is something to do, at most until `deadline`, and takes it; of the batches as
+    /// many as fit one epoch.
+    pub fn take(&self, deadline: Instant) -> Taken {
+        let mut inbox = self.inbox.lock();
+        while inbox.calls.is_empty() && inbox.writes.is_empty() && inbox.batches.is_empty() && !self.is_stopping() {
+            if self.filled.wait_until(&mut inbox, deadline).timed_out() {
+                break;
+            }
+        }
+        let mut n_rows = 0;
+        let mut n_batches = 0;
+        for batch in &inbox.batches {
+            n_rows += batch.batch.as_ref().map_or(0, |b| b.rows.num_rows());
+            n_batches += 1;
+            if n_rows >= self.settings.epoch_rows_max {
+                break;
+            }
+        }
+        let batches: Vec<_> = inbox.batches.drain(..n_batches).collect();
+        for batch in &batches {
+            let n_bytes = batch.batch.as_ref().map_or(0, |b| b.n_bytes as usize);
+            if let Some(queued) = inbox.queued_bytes.get_mut(&batch.source) {
+                *queued = queued.saturating_sub(n_bytes);
+            }
+        }
+        if !batches.is_empty() {
+            self.emptied.notify_all();
+        }
+        Taken { calls: std::mem::take(&mut inbox.calls), writes: std::mem::take(&mut inbox.writes), batches }
+    }
+
+    /// Asks the loop to end.
+    pub fn stop(&self) {
+        let _inbox = self.inbox.lock();
+        self.stopping.store(true, Ordering::Release);
+        self.filled.notify_one();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// For the loop, when it has ended: what still waits is dropped, which its callers see as `57P01`.
+    pub fn close(&self) {
+        let mut inbox = self.inbox.lock();
+        inbox.closed = true;
+        inbox.calls.clear();
+        inbox.writes.clear();
+        inbox.batches.clear();
+        self.emptied.notify_all();
+    }
+}
+
+/// `57P01`: the server stops.
+pub fn stopped() -> SqlError {
+    SqlError::new(SqlState::AdminShutdown, "terminating connection due to administrator command")
+}

@@ -1,0 +1,258 @@
+//! Tables: the content, and how one write changes it.
+//!
+//! All writes of an epoch are applied one after another, each seeing the ones before it; a write is applied whole or
+//! not at all.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute;
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use tidewire_catalog::{Kind, Object};
+use tidewire_operators::arrangement::{Arrangement, Identity};
+use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
+use tokio::sync::oneshot;
+
+/// What one transaction writes, and who waits for it.
+pub struct Write {
+    /// Applied in order; all or none.
+    pub operations: Vec<Operation>,
+    /// Answered when every view shows it: the rows of each operation.
+    pub reply: oneshot::Sender<Result<Vec<RecordBatch>>>,
+}
+
+/// One statement's change of one table.
+pub struct Operation {
+    /// The table.
+    pub table: ObjectId,
+    /// The change.
+    pub change: Change,
+}
+
+/// Kinds of changes. Batches have all the table's columns.
+pub enum Change {
+    /// New rows, and what to do about rows that are there already.
+    Insert(RecordBatch, OnConflict),
+    /// Rows as they are, and the rows to put in their place, pairwise.
+    Update(RecordBatch, RecordBatch),
+    /// Rows as they are, to be removed.
+    Delete(RecordBatch),
+    /// All rows.
+    Truncate,
+}
+
+/// `existing` and `excluded` rows, pairwise, become new rows and which of them to write.
+pub type Resolve = dyn Fn(&RecordBatch, &RecordBatch) -> Result<(RecordBatch, BooleanArray)> + Send + Sync;
+
+/// What an INSERT does about a row whose key is taken.
+#[derive(Clone)]
+pub enum OnConflict {
+    /// `23505`
+    Fail,
+    /// `DO NOTHING`
+    Ignore,
+    /// `DO UPDATE`
+    Update(Arc<Resolve>),
+}
+
+/// A table's content.
+pub struct Table {
+    /// What the catalog says.
+    pub object: Arc<Object>,
+    /// Its rows.
+    pub rows: Arrangement,
+    primary_key: Vec<usize>,
+}
+
+/// What a change did: the deltas, and the rows that RETURNING sees.
+pub struct Applied {
+    /// For views and subscriptions.
+    pub deltas: Vec<Delta>,
+    /// The rows that the statement wrote (removed, for a DELETE).
+    pub rows: RecordBatch,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(object: Arc<Object>) -> Result<Table> {
+        let primary_key = match &object.def {
+            Kind::Table(def) => def.primary_key.clone(),
+            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) => vec![],
+        };
+        let identity = if primary_key.is_empty() { Identity::Bag } else { Identity::UniqueKey(primary_key.clone()) };
+        Ok(Table { rows: Arrangement::new(object.schema.clone(), identity)?, object, primary_key })
+    }
+
+    /// Applies one change as part of `epoch`.
+    ///
+    /// Errors: `23505` when a key would be there twice; then nothing has changed.
+    pub fn apply(&mut self, change: Change, epoch: Epoch) -> Result<Applied> {
+        let (removed, added, rows) = match change {
+            Change::Insert(rows, on_conflict) => self.resolve(rows, &on_conflict)?,
+            Change::Update(old, new) => {
+                self.check_update(&old, &new)?;
+                (old, new.clone(), new)
+            }
+            Change::Delete(old) => (old.clone(), self.nothing(), old),
+            Change::Truncate => {
+                let batches = self.rows.reader().scan(Epoch(epoch.0), None)?.collect::<Result<Vec<_>>>()?;
+                let all = compute::concat_batches(&self.object.schema, &batches)?;
+                (all.clone(), self.nothing(), all)
+            }
+        };
+        let mut deltas = vec![];
+        if removed.num_rows() > 0 {
+            deltas.push(Delta::delete(removed));
+        }
+        if added.num_rows() > 0 {
+            deltas.push(Delta::insert(added));
+        }
+        self.rows.apply(&deltas, epoch)?;
+        Ok(Applied { deltas, rows })
+    }
+
+    /// Takes a change of the same epoch back.
+    pub fn undo(&mut self, applied: &Applied, epoch: Epoch) -> Result<()> {
+        let back: Vec<_> = applied.deltas.iter().rev().map(Delta::negate).collect();
+        self.rows.apply(&back, epoch)
+    }
+
+    fn nothing(&self) -> RecordBatch {
+        RecordBatch::new_empty(self.object.schema.clone())
+    }
+
+    /// What an INSERT removes, adds and returns.
+    fn resolve(&self, rows: RecordBatch, on_conflict: &OnConflict) -> Result<(RecordBatch, RecordBatch, RecordBatch)> {
+        if self.primary_key.is_empty() || rows.num_rows() == 0 {
+            return Ok((self.nothing(), rows.clone(), rows));
+        }
+        let keys = rows.project(&self.primary_key)?;
+        let (existing, found) = self.rows.get(&keys)?;
+        let repeated = repeated_rows(&keys)?;
+        let fresh: BooleanArray =
+            found.iter().zip(&repeated).map(|(found, repeated)| Some(found.is_none() && !repeated)).collect();
+        if fresh.true_count() == rows.num_rows() {
+            return Ok((self.nothing(), rows.clone(), rows));
+        }
+        match on_conflict {
+            OnConflict::Fail => {
+                let taken = fresh.iter().position(|fresh| fresh == Some(false)).unwrap_or(0);
+                Err(self.duplicate_key(&keys, taken))
+            }
+            OnConflict::Ignore => {
+                let rows = compute::filter_record_batch(&rows, &fresh)?;
+                Ok((self.nothing(), rows.clone(), rows))
+            }
+            OnConflict::Update(resolve) => {
+                if repeated.iter().any(|repeated| *repeated) {
+                    return Err(SqlError::new(
+                        SqlState::CardinalityViolation,
+                        "ON CONFLICT DO UPDATE command cannot affect row a second time",
+                    )
+                    .with_hint(
+                        "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+                    ));
+                }
+                let excluded = compute::filter_record_batch(&rows, &compute::not(&fresh)?)?;
+                let order: arrow::array::UInt32Array = found.iter().flatten().map(|idx| *idx as u32).collect();
+                let existing = compute::take_record_batch(&existing, &order)?;
+                let (updated, written) = resolve(&existing, &excluded)?;
+                let old = compute::filter_record_batch(&existing, &written)?;
+                let updated = compute::filter_record_batch(&updated, &written)?;
+                let fresh = compute::filter_record_batch(&rows, &fresh)?;
+                let added = compute::concat_batches(&self.object.schema, [&fresh, &updated])?;
+                self.check_update(&old, &added)?;
+                Ok((old, added.clone(), added))
+            }
+        }
+    }
+
+    /// Refuses new rows whose key another row has: one that is not among the `old` ones, or another new one.
+    fn check_update(&self, old: &RecordBatch, new: &RecordBatch) -> Result<()> {
+        if self.primary_key.is_empty() {
+            return Ok(());
+        }
+        let new_keys = new.project(&self.primary_key)?;
+        if let Some(idx) = repeated_rows(&new_keys)?.iter().position(|repeated| *repeated) {
+            return Err(self.duplicate_key(&new_keys, idx));
+        }
+        let (_, found) = self.rows.get(&new_keys)?;
+        if found.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let converter = converter(&new_keys)?;
+        let leaving: HashSet<OwnedRow> = owned_rows(&converter, &old.project(&self.primary_key)?)?.collect();
+        for (idx, (row, found)) in owned_rows(&converter, &new_keys)?.zip(&found).enumerate() {
+            if found.is_some() && !leaving.contains(&row) {
+                return Err(self.duplicate_key(&new_keys, idx));
+            }
+        }
+        Ok(())
+    }
+
+    fn duplicate_key(&self, keys: &RecordBatch, idx: usize) -> SqlError {
+        let table = &self.object.name.name;
+        let names: Vec<_> = keys.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+        SqlError::new(
+            SqlState::UniqueViolation,
+            format!("duplicate key value violates unique constraint \"{table}_pkey\""),
+        )
+        .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), row_text(keys, idx)))
+    }
+}
+
+fn converter(rows: &RecordBatch) -> Result<RowConverter> {
+    let fields = rows.columns().iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?)
+}
+
+fn owned_rows(converter: &RowConverter, rows: &RecordBatch) -> Result<impl Iterator<Item = OwnedRow>> {
+    let rows = converter.convert_columns(rows.columns())?;
+    Ok((0..rows.num_rows()).map(move |idx| rows.row(idx).owned()))
+}
+
+/// For each row, whether an equal one comes before it.
+fn repeated_rows(rows: &RecordBatch) -> Result<Vec<bool>> {
+    if rows.num_rows() < 2 {
+        return Ok(vec![false; rows.num_rows()]);
+    }
+    let mut seen = HashSet::with_capacity(rows.num_rows());
+    Ok(owned_rows(&converter(rows)?, rows)?.map(|row| !seen.insert(row)).collect())
+}
+
+/// The values of a row, as messages show them.
+pub fn row_text(rows: &RecordBatch, idx: usize) -> String {
+    let mut text = String::new();
+    let options = FormatOptions::default().with_null("null");
+    for (n, column) in rows.columns().iter().enumerate() {
+        let separator = if n == 0 { "" } else { ", " };
+        let value = match ArrayFormatter::try_new(column.as_ref(), &options) {
+            Ok(formatter) if idx < column.len() => formatter.value(idx).to_string(),
+            _ => "?".to_string(),
+        };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{separator}{value}");
+    }
+    text
+}
+
+/// Refuses NULL where a column is NOT NULL: `23502`.
+pub fn check_not_null(object: &Object, rows: &RecordBatch) -> Result<()> {
+    for (column, array) in object.columns.iter().zip(rows.columns()) {
+        if column.not_null && array.null_count() > 0 {
+            let idx = (0..array.len()).find(|idx| array.is_null(*idx)).unwrap_or(0);
+            return Err(SqlError::new(
+                SqlState::NotNullViolation,
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    column.name, object.name.name
+                ),
+            )
+            .with_detail(format!("Failing row contains ({}).", row_text(rows, idx))));
+        }
+    }
+    Ok(())
+}
