@@ -2,7 +2,7 @@
 //!
 //! Every wait is for a condition with a deadline. Ports are the system's choice, so that tests run side by side.
 
-#[path = "end_to_end/process.rs"]
+#[path = "common/process.rs"]
 mod process;
 
 use std::net::TcpListener;
@@ -149,7 +149,7 @@ fn the_demo_answers_clients_while_it_runs_and_ends_at_ctrl_c() {
         "SELECT count(*) = (SELECT count(*) FROM revenue_by_city WHERE revenue > 100000) FROM big_cities",
     );
     assert_eq!(shown.trim(), "t");
-    let letters = psql(demo.pg_port, "SELECT count(*) > 0 FROM tidewire.dead_letters WHERE source LIKE '%orders'");
+    let letters = psql(demo.pg_port, "SELECT count(*) > 0 FROM tidewire.dead_letters WHERE object LIKE '%orders'");
     assert_eq!(letters.trim(), "t");
     assert_eq!(demo.end("INT"), Some(0));
 }

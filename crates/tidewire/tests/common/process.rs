@@ -1,4 +1,7 @@
-//! Starts the binary and psql, reads what they print, and ends them.
+//! Starts the binary and psql, reads what they print, and ends them. A module of each test binary.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(missing_docs, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -148,23 +151,28 @@ fn number_after(line: &str, mark: &str) -> u16 {
     digits.parse().unwrap_or_else(|_| panic!("no number after {mark} in {line}"))
 }
 
-/// psql, unaligned and without headers, for a database on loopback.
+/// psql for a server on loopback.
 pub fn psql_command(port: u16) -> Command {
     let mut command = Command::new("psql");
-    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "tidewire", "-p"]);
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "tidewire", "-p"]);
     command.arg(port.to_string()).arg("tidewire").env("PGCONNECT_TIMEOUT", "30");
     command
 }
 
-/// Runs SQL: what psql prints. Panics where a statement fails.
+/// Runs SQL: what psql prints, bare. Panics where a statement fails.
 pub fn psql(port: u16, sql: &str) -> String {
-    let mut child = psql_command(port)
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("psql starts");
+    feed(psql_command(port).args(["-A", "-t"]), sql)
+}
+
+/// Runs SQL: what psql prints for people, without blanks at the ends of lines.
+pub fn psql_aligned(port: u16, sql: &str) -> String {
+    let output = feed(&mut psql_command(port), sql);
+    output.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn feed(psql: &mut Command, sql: &str) -> String {
+    psql.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = psql.spawn().expect("psql starts");
     child.stdin.take().expect("piped").write_all(sql.as_bytes()).expect("psql reads");
     let output = child.wait_with_output().expect("psql ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
