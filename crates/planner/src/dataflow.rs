@@ -2,8 +2,6 @@
 //!
 //! Planner and engine meet only here; EXPLAIN prints it.
 
-use std::fmt;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidewire_operators::Plan;
@@ -64,12 +62,4 @@ pub struct Properties {
     pub append_only: bool,
     /// Sets of columns, each of which no two rows share. An empty set: there is at most one row.
     pub unique_keys: Vec<Vec<usize>>,
-}
-
-/// As EXPLAIN prints it: an indented tree, the view's own node first. A node that several others use is printed at its
-/// first use and named there (`#3`); later uses refer to it.
-impl fmt::Display for Dataflow {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
-    }
 }

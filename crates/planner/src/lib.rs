@@ -6,14 +6,20 @@
 mod column_names;
 mod dataflow;
 mod errors;
+mod explain;
 mod functions;
+mod lower;
+mod properties;
 mod provider;
 mod query;
 mod rewrite;
+mod rules;
 mod session;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod lower_tests;
 #[cfg(test)]
 mod query_tests;
 

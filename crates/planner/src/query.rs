@@ -102,8 +102,7 @@ impl Context<'_> {
     pub fn dataflow(&self, query: &ast::Query, text: &str) -> Result<(Dataflow, Planned)> {
         on_large_stack(check_depth(query)?, || {
             let logical = self.logical(query, text, &[], 0)?;
-            let _ = (logical, text);
-            Err(SqlError::unsupported("a materialized view"))
+            crate::lower::dataflow(self, logical, text)
         })
     }
 

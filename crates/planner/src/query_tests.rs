@@ -26,7 +26,81 @@ fn columns_have_the_names_and_types_of_postgresql() {
             "VALUES (1, 'a'), (2, NULL)",
             "SELECT a.id, b.id FROM accounts a JOIN accounts b ON a.id = b.id ORDER BY b.id DESC FETCH FIRST 1 ROW ONLY",
         ],
-        expect![[""]],
+        expect![[r#"
+            > SELECT count(*), sum(amount), max(amount), count(*) FROM payments
+            count bigint, sum numeric(22,2), max numeric(12,2), count bigint
+            +-------+-------+-------+-------+
+            | count | sum   | max   | count |
+            +-------+-------+-------+-------+
+            | 3     | 12.75 | 10.50 | 3     |
+            +-------+-------+-------+-------+
+            > SELECT 1, 1+1, 'x', 1::int, CASE WHEN true THEN 1 END, coalesce(1, 2), true, NULL, now()::date - current_date, 1.5, 1.5::float8
+            ?column? bigint, ?column? bigint, ?column? text, int4 integer, case bigint, coalesce bigint, ?column? boolean, ?column? text, ?column? bigint, ?column? numeric(2,1), float8 double precision
+            +----------+----------+----------+------+------+----------+----------+----------+----------+----------+--------+
+            | ?column? | ?column? | ?column? | int4 | case | coalesce | ?column? | ?column? | ?column? | ?column? | float8 |
+            +----------+----------+----------+------+------+----------+----------+----------+----------+----------+--------+
+            | 1        | 2        | x        | 1    | 1    | 1        | true     |          | 0        | 1.5      | 1.5    |
+            +----------+----------+----------+------+------+----------+----------+----------+----------+----------+--------+
+            > SELECT id, id, p.id, lower(account) FROM payments p WHERE id = 1
+            id bigint, id bigint, id bigint, lower text
+            +----+----+----+-------+
+            | id | id | id | lower |
+            +----+----+----+-------+
+            | 1  | 1  | 1  | a     |
+            +----+----+----+-------+
+            > SELECT *, i FROM things
+            i integer, f double precision, u uuid, j jsonb, v character varying(5), b boolean, s struct<x integer>, tags text[], i integer
+            +---+-----+--------------------------------------+-----------------+-----+------+---+------+---+
+            | i | f   | u                                    | j               | v   | b    | s | tags | i |
+            +---+-----+--------------------------------------+-----------------+-----+------+---+------+---+
+            | 1 | 1.5 | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | {"k": [1, "x"]} | abc | true |   |      | 1 |
+            +---+-----+--------------------------------------+-----------------+-----+------+---+------+---+
+            > SELECT u, u::text, j->'k', j->'k'->>1, j #>> '{k,0}', v, '{"b":1}'::jsonb, 'abcdef'::varchar(3) FROM things
+            u uuid, u uuid, ?column? jsonb, ?column? text, ?column? text, v character varying(5), jsonb jsonb, varchar character varying(3)
+            +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
+            | u                                    | u                                    | ?column? | ?column? | ?column? | v   | jsonb    | varchar |
+            +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
+            | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | [1, "x"] | x        | 1        | abc | {"b": 1} | abc     |
+            +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
+            > SELECT '\x0102'::bytea, 'x'::text, date '2026-01-01', interval '1 day', '10:30'::time, timestamp '2026-01-01 10:00', timestamptz '2026-01-01 10:00+02'
+            22007: invalid input syntax for type timestamp: "2026-01-01 10:00"
+            > SELECT count FROM (SELECT count(*) FROM accounts) s ORDER BY count
+            count bigint
+            +-------+
+            | count |
+            +-------+
+            | 2     |
+            +-------+
+            > SELECT at - at AS d, extract(year from at), date_trunc('day', at), at + interval '1 hour', at::date, to_char(at, '%Y') FROM payments WHERE id = 1
+            d interval, extract integer, date_trunc timestamp with time zone, ?column? timestamp with time zone, at date, to_char text
+            +--------+---------+----------------------+----------------------+------------+---------+
+            | d      | extract | date_trunc           | ?column?             | at         | to_char |
+            +--------+---------+----------------------+----------------------+------------+---------+
+            | 0 secs | 2026    | 2026-01-01T00:00:00Z | 2026-01-01T11:00:00Z | 2026-01-01 | 2026    |
+            +--------+---------+----------------------+----------------------+------------+---------+
+            > SELECT string_agg(id, ',' ORDER BY id), array_agg(id ORDER BY id DESC), bool_and(opened IS NULL) FROM accounts
+            string_agg text, array_agg text[], bool_and boolean
+            +------------+-----------+----------+
+            | string_agg | array_agg | bool_and |
+            +------------+-----------+----------+
+            | a,b        | [b, a]    | false    |
+            +------------+-----------+----------+
+            > VALUES (1, 'a'), (2, NULL)
+            column1 bigint, column2 text
+            +---------+---------+
+            | column1 | column2 |
+            +---------+---------+
+            | 1       | a       |
+            | 2       |         |
+            +---------+---------+
+            > SELECT a.id, b.id FROM accounts a JOIN accounts b ON a.id = b.id ORDER BY b.id DESC FETCH FIRST 1 ROW ONLY
+            id text, id text
+            +----+----+
+            | id | id |
+            +----+----+
+            | b  | b  |
+            +----+----+
+        "#]],
     );
 }
 
@@ -47,7 +121,101 @@ fn relations_are_found_and_hidden_as_in_postgresql() {
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
             "SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, id DESC",
         ],
-        expect![[""]],
+        expect![[r#"
+            > SELECT * FROM rich ORDER BY 1
+            account text, amount numeric(12,2)
+            +---------+--------+
+            | account | amount |
+            +---------+--------+
+            | a       | 10.50  |
+            +---------+--------+
+            > WITH rich AS (SELECT 1 AS x) SELECT * FROM rich
+            x bigint
+            +---+
+            | x |
+            +---+
+            | 1 |
+            +---+
+            > SELECT * FROM public.accounts WHERE id IN (SELECT account FROM rich)
+            id text, country text, opened date
+            +----+---------+------------+
+            | id | country | opened     |
+            +----+---------+------------+
+            | a  | NL      | 2026-01-01 |
+            +----+---------+------------+
+            > SELECT a.id FROM accounts a WHERE NOT EXISTS (SELECT 1 FROM rich WHERE account = a.id)
+            id text
+            +----+
+            | id |
+            +----+
+            | b  |
+            +----+
+            > SELECT (SELECT max(id) FROM payments), id FROM accounts ORDER BY id
+            max bigint, id text
+            +-----+----+
+            | max | id |
+            +-----+----+
+            | 3   | a  |
+            | 3   | b  |
+            +-----+----+
+            > SELECT id FROM accounts UNION SELECT account FROM payments ORDER BY 1
+            id text
+            +----+
+            | id |
+            +----+
+            | a  |
+            | b  |
+            +----+
+            > SELECT id FROM accounts EXCEPT SELECT account FROM rich
+            id text
+            +----+
+            | id |
+            +----+
+            | b  |
+            +----+
+            > SELECT row_number() OVER (ORDER BY id DESC), id FROM accounts ORDER BY id
+            row_number numeric(20,0), id text
+            +------------+----+
+            | row_number | id |
+            +------------+----+
+            | 2          | a  |
+            | 1          | b  |
+            +------------+----+
+            > SELECT x FROM generate_series(1, 3) AS t(x)
+            x bigint
+            +---+
+            | x |
+            +---+
+            | 1 |
+            | 2 |
+            | 3 |
+            +---+
+            > SELECT unnest(array[1,2])
+            unnest bigint
+            +--------+
+            | unnest |
+            +--------+
+            | 1      |
+            | 2      |
+            +--------+
+            > WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r
+            n bigint
+            +---+
+            | n |
+            +---+
+            | 1 |
+            | 2 |
+            | 3 |
+            +---+
+            > SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, id DESC
+            account text, id bigint
+            +---------+----+
+            | account | id |
+            +---------+----+
+            | a       | 3  |
+            | b       | 2  |
+            +---------+----+
+        "#]],
     );
 }
 
@@ -93,6 +261,93 @@ fn errors_are_those_of_postgresql() {
             "SELECT * FROM frob(1)",
             "SELECT 1 WHERE EXISTS (SELECT nope FROM accounts)",
         ],
-        expect![[""]],
+        expect![[r#"
+            > SELECT * FROM acounts
+            42P01: relation "acounts" does not exist at 15
+            HINT: Perhaps you meant "accounts".
+            > SELECT * FROM nowhere.accounts
+            42P01: relation "nowhere.accounts" does not exist at 23
+            > SELECT amout FROM payments
+            42703: column "amout" does not exist at 8
+            HINT: Perhaps you meant the column "amount".
+            > SELECT p.amout FROM payments p
+            42703: column p.amout does not exist at 10
+            HINT: Perhaps you meant the column "amount".
+            > SELECT q.amount FROM payments p
+            42P01: missing FROM-clause entry for table "q" at 10
+            > SELECT id FROM accounts JOIN payments ON account = accounts.id
+            42702: column reference "id" is ambiguous at 8
+            > SELECT lowr(account) FROM payments
+            42883: function lowr(text) does not exist at 8
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT frobnicate(id, 'x') FROM payments
+            42883: function frobnicate(bigint, text) does not exist at 8
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT abs('x'), abs(account) FROM payments
+            42883: function abs(text) does not exist at 8
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT abs() FROM payments
+            42883: function abs() does not exist at 8
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT account + 1 FROM payments
+            42883: operator does not exist: text + bigint
+            HINT: No operator matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT i FROM things WHERE i = true
+            42883: operator does not exist: integer = boolean
+            HINT: No operator matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT i FROM things WHERE i = 'x'
+            22P02: invalid input syntax for type integer: "x"
+            > SELECT u FROM things WHERE u = 'x'
+            22P02: invalid input syntax for type uuid: "x"
+            > SELECT id, count(*) FROM payments GROUP BY account
+            42803: column "payments.id" must appear in the GROUP BY clause or be used in an aggregate function at 8
+            > SELECT id FROM payments WHERE count(*) > 1
+            42803: aggregate functions are not allowed in WHERE
+            > SELECT id FROM payments HAVING id > 1
+            42803: a column must appear in the GROUP BY clause or be used in an aggregate function
+            > SELECT id FROM payments WHERE id
+            42804: argument of WHERE must be type boolean
+            > SELECT id FROM payments LIMIT 'x'
+            42601: expected LIMIT to be an integer or null, but got Utf8
+            > SELECT id FROM payments LIMIT -1
+            42601: LIMIT must be >= 0, '-1' was provided
+            > SELECT 1/0
+            22012: division by zero
+            > SELECT 'x'::int
+            22P02: invalid input syntax for type integer: "x"
+            > SELECT 'x'::uuid
+            22P02: invalid input syntax for type uuid: "x"
+            > SELECT '{'::jsonb
+            22P02: invalid input syntax for type json
+            DETAIL: The value is "{": EOF while parsing an object at line 1 column 1.
+            > SELECT 'x'::frob
+            42704: type "frob" does not exist
+            > SELECT true::uuid
+            42883: function uuid(boolean) does not exist at 14
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT id FROM accounts UNION SELECT 1, 2
+            42601: each UNION query must have the same number of columns
+            > SELECT id FROM accounts EXCEPT ALL SELECT id FROM accounts
+            0A000: EXCEPT ALL is not supported
+            > SELECT * FROM accounts, accounts
+            42712: table name "accounts" specified more than once
+            > SELECT id FROM payments ORDER BY 7
+            42601: order by column out of bounds, specified: 7, max: 1
+            > SELECT * FROM payments FOR SYSTEM_TIME AS OF '2026-01-01'
+            42601: syntax error at or near "SYSTEM_TIME" at 28
+            > SELECT (SELECT id, country FROM accounts)
+            42601: subquery must return only one column
+            > SELECT (SELECT id FROM accounts)
+            22000: scalar subquery returned more than one row
+            > SELECT f::int FROM things WHERE 2147483648::int = 1
+            22003: integer out of range
+            > SELECT sum(account) FROM payments
+            42883: function sum(text) does not exist at 8
+            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            > SELECT * FROM frob(1)
+            42883: function frob() does not exist at 15
+            > SELECT 1 WHERE EXISTS (SELECT nope FROM accounts)
+            42703: column "nope" does not exist at 31
+        "#]],
     );
 }

@@ -1,0 +1,192 @@
+//! The text of EXPLAIN: an indented tree, column names instead of indices, and what is known of each node's rows.
+
+use std::fmt;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
+use tidewire_operators::Plan;
+use tidewire_operators::aggregate::{Aggregate, Call, Function};
+use tidewire_operators::join::Join;
+use tidewire_operators::top_n::{SortKey, TopN};
+
+use crate::dataflow::{Dataflow, Node, NodeId, NodeKind, Properties};
+
+/// As EXPLAIN prints it: an indented tree, the view's own node first. A node that several others use is printed at its
+/// first use and named there (`#3`); later uses refer to it.
+impl fmt::Display for Dataflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut printed = vec![false; self.nodes.len()];
+        match self.nodes.len().checked_sub(1) {
+            Some(root) => self.write_node(f, root, 0, &mut printed),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Dataflow {
+    /// Name and parameters of a node, as EXPLAIN prints them, without what is known of its rows.
+    pub fn describe(&self, id: NodeId) -> String {
+        self.nodes.get(id).map(|node| self.description(node)).unwrap_or_default()
+    }
+
+    fn write_node(&self, f: &mut fmt::Formatter<'_>, id: NodeId, depth: usize, printed: &mut [bool]) -> fmt::Result {
+        let Some(node) = self.nodes.get(id) else { return Ok(()) };
+        if depth > 0 {
+            writeln!(f)?;
+        }
+        write!(f, "{:1$}", "", depth * 2)?;
+        let shared = self.nodes.iter().flat_map(|n| &n.inputs).filter(|input| **input == id).count() > 1;
+        match printed.get_mut(id) {
+            Some(seen @ false) => *seen = true,
+            _ => return write!(f, "see #{id}"),
+        }
+        if shared {
+            write!(f, "#{id} ")?;
+        }
+        f.write_str(&self.description(node))?;
+        write_properties(f, &node.properties, &node.schema)?;
+        for input in &node.inputs {
+            self.write_node(f, *input, depth + 1, printed)?;
+        }
+        Ok(())
+    }
+
+    fn description(&self, node: &Node) -> String {
+        let input = |idx: usize| {
+            let id = node.inputs.get(idx).copied().unwrap_or(usize::MAX);
+            self.nodes.get(id).map_or(&node.schema, |n| &n.schema)
+        };
+        match &node.kind {
+            NodeKind::Input(source) => format!("Input: {}, columns=[{}]", source.name, all_names(&node.schema)),
+            NodeKind::Constant(rows) => format!("Constant: rows={}", rows.num_rows()),
+            NodeKind::Operator(plan) => {
+                let parameters = parameters(plan, input(0), node);
+                match parameters.is_empty() {
+                    true => plan.name().to_owned(),
+                    false => format!("{}: {parameters}", plan.name()),
+                }
+            }
+        }
+    }
+}
+
+fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
+    match plan {
+        Plan::Filter(filter) => format!("predicate={}", fmt_sql(filter.predicate.as_ref())),
+        Plan::Project(project) => {
+            let exprs = project.exprs.iter().zip(node.schema.fields()).map(|(expr, field)| {
+                let expr = fmt_sql(expr.as_ref()).to_string();
+                let name = shown(field.name());
+                if expr == name { expr } else { format!("{expr} as {name}") }
+            });
+            format!("expr=[{}]", exprs.collect::<Vec<_>>().join(", "))
+        }
+        Plan::Union(_) | Plan::SingleRow(_) => String::new(),
+        Plan::Aggregate(aggregate) => of_aggregate(aggregate, input),
+        Plan::Join(join) => of_join(join),
+        Plan::TopN(top_n) => of_top_n(top_n, input),
+    }
+}
+
+fn of_aggregate(aggregate: &Aggregate, input: &Schema) -> String {
+    let calls: Vec<_> = aggregate.calls.iter().map(|call| of_call(call, input)).collect();
+    format!("gby=[{}], aggr=[{}]", names(&aggregate.keys, input), calls.join(", "))
+}
+
+fn of_call(call: &Call, input: &Schema) -> String {
+    let name = match &call.function {
+        Function::Count => "count",
+        Function::Sum => "sum",
+        Function::Avg => "avg",
+        Function::Min => "min",
+        Function::Max => "max",
+        Function::Other(function) => function.name(),
+    };
+    let args = if call.args.is_empty() { "*".to_owned() } else { names(&call.args, input) };
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let mut shown = format!("{name}({distinct}{args}");
+    if !call.order_by.is_empty() {
+        shown += &format!(" ORDER BY {}", sort_keys(&call.order_by, input));
+    }
+    shown.push(')');
+    if let Some(filter) = call.filter {
+        shown += &format!(" FILTER (WHERE {})", names(&[filter], input));
+    }
+    shown
+}
+
+fn of_join(join: &Join) -> String {
+    let on: Vec<_> = join
+        .left_keys
+        .iter()
+        .zip(&join.right_keys)
+        .map(|(l, r)| format!("{} = {}", names(&[*l], &join.left_schema), names(&[*r], &join.right_schema)))
+        .collect();
+    let mut shown = format!("join_type={:?}, on=[{}]", join.kind, on.join(", "));
+    if let Some(residual) = &join.residual {
+        shown += &format!(", filter={}", fmt_sql(residual.as_ref()));
+    }
+    for (flag, name) in [(join.null_equals_null, "null_equals_null"), (join.null_aware, "null_aware")] {
+        if flag {
+            shown += &format!(", {name}");
+        }
+    }
+    shown
+}
+
+fn of_top_n(top_n: &TopN, input: &Schema) -> String {
+    let mut parts = vec![];
+    if !top_n.partition_by.is_empty() {
+        parts.push(format!("partition_by=[{}]", names(&top_n.partition_by, input)));
+    }
+    parts.push(format!("order_by=[{}]", sort_keys(&top_n.order_by, input)));
+    if let Some(limit) = top_n.limit {
+        parts.push(format!("limit={limit}"));
+    }
+    if top_n.offset > 0 {
+        parts.push(format!("offset={}", top_n.offset));
+    }
+    parts.join(", ")
+}
+
+fn sort_keys(keys: &[SortKey], input: &Schema) -> String {
+    let keys = keys.iter().map(|key| {
+        let order = if key.descending { " DESC" } else { "" };
+        // The default is NULLS LAST when ascending, NULLS FIRST when descending.
+        let nulls = match (key.descending, key.nulls_first) {
+            (false, true) => " NULLS FIRST",
+            (true, false) => " NULLS LAST",
+            _ => "",
+        };
+        format!("{}{order}{nulls}", names(&[key.column], input))
+    });
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+fn write_properties(f: &mut fmt::Formatter<'_>, properties: &Properties, schema: &Schema) -> fmt::Result {
+    if properties.append_only {
+        f.write_str(", append_only")?;
+    }
+    for key in &properties.unique_keys {
+        write!(f, ", unique=({})", names(key, schema))?;
+    }
+    Ok(())
+}
+
+fn names(columns: &[usize], schema: &Schema) -> String {
+    let name = |idx: &usize| schema.fields().get(*idx).map_or_else(|| format!("#{idx}"), |f| shown(f.name()));
+    columns.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn all_names(schema: &Schema) -> String {
+    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Columns that only the dataflow has are shown by their place.
+fn shown(name: &str) -> String {
+    match name.split_once('\u{1}') {
+        Some((start, _)) if start != "$" => start.to_owned(),
+        Some((_, number)) => format!("${number}"),
+        None => name.to_owned(),
+    }
+}

@@ -1,0 +1,351 @@
+//! Views as EXPLAIN shows them, and what cannot be maintained.
+
+use expect_test::{Expect, expect};
+
+use crate::fixture::{Fixture, query, show_error};
+
+fn explain(fixture: &Fixture, sql: &str) -> String {
+    let (query, text) = query(sql).unwrap();
+    match fixture.context().dataflow(&query, &text) {
+        Ok((flow, planned)) => {
+            assert_eq!(flow.nodes.last().unwrap().schema, planned.schema);
+            for (id, node) in flow.nodes.iter().enumerate() {
+                assert!(node.inputs.iter().all(|input| *input < id), "inputs come first");
+            }
+            format!("{flow}\n-- {:?}", flow.identity)
+        }
+        Err(error) => show_error(&error),
+    }
+}
+
+fn check(sqls: &[&str], expected: Expect) {
+    let fixture = Fixture::new();
+    let shown: Vec<_> = sqls.iter().map(|sql| format!("> {sql}\n{}\n", explain(&fixture, sql))).collect();
+    expected.assert_eq(&shown.concat());
+}
+
+#[test]
+fn views_become_dataflows() {
+    check(
+        &[
+            "SELECT * FROM payments",
+            "SELECT id AS x, amount * 2 FROM payments WHERE account = 'a' AND amount > 1 ORDER BY 1",
+            "SELECT country, count(*) AS n, sum(amount) AS total FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country",
+            "SELECT country, count(*) FILTER (WHERE amount > 3), count(DISTINCT p.id), avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1",
+            "SELECT count(*) FROM accounts",
+            "SELECT DISTINCT account FROM payments",
+            "SELECT id, account FROM payments ORDER BY amount DESC LIMIT 3 OFFSET 1",
+            "SELECT id FROM accounts LIMIT 1",
+            "SELECT * FROM per_account WHERE n > 1",
+            "SELECT p.id, r.amount FROM payments p, rich r WHERE p.account = r.account AND p.amount < r.amount",
+            "SELECT id FROM accounts WHERE id IN (SELECT account FROM payments WHERE amount > 3)",
+            "SELECT id FROM accounts a WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.account = a.id AND p.amount > 5)",
+            "SELECT id FROM payments WHERE account NOT IN (SELECT account FROM payments WHERE amount > 3)",
+            "SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)",
+            "SELECT id, (SELECT max(opened) FROM accounts) AS newest FROM payments",
+            "SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS total FROM accounts a",
+            "SELECT id FROM accounts UNION ALL SELECT account FROM payments",
+            "SELECT id FROM accounts UNION SELECT account FROM payments",
+            "SELECT id FROM accounts EXCEPT SELECT account FROM payments",
+            "SELECT id FROM accounts INTERSECT SELECT account FROM payments",
+            "WITH t AS (SELECT account, sum(amount) AS s FROM payments GROUP BY account) SELECT a.account FROM t a JOIN t b ON a.s = b.s",
+            "SELECT a.id, b.id AS other FROM accounts a FULL JOIN payments b ON a.id = b.account",
+            "SELECT a.id, b.amount FROM accounts a CROSS JOIN payments b",
+            "SELECT a.id FROM accounts a JOIN payments b ON a.opened < b.at",
+            "SELECT id FROM accounts WHERE country = 'NL' OR id IN (SELECT account FROM payments)",
+            "VALUES (1, 'a'), (2, NULL)",
+            "SELECT 1 AS one",
+            "SELECT account, id FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2",
+            "SELECT * FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn = 1",
+            "SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, at DESC",
+            "SELECT account, bool_or(amount > 1), array_agg(id ORDER BY id) AS ids FROM payments GROUP BY account",
+            "SELECT x.id FROM payments x LEFT JOIN accounts y ON x.account = y.id",
+            "SELECT upper(country) AS c, count(*) FROM accounts GROUP BY upper(country)",
+            "SELECT count(*) FROM (SELECT 1 FROM accounts UNION ALL SELECT 2 FROM payments) s",
+        ],
+        expect![[r#"
+            > SELECT * FROM payments
+            Input: payments, columns=[id, account, amount, at], append_only
+            -- AppendOnly
+            > SELECT id AS x, amount * 2 FROM payments WHERE account = 'a' AND amount > 1 ORDER BY 1
+            IncrementalProjectionExec: expr=[id as x, amount * 2 as ?column?], append_only
+              IncrementalFilterExec: predicate=account = a AND amount > 1.00, append_only
+                Input: payments, columns=[id, account, amount], append_only
+            -- AppendOnly
+            > SELECT country, count(*) AS n, sum(amount) AS total FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country
+            IncrementalProjectionExec: expr=[country, count(Int64(1)) as n, sum(p.amount) as total], unique=(country)
+              IncrementalAggregateExec: gby=[country], aggr=[count(*), sum(amount)], unique=(country)
+                IncrementalProjectionExec: expr=[amount, country]
+                  IncrementalJoinExec: join_type=Inner, on=[account = id]
+                    IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                      Input: payments, columns=[account, amount], append_only
+                    Input: accounts, columns=[id, country], unique=(id)
+            -- UniqueKey([0])
+            > SELECT country, count(*) FILTER (WHERE amount > 3), count(DISTINCT p.id), avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
+            42701: column "count" specified more than once
+            HINT: Give the columns different names with AS.
+            > SELECT count(*) FROM accounts
+            IncrementalProjectionExec: expr=[count(Int64(1)) as count], unique=()
+              IncrementalAggregateExec: gby=[], aggr=[count(*)], unique=()
+                Input: accounts, columns=[opened]
+            -- UniqueKey([])
+            > SELECT DISTINCT account FROM payments
+            IncrementalAggregateExec: gby=[account], aggr=[], append_only, unique=(account)
+              Input: payments, columns=[account], append_only
+            -- AppendOnly
+            > SELECT id, account FROM payments ORDER BY amount DESC LIMIT 3 OFFSET 1
+            IncrementalProjectionExec: expr=[id, account]
+              IncrementalTopNExec: order_by=[amount DESC], limit=3, offset=1
+                Input: payments, columns=[id, account, amount], append_only
+            -- Bag
+            > SELECT id FROM accounts LIMIT 1
+            IncrementalProjectionExec: expr=[id], unique=()
+              IncrementalTopNExec: order_by=[], limit=1, unique=()
+                Input: accounts, columns=[id], unique=(id)
+            -- UniqueKey([])
+            > SELECT * FROM per_account WHERE n > 1
+            IncrementalFilterExec: predicate=n > 1, unique=(account)
+              Input: per_account, columns=[account, n], unique=(account)
+            -- UniqueKey([0])
+            > SELECT p.id, r.amount FROM payments p, rich r WHERE p.account = r.account AND p.amount < r.amount
+            IncrementalProjectionExec: expr=[id, amount], append_only
+              IncrementalJoinExec: join_type=Inner, on=[account = account], filter=amount > amount, append_only
+                IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                  Input: payments, columns=[id, account, amount], append_only
+                IncrementalProjectionExec: expr=[account, amount], append_only
+                  IncrementalFilterExec: predicate=amount > 5.00 AND account IS NOT NULL, append_only
+                    Input: payments, columns=[account, amount], append_only
+            -- AppendOnly
+            > SELECT id FROM accounts WHERE id IN (SELECT account FROM payments WHERE amount > 3)
+            IncrementalJoinExec: join_type=LeftSemi, on=[id = account], unique=(id)
+              Input: accounts, columns=[id], unique=(id)
+              IncrementalProjectionExec: expr=[account], append_only
+                IncrementalFilterExec: predicate=amount > 3.00 AND account IS NOT NULL, append_only
+                  Input: payments, columns=[account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT id FROM accounts a WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.account = a.id AND p.amount > 5)
+            IncrementalJoinExec: join_type=LeftAnti, on=[id = account], unique=(id)
+              Input: accounts, columns=[id], unique=(id)
+              IncrementalProjectionExec: expr=[account], append_only
+                IncrementalFilterExec: predicate=amount > 5.00 AND account IS NOT NULL, append_only
+                  Input: payments, columns=[account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT id FROM payments WHERE account NOT IN (SELECT account FROM payments WHERE amount > 3)
+            IncrementalProjectionExec: expr=[id]
+              IncrementalJoinExec: join_type=LeftAnti, on=[account = account], null_aware
+                Input: payments, columns=[id, account], append_only
+                IncrementalProjectionExec: expr=[account], append_only
+                  IncrementalFilterExec: predicate=amount > 3.00, append_only
+                    Input: payments, columns=[account, amount], append_only
+            -- Bag
+            > SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)
+            IncrementalProjectionExec: expr=[id]
+              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(16, 6)) > $1
+                IncrementalJoinExec: join_type=Inner, on=[]
+                  Input: payments, columns=[id, amount], append_only
+                  IncrementalSingleRowExec, unique=()
+                    IncrementalProjectionExec: expr=[avg(payments.amount) as avg], unique=()
+                      IncrementalAggregateExec: gby=[], aggr=[avg(amount)], unique=()
+                        Input: payments, columns=[amount], append_only
+            -- Bag
+            > SELECT id, (SELECT max(opened) FROM accounts) AS newest FROM payments
+            IncrementalProjectionExec: expr=[id, $1 as newest]
+              IncrementalJoinExec: join_type=Inner, on=[]
+                Input: payments, columns=[id], append_only
+                IncrementalSingleRowExec, unique=()
+                  IncrementalProjectionExec: expr=[max(accounts.opened) as max], unique=()
+                    IncrementalAggregateExec: gby=[], aggr=[max(opened)], unique=()
+                      Input: accounts, columns=[opened]
+            -- Bag
+            > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS total FROM accounts a
+            IncrementalProjectionExec: expr=[id, sum as total]
+              IncrementalJoinExec: join_type=Left, on=[id = account]
+                Input: accounts, columns=[id], unique=(id)
+                IncrementalProjectionExec: expr=[sum(p.amount) as sum, account]
+                  IncrementalAggregateExec: gby=[account, $], aggr=[sum(amount)], unique=(account, __always_true)
+                    IncrementalProjectionExec: expr=[account, true as $, amount], append_only
+                      IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                        Input: payments, columns=[account, amount], append_only
+            -- Bag
+            > SELECT id FROM accounts UNION ALL SELECT account FROM payments
+            IncrementalUnionExec
+              Input: accounts, columns=[id], unique=(id)
+              IncrementalProjectionExec: expr=[account as id], append_only
+                Input: payments, columns=[account], append_only
+            -- Bag
+            > SELECT id FROM accounts UNION SELECT account FROM payments
+            IncrementalAggregateExec: gby=[id], aggr=[], unique=(id)
+              IncrementalUnionExec
+                Input: accounts, columns=[id], unique=(id)
+                IncrementalProjectionExec: expr=[account as id], append_only
+                  Input: payments, columns=[account], append_only
+            -- UniqueKey([0])
+            > SELECT id FROM accounts EXCEPT SELECT account FROM payments
+            IncrementalJoinExec: join_type=LeftAnti, on=[id = account], null_equals_null, unique=(id)
+              IncrementalAggregateExec: gby=[id], aggr=[], unique=(id)
+                Input: accounts, columns=[id], unique=(id)
+              Input: payments, columns=[account], append_only
+            -- UniqueKey([0])
+            > SELECT id FROM accounts INTERSECT SELECT account FROM payments
+            IncrementalJoinExec: join_type=LeftSemi, on=[id = account], null_equals_null, unique=(id)
+              IncrementalAggregateExec: gby=[id], aggr=[], unique=(id)
+                Input: accounts, columns=[id], unique=(id)
+              Input: payments, columns=[account], append_only
+            -- UniqueKey([0])
+            > WITH t AS (SELECT account, sum(amount) AS s FROM payments GROUP BY account) SELECT a.account FROM t a JOIN t b ON a.s = b.s
+            IncrementalProjectionExec: expr=[account]
+              IncrementalJoinExec: join_type=Inner, on=[s = s]
+                IncrementalProjectionExec: expr=[account, sum(payments.amount) as s], unique=(account)
+                  IncrementalFilterExec: predicate=sum(payments.amount) IS NOT NULL, unique=(account)
+                    #1 IncrementalAggregateExec: gby=[account], aggr=[sum(amount)], unique=(account)
+                      Input: payments, columns=[account, amount], append_only
+                IncrementalProjectionExec: expr=[sum(payments.amount) as s]
+                  IncrementalFilterExec: predicate=sum(payments.amount) IS NOT NULL
+                    IncrementalProjectionExec: expr=[sum(payments.amount)]
+                      see #1
+            -- Bag
+            > SELECT a.id, b.id AS other FROM accounts a FULL JOIN payments b ON a.id = b.account
+            IncrementalProjectionExec: expr=[id, id as other]
+              IncrementalJoinExec: join_type=Full, on=[id = account]
+                Input: accounts, columns=[id], unique=(id)
+                Input: payments, columns=[id, account], append_only
+            -- Bag
+            > SELECT a.id, b.amount FROM accounts a CROSS JOIN payments b
+            IncrementalJoinExec: join_type=Inner, on=[]
+              Input: accounts, columns=[id], unique=(id)
+              Input: payments, columns=[amount], append_only
+            -- Bag
+            > SELECT a.id FROM accounts a JOIN payments b ON a.opened < b.at
+            IncrementalProjectionExec: expr=[id]
+              IncrementalJoinExec: join_type=Inner, on=[], filter=CAST(opened AS Timestamp(Nanosecond, None)) < CAST(at AS Timestamp(Nanosecond, None))
+                Input: accounts, columns=[id, opened], unique=(id)
+                Input: payments, columns=[at], append_only
+            -- Bag
+            > SELECT id FROM accounts WHERE country = 'NL' OR id IN (SELECT account FROM payments)
+            IncrementalProjectionExec: expr=[id], unique=(id)
+              IncrementalFilterExec: predicate=country = NL OR mark, unique=(id)
+                IncrementalJoinExec: join_type=LeftMark, on=[id = account], unique=(id)
+                  Input: accounts, columns=[id, country], unique=(id)
+                  IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                    Input: payments, columns=[account], append_only
+            -- UniqueKey([0])
+            > VALUES (1, 'a'), (2, NULL)
+            IncrementalProjectionExec: expr=[column1, CAST(column2 AS Utf8View) as column2], append_only
+              Constant: rows=2, append_only
+            -- AppendOnly
+            > SELECT 1 AS one
+            IncrementalProjectionExec: expr=[1 as one], append_only, unique=()
+              Constant: rows=1, append_only, unique=()
+            -- AppendOnly
+            > SELECT account, id FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2
+            IncrementalProjectionExec: expr=[account, id]
+              IncrementalProjectionExec: expr=[id, account]
+                IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=2
+                  Input: payments, columns=[id, account, amount], append_only
+            -- Bag
+            > SELECT * FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn = 1
+            IncrementalProjectionExec: expr=[account, id, CAST(rn AS Decimal128(20, 0)) as rn], unique=(account)
+              IncrementalProjectionExec: expr=[account, id, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW as rn], unique=(account)
+                IncrementalProjectionExec: expr=[id, account, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], unique=(account)
+                  IncrementalProjectionExec: expr=[id, account, amount, 1 as row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], unique=(account)
+                    IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=1, unique=(account)
+                      Input: payments, columns=[id, account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, at DESC
+            IncrementalProjectionExec: expr=[account, id], unique=(account)
+              IncrementalTopNExec: partition_by=[account], order_by=[account, at DESC], limit=1, unique=(account)
+                Input: payments, columns=[id, account, at], append_only
+            -- UniqueKey([0])
+            > SELECT account, bool_or(amount > 1), array_agg(id ORDER BY id) AS ids FROM payments GROUP BY account
+            IncrementalProjectionExec: expr=[account, bool_or(payments.amount > Int64(1)) as bool_or, array_agg(payments.id) ORDER BY [payments.id ASC NULLS LAST] as ids], unique=(account)
+              IncrementalAggregateExec: gby=[account], aggr=[bool_or($), array_agg(id ORDER BY id)], unique=(account)
+                IncrementalProjectionExec: expr=[account, amount > 1.00 as $, id], append_only
+                  Input: payments, columns=[id, account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT x.id FROM payments x LEFT JOIN accounts y ON x.account = y.id
+            IncrementalProjectionExec: expr=[id]
+              IncrementalJoinExec: join_type=Left, on=[account = id]
+                Input: payments, columns=[id, account], append_only
+                Input: accounts, columns=[id], unique=(id)
+            -- Bag
+            > SELECT upper(country) AS c, count(*) FROM accounts GROUP BY upper(country)
+            IncrementalProjectionExec: expr=[upper(accounts.country) as c, count(Int64(1)) as count], unique=(c)
+              IncrementalAggregateExec: gby=[$], aggr=[count(*)], unique=(upper(accounts.country))
+                IncrementalProjectionExec: expr=[upper(country) as $]
+                  Input: accounts, columns=[country]
+            -- UniqueKey([0])
+            > SELECT count(*) FROM (SELECT 1 FROM accounts UNION ALL SELECT 2 FROM payments) s
+            IncrementalProjectionExec: expr=[count(Int64(1)) as count], unique=()
+              IncrementalAggregateExec: gby=[], aggr=[count(*)], unique=()
+                IncrementalUnionExec
+                  IncrementalProjectionExec: expr=[true as $]
+                    Input: accounts, columns=[opened]
+                  IncrementalProjectionExec: expr=[true as $], append_only
+                    Input: payments, columns=[id], append_only
+            -- UniqueKey([])
+        "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_maintained_is_refused_by_name() {
+    check(
+        &[
+            "SELECT random() FROM payments",
+            "SELECT id FROM payments WHERE at > now() - interval '1 hour'",
+            "SELECT current_date",
+            "SELECT id, rank() OVER (ORDER BY amount) FROM payments",
+            "SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id",
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
+            "SELECT country, count(*) FROM accounts GROUP BY ROLLUP (country)",
+            "SELECT unnest(tags) FROM things",
+            "SELECT id, id FROM payments",
+            "SELECT count(*), count(amount) FROM payments",
+            "SELECT string_agg(id, ',') FROM accounts",
+            "SELECT id FROM payments WHERE id = $1",
+            "SELECT x FROM generate_series(1, 3) AS t(x)",
+            "SELECT nope FROM payments",
+            "SELECT a.id, x.id AS other FROM accounts a, LATERAL (SELECT id FROM payments p WHERE p.account = a.id ORDER BY amount LIMIT 1) x",
+        ],
+        expect![[r#"
+            > SELECT random() FROM payments
+            0A000: a materialized view cannot use random()
+            DETAIL: A row that must be retracted later could not be computed again.
+            HINT: Compute random() in the query that reads the view.
+            > SELECT id FROM payments WHERE at > now() - interval '1 hour'
+            0A000: a materialized view cannot use now()
+            DETAIL: Its rows would have to change as time passes, without any input.
+            HINT: Compute now() in the query that reads the view, or compare with a column there.
+            > SELECT current_date
+            0A000: a materialized view cannot use current_date()
+            DETAIL: Its rows would have to change as time passes, without any input.
+            HINT: Compute current_date() in the query that reads the view, or compare with a column there.
+            > SELECT id, rank() OVER (ORDER BY amount) FROM payments
+            0A000: a window function in a materialized view is not supported
+            > SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id
+            42703: column "row_number() ORDER BY [payments.amount ASC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" does not exist
+            > WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r
+            0A000: WITH RECURSIVE in a materialized view is not supported
+            > SELECT country, count(*) FROM accounts GROUP BY ROLLUP (country)
+            0A000: GROUPING SETS, ROLLUP or CUBE in a materialized view is not supported
+            > SELECT unnest(tags) FROM things
+            0A000: unnest() in a materialized view is not supported
+            > SELECT id, id FROM payments
+            42701: column "id" specified more than once
+            HINT: Give the columns different names with AS.
+            > SELECT count(*), count(amount) FROM payments
+            42701: column "count" specified more than once
+            HINT: Give the columns different names with AS.
+            > SELECT string_agg(id, ',') FROM accounts
+            0A000: string_agg() with a constant argument in a materialized view is not supported
+            > SELECT id FROM payments WHERE id = $1
+            42P02: there is no parameter $1
+            > SELECT x FROM generate_series(1, 3) AS t(x)
+            0A000: the system table "generate_series()" in a materialized view is not supported
+            > SELECT nope FROM payments
+            42703: column "nope" does not exist at 8
+            > SELECT a.id, x.id AS other FROM accounts a, LATERAL (SELECT id FROM payments p WHERE p.account = a.id ORDER BY amount LIMIT 1) x
+            0A000: this LATERAL subquery in a materialized view is not supported
+        "#]],
+    );
+}

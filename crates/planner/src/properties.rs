@@ -1,0 +1,133 @@
+//! What is known of the rows of each node: never removed, unique keys.
+//!
+//! Invariant: a property is only claimed where it holds at every moment; not knowing costs speed, claiming wrongly
+//! costs results.
+
+use tidewire_operators::arrangement::Identity;
+use tidewire_operators::join::Kind;
+
+use crate::dataflow::Properties;
+
+/// More sets than this are forgotten: each join multiplies them.
+const KEYS_MAX: usize = 8;
+
+impl Properties {
+    pub(crate) fn new(append_only: bool, unique_keys: Vec<Vec<usize>>) -> Properties {
+        let mut kept: Vec<Vec<usize>> = vec![];
+        let mut candidates = unique_keys;
+        for key in &mut candidates {
+            key.sort_unstable();
+            key.dedup();
+        }
+        candidates.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        for key in candidates {
+            // A set that contains a smaller unique one says nothing new.
+            if kept.len() < KEYS_MAX && !kept.iter().any(|k| k.iter().all(|column| key.contains(column))) {
+                kept.push(key);
+            }
+        }
+        Properties { append_only, unique_keys: kept }
+    }
+
+    /// How a relation with these properties tells its rows apart.
+    pub(crate) fn identity(&self) -> Identity {
+        match (self.append_only, self.unique_keys.first()) {
+            (true, _) => Identity::AppendOnly,
+            (false, Some(key)) => Identity::UniqueKey(key.clone()),
+            (false, None) => Identity::Bag,
+        }
+    }
+
+    /// No two rows share the values of `columns`.
+    pub(crate) fn unique_on(&self, columns: &[usize]) -> bool {
+        self.unique_keys.iter().any(|key| key.iter().all(|column| columns.contains(column)))
+    }
+
+    /// After a projection: `columns[i]` is the input's column that output column `i` is a copy of.
+    pub(crate) fn project(&self, columns: &[Option<usize>]) -> Properties {
+        let renamed = |key: &Vec<usize>| {
+            key.iter().map(|column| columns.iter().position(|c| *c == Some(*column))).collect::<Option<Vec<_>>>()
+        };
+        Properties::new(self.append_only, self.unique_keys.iter().filter_map(renamed).collect())
+    }
+
+    /// GROUP BY the first `n_keys` columns of the output; `n_calls` aggregates.
+    pub(crate) fn aggregate(&self, n_keys: usize, n_calls: usize) -> Properties {
+        // DISTINCT over rows that stay never takes a row back.
+        Properties::new(self.append_only && n_calls == 0 && n_keys > 0, vec![(0..n_keys).collect()])
+    }
+
+    /// ORDER BY .. LIMIT.
+    pub(crate) fn top_n(&self, partition_by: &[usize], limit: Option<u64>) -> Properties {
+        let mut keys = self.unique_keys.clone();
+        if limit.is_some_and(|n| n <= 1) {
+            keys.push(partition_by.to_vec());
+        }
+        Properties::new(false, keys)
+    }
+
+    /// UNION ALL.
+    pub(crate) fn union<'a>(mut inputs: impl Iterator<Item = &'a Properties>) -> Properties {
+        Properties::new(inputs.all(|p| p.append_only), vec![])
+    }
+}
+
+/// A join of `left`, which has `n_left` columns, with `right`, on `left_keys` = `right_keys`.
+pub(crate) fn join(
+    kind: Kind,
+    left: &Properties,
+    right: &Properties,
+    n_left: usize,
+    left_keys: &[usize],
+    right_keys: &[usize],
+) -> Properties {
+    let append_only = left.append_only && right.append_only && matches!(kind, Kind::Inner | Kind::LeftSemi);
+    let unique_keys = match kind {
+        Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark => left.unique_keys.clone(),
+        // Unmatched rows of both sides could share a NULL key.
+        Kind::Full => vec![],
+        Kind::Inner | Kind::Left | Kind::Right => {
+            let shift = |key: &Vec<usize>| key.iter().map(|c| c + n_left).collect::<Vec<_>>();
+            let mut keys = vec![];
+            if right.unique_on(right_keys) && kind != Kind::Right {
+                keys.extend(left.unique_keys.iter().cloned());
+            }
+            if left.unique_on(left_keys) && kind != Kind::Left {
+                keys.extend(right.unique_keys.iter().map(shift));
+            }
+            for l in &left.unique_keys {
+                keys.extend(right.unique_keys.iter().map(|r| l.iter().copied().chain(shift(r)).collect()));
+            }
+            keys
+        }
+    };
+    Properties::new(append_only, unique_keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_on_a_key_keeps_the_other_sides_keys() {
+        let facts = Properties::new(true, vec![vec![0]]);
+        let dims = Properties::new(false, vec![vec![1]]);
+        let inner = join(Kind::Inner, &facts, &dims, 3, &[2], &[1]);
+        assert_eq!(inner, Properties { append_only: false, unique_keys: vec![vec![0]] });
+        let left = join(Kind::Left, &facts, &dims, 3, &[2], &[0]);
+        assert_eq!(left.unique_keys, vec![vec![0, 4]]);
+        let full = join(Kind::Full, &facts, &dims, 3, &[2], &[1]);
+        assert_eq!(full.identity(), Identity::Bag);
+        let right = join(Kind::Right, &facts, &dims, 3, &[2], &[1]);
+        assert_eq!(right.unique_keys, vec![vec![0, 4]]);
+    }
+
+    #[test]
+    fn a_projection_loses_keys_that_it_drops() {
+        let p = Properties::new(false, vec![vec![0, 1], vec![2], vec![2, 3]]);
+        assert_eq!(p.unique_keys.len(), 2);
+        assert_eq!(p.project(&[Some(2), None]).unique_keys, vec![vec![0]]);
+        assert_eq!(p.project(&[Some(1), Some(0)]).unique_keys, vec![vec![0, 1]]);
+        assert_eq!(p.aggregate(0, 1).unique_keys, vec![Vec::<usize>::new()]);
+    }
+}

@@ -1,0 +1,98 @@
+//! The rules that a view's plan goes through: DataFusion's, without those that fold time, push limits, or turn joins
+//! into ones that need more state (DESIGN §4).
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_limit::EliminateLimit;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use tidewire_types::{Result, SqlError};
+
+use crate::errors::planning_error;
+
+/// Applies the rules. The plan's columns keep their names, order and types.
+pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &str) -> Result<LogicalPlan> {
+    let mut options = state.config_options().as_ref().clone();
+    // NULL keys match nothing and would only fill the join's state.
+    options.optimizer.filter_null_join_keys = true;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time();
+    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(|e| planning_error(e, text))
+}
+
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateLimit::new()),
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(FilterNullJoinKeys::default()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(SingleDistinctToGroupBy::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// Refuses functions whose value is not a function of their arguments. Errors: `0A000`.
+pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
+    let mut refused = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                refused = refusal(expr);
+                Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    });
+    walked.map_err(tidewire_operators::expr::sql_error)?;
+    refused.map_or(Ok(()), Err)
+}
+
+fn refusal(expr: &Expr) -> Option<SqlError> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let name = call.func.name();
+    let of_time = matches!(name, "now" | "current_date" | "current_time" | "current_timestamp");
+    if call.func.signature().volatility != Volatility::Volatile && !of_time {
+        return None;
+    }
+    let error = SqlError::new(
+        tidewire_types::SqlState::FeatureNotSupported,
+        format!("a materialized view cannot use {name}()"),
+    );
+    Some(match of_time {
+        true => error
+            .with_detail("Its rows would have to change as time passes, without any input.")
+            .with_hint(format!("Compute {name}() in the query that reads the view, or compare with a column there.")),
+        false => error
+            .with_detail("A row that must be retracted later could not be computed again.")
+            .with_hint(format!("Compute {name}() in the query that reads the view.")),
+    })
+}
