@@ -398,8 +398,8 @@ impl Worker {
         content: &mut Content,
     ) -> Result<()> {
         let from: Positions = target
-            .iter()
-            .map(|(split, _)| (*split, at.get(split).copied().unwrap_or(0)))
+            .keys()
+            .map(|split| (*split, at.get(split).copied().unwrap_or(0)))
             .filter(|(split, position)| target.get(split).is_some_and(|end| position < end))
             .collect();
         let until: Positions =

@@ -99,7 +99,7 @@ pub enum Finish {
     /// It has.
     Joined,
     /// Its tap holds more than the loop would do inline: it shall take that in and ask again.
-    TooMuch { view: View, deltas: Vec<Delta>, subscriber: Option<Subscriber> },
+    TooMuch { view: Box<View>, deltas: Vec<Delta>, subscriber: Option<Subscriber> },
 }
 
 /// Up to how many records a view being built may read while its tap already fills.
@@ -535,7 +535,7 @@ impl Core {
             return Err(SqlError::new(SqlState::QueryCanceled, "canceling statement due to user request"));
         }
         if build.tap.n_rows() > self.shared.settings.parallel_rows_min {
-            return Ok(Finish::TooMuch { view, deltas, subscriber });
+            return Ok(Finish::TooMuch { view: Box::new(view), deltas, subscriber });
         }
         self.check_inputs_exist(build.object.as_ref().map_or(&[], |o| o.depends_on()))?;
         let tap = build.tap.clone();
@@ -614,12 +614,6 @@ impl Core {
             sources: self.sources.iter().map(|(id, s)| s.status(*id)).collect(),
             views,
         }
-    }
-
-    /// Tells a client how many rows a table or view has.
-    pub fn relation_rows(&self, id: ObjectId) -> Option<usize> {
-        let table = self.tables.get(&id).map(|t| t.rows.n_rows());
-        table.or_else(|| Some(self.views.get(&id)?.relation.as_ref()?.n_rows()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use parking_lot::Mutex;
 use tidewire_operators::{Distribution, Operator, RowError, StepContext};
@@ -60,13 +60,6 @@ pub struct StepOutput {
     pub deltas: Vec<Delta>,
     /// Rows that were left out because an expression failed.
     pub row_errors: Vec<RowError>,
-}
-
-impl StepOutput {
-    /// How many rows changed.
-    pub fn n_rows(&self) -> usize {
-        self.deltas.iter().map(Delta::n_rows).sum()
-    }
 }
 
 impl Runtime {
@@ -355,9 +348,7 @@ fn exchange(edge: Edge, distribution: &Distribution, n_shards: usize) -> Result<
 fn take(delta: &Delta, rows: &[u32]) -> Result<Delta> {
     let indices = UInt32Array::from(rows.to_vec());
     let batch = compute::take_record_batch(delta.rows(), &indices)?;
-    let weights = match delta.weights() {
-        None => None,
-        Some(w) => Some(rows.iter().map(|row| w.values().get(*row as usize).copied().unwrap_or(1)).collect()),
-    };
+    let weight = |weights: &Int64Array, row: u32| weights.values().get(row as usize).copied().unwrap_or(1);
+    let weights = delta.weights().map(|weights| rows.iter().map(|row| weight(weights, *row)).collect());
     Ok(Delta::new(batch, weights))
 }

@@ -177,7 +177,7 @@ fn read_to_end(source: Arc<dyn Source>, columns: Vec<usize>) -> ReceiverStream<R
         let read = || -> Result<()> {
             let (start, end) = (source.start()?, source.end()?);
             let positions: tidewire_connect::Positions =
-                end.iter().map(|(split, _)| (*split, start.get(split).copied().unwrap_or(0))).collect();
+                end.keys().map(|split| (*split, start.get(split).copied().unwrap_or(0))).collect();
             let mut reader = source.read(positions, ascending, ReadMode::Until(end))?;
             loop {
                 let batch = reader.poll(Duration::from_millis(100), 1 << 20)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::timezone::Tz;
 use tidewire_types::{Result, SqlError, SqlState, closest};
 
 /// One setting that there is.
@@ -228,11 +229,7 @@ impl Known {
 fn time_zone(value: &str) -> Option<String> {
     match value.to_lowercase().as_str() {
         "utc" | "gmt" | "etc/utc" | "zulu" | "local" | "default" => Some("UTC".to_string()),
-        _ => {
-            let zone: arrow::array::timezone::Tz = value.parse().ok()?;
-            drop(zone);
-            Some(value.to_string())
-        }
+        _ => value.parse::<Tz>().ok().map(|_| value.to_string()),
     }
 }
 
