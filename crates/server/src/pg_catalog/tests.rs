@@ -1,0 +1,1 @@
+//! The queries of psql and of drivers, planned and run by DataFusion alone.
