@@ -1,11 +1,34 @@
 //! GROUP BY: one row a group, kept up to date. Also DISTINCT (keys, no calls) and global aggregates (no keys).
+//!
+//! A step resolves the groups of a whole batch first, copies the state of each group as it is touched for the first
+//! time, then lets every accumulator take the batch, and at its end puts out the old and the new row of the groups whose
+//! result is another one.
+//!
+//! A result that does not fit its type (a bigint sum) makes no row: it is a row error once, and the group's row comes back when
+//! the result fits again.
+//!
+//! Invariant: after a step, `slots` hold exactly the groups that have rows (and the one of a global aggregate).
+//! The shape follows measurements: `groups` has the reasons.
+
+mod accumulate;
+mod arena;
+mod distinct;
+mod exact_sum;
+mod feed;
+mod groups;
+mod keys;
+mod layout;
+mod multiset;
+mod shard;
+mod values;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::logical_expr::AggregateUDF;
-use tidewire_types::{Result, SqlError};
+use tidewire_types::Result;
 
 use crate::Operator;
 use crate::top_n::SortKey;
@@ -59,8 +82,8 @@ pub enum Function {
 
 impl Aggregate {
     /// A running shard; only shard 0 holds the group of a global aggregate.
-    pub fn build(&self, _shard_idx: usize) -> Result<Box<dyn Operator>> {
-        Err(SqlError::internal("to be written"))
+    pub fn build(&self, shard_idx: usize) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(shard::AggregateShard::new(self.clone(), shard_idx)))
     }
 }
 
@@ -69,3 +92,6 @@ impl fmt::Display for Aggregate {
         write!(f, "gby={:?}, aggr={:?}", self.keys, self.calls.iter().map(|c| c.field.name()).collect::<Vec<_>>())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! The running aggregate: one shard of its groups.
+#![expect(clippy::indexing_slicing, reason = "hot loops; words and numbers of groups come from this operator's state")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{cast, filter, filter_record_batch};
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::ScalarValue;
+use tidewire_types::{Delta, Result, SqlError, SqlState, SqlType, hash_rows};
+
+use super::accumulate::{Kind, Overflows};
+use super::groups::Groups;
+use super::keys::Keys;
+use super::layout::{Layout, Output, columns};
+use super::{Aggregate, Function};
+use crate::expr::sql_error;
+use crate::{Operator, RowError, StepContext};
+
+/// One shard of an aggregate.
+pub(super) struct AggregateShard {
+    plan: Aggregate,
+    shard_idx: usize,
+    /// Made with the first rows, whose types it needs.
+    state: Option<State>,
+}
+
+impl AggregateShard {
+    pub(super) fn new(plan: Aggregate, shard_idx: usize) -> AggregateShard {
+        AggregateShard { plan, shard_idx, state: None }
+    }
+}
+
+impl Operator for AggregateShard {
+    fn start(&mut self, _: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        if self.plan.keys.is_empty() && self.shard_idx == 0 {
+            out.push(Delta::insert(initial_row(&self.plan)?));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        for delta in inputs.iter_mut().flat_map(std::mem::take) {
+            let delta = without_zeros(delta)?;
+            if delta.is_empty() {
+                continue;
+            }
+            let state = match &mut self.state {
+                Some(state) => state,
+                None => self.state.insert(State::new(&self.plan, delta.rows())?),
+            };
+            state.take(&self.plan, &delta)?;
+        }
+        match &mut self.state {
+            Some(state) if !state.touched.is_empty() => state.finish(&self.plan, cx, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, State::bytes)
+    }
+
+    fn state_rows(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| {
+            let kept: usize = state.layout.accumulators.iter().map(|a| a.len()).sum();
+            state.groups.len() + kept + state.layout.feeds.iter().map(|f| f.len()).sum::<usize>()
+        })
+    }
+}
+
+/// A delta without rows that mean nothing: they must not make groups.
+fn without_zeros(delta: Delta) -> Result<Delta> {
+    match delta.weights() {
+        Some(weights) if weights.values().contains(&0) => {
+            let mask: BooleanArray = weights.values().iter().map(|w| Some(*w != 0)).collect();
+            let kept: Int64Array = filter(weights, &mask)?.to_data().into();
+            Ok(Delta::new(filter_record_batch(delta.rows(), &mask)?, Some(kept)))
+        }
+        _ => Ok(delta),
+    }
+}
+
+/// The row of a global aggregate over nothing.
+fn initial_row(plan: &Aggregate) -> Result<RecordBatch> {
+    let columns = plan.calls.iter().map(|call| {
+        let value = match &call.function {
+            Function::Count => ScalarValue::Int64(Some(0)),
+            Function::Other(function) => function.default_value(call.field.data_type()).map_err(sql_error)?,
+            _ => ScalarValue::try_new_null(call.field.data_type()).map_err(sql_error)?,
+        };
+        value.to_array().map_err(sql_error)
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    batch(plan, columns, 1)
+}
+
+fn batch(plan: &Aggregate, columns: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
+    let fit = |(column, field): (ArrayRef, &Arc<Field>)| {
+        if column.data_type() == field.data_type() { Ok(column) } else { cast(&column, field.data_type()) }
+    };
+    let columns = columns.into_iter().zip(plan.schema.fields()).map(fit).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+}
+
+/// What the output shows of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The group has no rows.
+    Absent,
+    /// Its result does not fit its type.
+    Failed,
+    Row,
+}
+
+struct State {
+    layout: Layout,
+    groups: Groups,
+    is_global: bool,
+    append_only: bool,
+    overflows: Overflows,
+    /// Groups and accumulators whose evaluation failed.
+    failed: BTreeSet<(u32, usize)>,
+    /// Number of the step; 0 is that of no step.
+    step: u32,
+    /// Groups touched in this step, and what was there before: words and what was shown.
+    touched: Vec<u32>,
+    before: Vec<u64>,
+    shown_before: Vec<Shown>,
+    ids: Vec<u32>,
+    hashes: Vec<u64>,
+}
+
+impl State {
+    fn new(plan: &Aggregate, rows: &RecordBatch) -> Result<State> {
+        let fields: Vec<&Field> = plan.schema.fields().iter().take(plan.keys.len()).map(AsRef::as_ref).collect();
+        let keys = Keys::new(&fields)?;
+        let layout = Layout::new(plan, rows.columns(), rows.schema_ref(), 1 + keys.n_words())?;
+        let mut groups = Groups::new(keys, &layout.initial());
+        let is_global = plan.keys.is_empty();
+        if is_global {
+            groups.make_global();
+        }
+        Ok(State {
+            layout,
+            groups,
+            is_global,
+            append_only: plan.append_only,
+            overflows: Overflows::new(),
+            failed: BTreeSet::new(),
+            step: 1,
+            touched: vec![],
+            before: vec![],
+            shown_before: vec![],
+            ids: vec![],
+            hashes: vec![],
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let scratch = self.before.capacity() * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
+        let beside: usize = self.layout.accumulators.iter().map(|a| a.bytes()).sum();
+        self.groups.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
+    }
+
+    /// Takes one delta.
+    fn take(&mut self, plan: &Aggregate, delta: &Delta) -> Result<()> {
+        let weights = delta.weights().map(|w| &w.values()[..]);
+        if self.append_only && weights.is_some_and(|w| w.iter().any(|w| *w < 0)) {
+            return Err(SqlError::internal("a row left an input that only grows"));
+        }
+        self.resolve(plan, delta.rows())?;
+        self.touch();
+        let State { layout, groups, ids, overflows, .. } = self;
+        let n_slots = groups.n_slots();
+        for (feed_idx, feed) in layout.feeds.iter_mut().enumerate() {
+            let fed = feed.prepare(delta.rows(), weights, ids)?;
+            for (own_idx, accumulator) in layout.accumulators.iter_mut().enumerate() {
+                if accumulator.feed_idx == feed_idx {
+                    accumulator.apply(own_idx, ids, &fed, &mut groups.slots, n_slots, overflows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the group of every row.
+    fn resolve(&mut self, plan: &Aggregate, rows: &RecordBatch) -> Result<()> {
+        if self.is_global {
+            self.ids.clear();
+            self.ids.resize(rows.num_rows(), 0);
+            return Ok(());
+        }
+        let mut keys = columns(rows.columns(), &plan.keys)?;
+        for (key, field) in keys.iter_mut().zip(plan.schema.fields()) {
+            if key.data_type() != field.data_type() {
+                *key = cast(key, field.data_type())?;
+            }
+        }
+        hash_rows(&keys, rows.num_rows(), &mut self.hashes)?;
+        let encoded = self.groups.keys().encode(&keys, rows.num_rows())?;
+        self.groups.resolve(&encoded, &self.hashes, &mut self.ids);
+        Ok(())
+    }
+
+    /// Notes the groups that this step sees for the first time, and their words.
+    fn touch(&mut self) {
+        let start = self.touched.len();
+        for id in &self.ids {
+            let slot = self.groups.slots.get_mut(*id);
+            let stamp = slot[0] as u32;
+            if stamp == self.step {
+                continue;
+            }
+            slot[0] = slot[0] >> 32 << 32 | u64::from(self.step);
+            self.touched.push(*id);
+            self.before.extend_from_slice(slot);
+            self.shown_before.push(if stamp == 0 && !self.is_global { Shown::Absent } else { Shown::Row });
+        }
+        if self.can_fail() {
+            let width = self.groups.slots.width();
+            for idx in start..self.touched.len() {
+                let words = &self.before[idx * width..(idx + 1) * width];
+                if self.shown_before[idx] == Shown::Row && !self.fits(self.touched[idx], words) {
+                    self.shown_before[idx] = Shown::Failed;
+                }
+            }
+        }
+    }
+
+    /// Whether some result may not fit its type. Mostly not, and then no group is looked at.
+    fn can_fail(&self) -> bool {
+        !self.overflows.is_empty() || !self.failed.is_empty() || self.layout.has_limits()
+    }
+
+    /// Whether the results of a group with these words fit their types.
+    fn fits(&self, id: u32, words: &[u64]) -> bool {
+        let of_group = (id, 0)..=(id, usize::MAX);
+        self.overflows.range(of_group.clone()).next().is_none()
+            && self.failed.range(of_group).next().is_none()
+            && self.layout.outputs.iter().all(|(output, data_type)| output.fits(words, data_type))
+    }
+
+    /// Ends the step: puts out what changed, forgets the groups that are gone.
+    fn finish(&mut self, plan: &Aggregate, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        for accumulator in &mut self.layout.accumulators {
+            accumulator.settle(&self.touched, &mut self.groups.slots);
+        }
+        let mut errors = vec![];
+        let values_changed = self.evaluate_values(&mut errors);
+        let (old, new, gone) = self.changes(&values_changed, &mut errors)?;
+        if !old.is_empty() || !new.is_empty() {
+            out.push(self.delta(plan, &old, &new)?);
+        }
+        for (id, error) in errors {
+            let row = self.error_row(plan, id)?;
+            let expr = plan.to_string();
+            cx.row_errors.lock().push(RowError { row, weight: 1, expr, error });
+        }
+        self.forget(&gone)?;
+        self.groups.tidy();
+        self.touched.clear();
+        self.before.clear();
+        self.shown_before.clear();
+        self.step += 1;
+        if self.step == u32::MAX {
+            self.groups.clear_stamps();
+            self.step = 2;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the results that no slot holds. Returns which touched groups have another one; empty where there are
+    /// no such results.
+    fn evaluate_values(&mut self, errors: &mut Vec<(u32, SqlError)>) -> Vec<bool> {
+        let mut changed = vec![];
+        for (own_idx, accumulator) in self.layout.accumulators.iter_mut().enumerate() {
+            let Kind::Value(store) = &mut accumulator.kind else { continue };
+            changed.resize(self.touched.len(), false);
+            store.before.clear();
+            for (id, changed) in self.touched.iter().zip(&mut changed) {
+                let had_failed = self.failed.remove(&(*id, own_idx));
+                let result = store.state.evaluate(*id).unwrap_or_else(|error| {
+                    self.failed.insert((*id, own_idx));
+                    if !had_failed {
+                        errors.push((*id, error));
+                    }
+                    store.default.clone()
+                });
+                *changed |= store.results[*id as usize] != result;
+                store.before.push(std::mem::replace(&mut store.results[*id as usize], result));
+            }
+        }
+        changed
+    }
+
+    /// Numbers of touched groups whose old row goes, groups whose new row comes, and groups without rows.
+    #[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+    fn changes(
+        &self,
+        values_changed: &[bool],
+        errors: &mut Vec<(u32, SqlError)>,
+    ) -> Result<(Vec<u32>, Vec<u32>, Vec<u32>)> {
+        let width = self.groups.slots.width();
+        let can_fail = self.can_fail();
+        let (mut old, mut new, mut gone) = (vec![], vec![], vec![]);
+        for (idx, (id, words)) in self.touched.iter().zip(self.before.chunks_exact(width)).enumerate() {
+            let slot = self.groups.slots.get(*id);
+            let before = self.shown_before[idx];
+            let n_rows = self.layout.n_rows_at.map_or(1, |at| slot[at] as i64);
+            if n_rows < 0 {
+                return Err(SqlError::internal("a row was removed from a group that does not have it"));
+            }
+            let after = if n_rows == 0 && !self.is_global {
+                gone.push(*id);
+                Shown::Absent
+            } else if can_fail && !self.fits(*id, slot) {
+                if before != Shown::Failed && self.failed.range((*id, 0)..=(*id, usize::MAX)).next().is_none() {
+                    errors.push((*id, self.overflow_error(*id, slot)));
+                }
+                Shown::Failed
+            } else {
+                Shown::Row
+            };
+            let is_same = || {
+                !values_changed.get(idx).copied().unwrap_or(false)
+                    && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot))
+            };
+            match (before, after) {
+                (Shown::Row, Shown::Row) if is_same() => {}
+                (Shown::Row, Shown::Row) => {
+                    old.push(idx as u32);
+                    new.push(*id);
+                }
+                (Shown::Row, _) => old.push(idx as u32),
+                (_, Shown::Row) => new.push(*id),
+                _ => {}
+            }
+        }
+        Ok((old, new, gone))
+    }
+
+    /// The delta of old rows that go and new rows that come.
+    fn delta(&self, plan: &Aggregate, old: &[u32], new: &[u32]) -> Result<Delta> {
+        let width = self.groups.slots.width();
+        let n_rows = old.len() + new.len();
+        let mut words = Vec::with_capacity(n_rows * width);
+        for idx in old {
+            words.extend_from_slice(&self.before[*idx as usize * width..(*idx as usize + 1) * width]);
+        }
+        for id in new {
+            words.extend_from_slice(self.groups.slots.get(*id));
+        }
+        let mut columns = self.groups.keys().decode(&words, width, self.groups.arena())?;
+        for (output, data_type) in &self.layout.outputs {
+            columns.push(match output {
+                Output::Value { accumulator_idx } => self.value_column(*accumulator_idx, old, new)?,
+                output => output.column(&words, width, data_type)?,
+            });
+        }
+        let rows = batch(plan, columns, n_rows)?;
+        let weights = (!old.is_empty()).then(|| {
+            let mut weights = vec![-1; old.len()];
+            weights.resize(n_rows, 1);
+            weights.into()
+        });
+        Ok(Delta::new(rows, weights))
+    }
+
+    fn value_column(&self, accumulator_idx: usize, old: &[u32], new: &[u32]) -> Result<ArrayRef> {
+        let Kind::Value(store) = &self.layout.accumulators[accumulator_idx].kind else {
+            return Err(SqlError::internal("a result that is not where it should be"));
+        };
+        let before = old.iter().map(|idx| store.before[*idx as usize].clone());
+        let after = new.iter().map(|id| store.results[*id as usize].clone());
+        ScalarValue::iter_to_array(before.chain(after)).map_err(sql_error)
+    }
+
+    fn overflow_error(&self, id: u32, slot: &[u64]) -> SqlError {
+        let accumulator = self.overflows.range((id, 0)..=(id, usize::MAX)).next().map(|((_, idx), _)| *idx);
+        let at = accumulator.map(|idx| self.layout.accumulators[idx].offset);
+        let is_it = |(output, data_type): &&(Output, _)| match at {
+            Some(at) => output.reads(at),
+            None => !output.fits(slot, data_type),
+        };
+        match self.layout.outputs.iter().find(is_it) {
+            Some((_, data_type)) if SqlType::of_data_type(data_type) == SqlType::Int8 => {
+                SqlError::new(SqlState::NumericValueOutOfRange, "bigint out of range")
+            }
+            _ => SqlError::new(SqlState::NumericValueOutOfRange, "numeric field overflow"),
+        }
+    }
+
+    /// The row of a group whose results cannot be shown: its key, and NULLs.
+    fn error_row(&self, plan: &Aggregate, id: u32) -> Result<RecordBatch> {
+        let slot = self.groups.slots.get(id);
+        let mut columns = self.groups.keys().decode(slot, slot.len(), self.groups.arena())?;
+        columns.extend(plan.calls.iter().map(|call| new_null_array(call.field.data_type(), 1)));
+        let fields = plan.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+
+    /// Forgets groups without rows.
+    fn forget(&mut self, gone: &[u32]) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let width = self.groups.slots.width();
+        let words: Vec<u64> = gone.iter().flat_map(|id| self.groups.slots.get(*id).iter().copied()).collect();
+        let keys = self.groups.keys().decode(&words, width, self.groups.arena())?;
+        hash_rows(&keys, gone.len(), &mut self.hashes)?;
+        for (id, hash) in gone.iter().zip(&self.hashes) {
+            for accumulator in &mut self.layout.accumulators {
+                accumulator.forget(*id);
+            }
+            if !self.failed.is_empty() {
+                self.failed.retain(|(failed, _)| failed != id);
+            }
+            self.groups.remove(*id, *hash);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! The aggregate against naive recomputation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::functions_aggregate::{array_agg, median, stddev, string_agg};
+use tidewire_types::{Delta, SqlState};
+
+use super::exact_sum::ExactSum;
+use super::*;
+use crate::testing::{Accumulated, Row, Steps, Value, batch, check_append_only, check_operator};
+
+const DECIMAL: DataType = DataType::Decimal128(10, 2);
+
+/// k: bigint, s: text, i: integer, f: float, d: decimal, b: boolean, t: timestamp; all nullable.
+fn input() -> SchemaRef {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    Arc::new(Schema::new(
+        [
+            ("k", DataType::Int64),
+            ("s", DataType::Utf8View),
+            ("i", DataType::Int32),
+            ("f", DataType::Float64),
+            ("d", DECIMAL),
+            ("b", DataType::Boolean),
+            ("t", timestamp),
+        ]
+        .map(|(name, t)| Field::new(name, t, true))
+        .to_vec(),
+    ))
+}
+
+const K: usize = 0;
+const S: usize = 1;
+const I: usize = 2;
+const F: usize = 3;
+const D: usize = 4;
+const B: usize = 5;
+const T: usize = 6;
+
+fn call(function: Function, args: &[usize], to: DataType) -> Call {
+    Call {
+        function,
+        args: args.to_vec(),
+        distinct: false,
+        filter: None,
+        order_by: vec![],
+        field: Arc::new(Field::new("result", to, true)),
+    }
+}
+
+type Naive = Box<dyn Fn(&[Row]) -> Value>;
+
+/// A call and the same function written plainly.
+struct Case(Call, Naive);
+
+fn case(call: Call, naive: impl Fn(&[Row]) -> Value + 'static) -> Case {
+    Case(call, Box::new(naive))
+}
+
+fn present(rows: &[Row], column: usize) -> Vec<Value> {
+    rows.iter().map(|r| r[column].clone()).filter(|v| *v != Value::Null).collect()
+}
+
+fn ints(values: &[Value]) -> Vec<i64> {
+    values.iter().filter_map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).collect()
+}
+
+fn exact(values: &[Value]) -> f64 {
+    let mut sum = ExactSum::default();
+    values.iter().filter_map(Value::as_float).for_each(|v| sum.add(v, 1));
+    sum.value()
+}
+
+fn or_null(values: &[Value], result: impl Fn(&[Value]) -> Value) -> Value {
+    if values.is_empty() { Value::Null } else { result(values) }
+}
+
+fn decimals(values: &[Value]) -> i128 {
+    values.iter().map(|v| if let Value::Decimal(d) = v { *d } else { 0 }).sum()
+}
+
+fn numbers() -> Vec<Case> {
+    let count = |n: usize| Value::Int(n as i64);
+    vec![
+        case(call(Function::Count, &[], DataType::Int64), move |rows| count(rows.len())),
+        case(call(Function::Count, &[I], DataType::Int64), move |rows| count(present(rows, I).len())),
+        case(call(Function::Sum, &[I], DataType::Int64), |rows| {
+            or_null(&present(rows, I), |v| Value::Int(ints(v).iter().sum()))
+        }),
+        case(call(Function::Avg, &[I], DataType::Float64), |rows| {
+            or_null(&present(rows, I), |v| Value::float(ints(v).iter().sum::<i64>() as f64 / v.len() as f64))
+        }),
+        case(call(Function::Min, &[I], DataType::Int32), |rows| {
+            present(rows, I).into_iter().min().unwrap_or(Value::Null)
+        }),
+        case(call(Function::Max, &[T], DataType::Timestamp(TimeUnit::Microsecond, None)), |rows| {
+            present(rows, T).into_iter().max().unwrap_or(Value::Null)
+        }),
+        case(call(Function::Sum, &[D], DataType::Decimal128(20, 2)), |rows| {
+            or_null(&present(rows, D), |v| Value::Decimal(decimals(v)))
+        }),
+        case(call(Function::Avg, &[D], DataType::Decimal128(14, 6)), |rows| {
+            or_null(&present(rows, D), |v| Value::Decimal(decimals(v) * 10_000 / v.len() as i128))
+        }),
+        case(call(Function::Max, &[D], DECIMAL), |rows| present(rows, D).into_iter().max().unwrap_or(Value::Null)),
+        case(call(Function::Min, &[B], DataType::Boolean), |rows| {
+            present(rows, B).into_iter().min().unwrap_or(Value::Null)
+        }),
+    ]
+}
+
+fn floats() -> Vec<Case> {
+    vec![
+        case(call(Function::Sum, &[F], DataType::Float64), |rows| {
+            or_null(&present(rows, F), |v| Value::float(exact(v)))
+        }),
+        case(call(Function::Avg, &[F], DataType::Float64), |rows| {
+            or_null(&present(rows, F), |v| Value::float(exact(v) / v.len() as f64))
+        }),
+        case(call(Function::Min, &[F], DataType::Float64), |rows| {
+            present(rows, F).into_iter().min().unwrap_or(Value::Null)
+        }),
+        case(call(Function::Max, &[F], DataType::Float64), |rows| {
+            present(rows, F).into_iter().max().unwrap_or(Value::Null)
+        }),
+    ]
+}
+
+fn texts() -> Vec<Case> {
+    let distinct = |c: Call| Call { distinct: true, ..c };
+    let filtered = |c: Call| Call { filter: Some(B), ..c };
+    let unique = |rows: &[Row], column| present(rows, column).into_iter().collect::<BTreeSet<_>>();
+    let is_true = |r: &&Row| r[B] == Value::Bool(true);
+    vec![
+        case(call(Function::Min, &[S], DataType::Utf8View), |rows| {
+            present(rows, S).into_iter().min().unwrap_or(Value::Null)
+        }),
+        case(call(Function::Max, &[S], DataType::Utf8View), |rows| {
+            present(rows, S).into_iter().max().unwrap_or(Value::Null)
+        }),
+        case(distinct(call(Function::Count, &[S], DataType::Int64)), move |rows| {
+            Value::Int(unique(rows, S).len() as i64)
+        }),
+        case(distinct(call(Function::Sum, &[I], DataType::Int64)), move |rows| {
+            let values: Vec<Value> = unique(rows, I).into_iter().collect();
+            or_null(&values, |v| Value::Int(ints(v).iter().sum()))
+        }),
+        case(filtered(call(Function::Count, &[], DataType::Int64)), move |rows| {
+            Value::Int(rows.iter().filter(is_true).count() as i64)
+        }),
+        case(filtered(call(Function::Sum, &[I], DataType::Int64)), move |rows| {
+            let rows: Vec<Row> = rows.iter().filter(is_true).cloned().collect();
+            or_null(&present(&rows, I), |v| Value::Int(ints(v).iter().sum()))
+        }),
+        case(filtered(distinct(call(Function::Count, &[I], DataType::Int64))), move |rows| {
+            let rows: Vec<Row> = rows.iter().filter(is_true).cloned().collect();
+            Value::Int(unique(&rows, I).len() as i64)
+        }),
+    ]
+}
+
+fn evaluated_anew() -> Vec<Case> {
+    let other = |f| Function::Other(f);
+    let by_int_descending = SortKey { column: I, descending: true, nulls_first: false };
+    let mut joined = call(other(string_agg::string_agg_udaf()), &[S], DataType::LargeUtf8);
+    joined.order_by = vec![by_int_descending];
+    let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    let mut listed = call(other(array_agg::array_agg_udaf()), &[I], list);
+    listed.order_by = vec![by_int_descending];
+    listed.distinct = true;
+    // One argument and a separator: the function wants the latter as a literal.
+    joined.args = vec![S, 7];
+    vec![
+        case(joined, |rows| {
+            let mut rows = rows.to_vec();
+            // Largest first, NULL last; ties by the text.
+            rows.sort_by(|a, b| match (&a[I], &b[I]) {
+                (Value::Int(x), Value::Int(y)) => y.cmp(x).then(a[S].cmp(&b[S])),
+                (x, y) => x.cmp(y).then(a[S].cmp(&b[S])),
+            });
+            let texts: Vec<String> =
+                present(&rows, S).into_iter().map(|v| if let Value::Text(t) = v { t } else { String::new() }).collect();
+            if texts.is_empty() { Value::Null } else { Value::Text(texts.join("; ")) }
+        }),
+        case(listed, |rows| {
+            let unique: BTreeSet<Value> = rows.iter().map(|r| r[I].clone()).collect();
+            let mut shown: Vec<String> =
+                ints(&unique.iter().cloned().collect::<Vec<_>>()).iter().rev().map(i64::to_string).collect();
+            if unique.contains(&Value::Null) {
+                shown.push(String::new());
+            }
+            if rows.is_empty() { Value::Null } else { Value::Text(format!("[{}]", shown.join(", "))) }
+        }),
+        case(call(other(median::median_udaf()), &[F], DataType::Float64), |rows| {
+            let mut values = present(rows, F);
+            values.sort();
+            let at = |idx: usize| values[idx].as_float().unwrap();
+            match values.len() {
+                0 => Value::Null,
+                n if n % 2 == 1 => Value::float(at(n / 2)),
+                n => Value::float((at(n / 2 - 1) + at(n / 2)) / 2.0),
+            }
+        }),
+    ]
+}
+
+fn plan(keys: &[usize], cases: &[Case], append_only: bool) -> Aggregate {
+    let mut fields: Vec<Field> = keys.iter().map(|k| input().field(*k).clone()).collect();
+    fields.extend(cases.iter().map(|c| c.0.field.as_ref().clone()));
+    Aggregate {
+        keys: keys.to_vec(),
+        calls: cases.iter().map(|c| c.0.clone()).collect(),
+        append_only,
+        schema: Arc::new(Schema::new(fields)),
+    }
+}
+
+fn naive(keys: &[usize], cases: &[Case], rows: &[Row]) -> Vec<Row> {
+    let mut groups: BTreeMap<Row, Vec<Row>> = BTreeMap::new();
+    if keys.is_empty() {
+        groups.insert(vec![], vec![]);
+    }
+    for row in rows {
+        groups.entry(keys.iter().map(|k| row[*k].clone()).collect()).or_default().push(row.clone());
+    }
+    groups.into_iter().map(|(key, rows)| key.into_iter().chain(cases.iter().map(|c| (c.1)(&rows))).collect()).collect()
+}
+
+fn check(keys: &[usize], cases: impl Fn() -> Vec<Case>) {
+    let cases = cases();
+    check_operator(
+        &[input()],
+        || plan(keys, &cases, false).build(0).unwrap(),
+        |inputs| naive(keys, &cases, &inputs[0]),
+    );
+    check_append_only(
+        &[input()],
+        || plan(keys, &cases, true).build(0).unwrap(),
+        |inputs| naive(keys, &cases, &inputs[0]),
+    );
+}
+
+#[test]
+fn numbers_by_one_integer() {
+    check(&[K], numbers);
+}
+
+#[test]
+fn numbers_by_one_text() {
+    check(&[S], numbers);
+}
+
+#[test]
+fn numbers_over_all_rows() {
+    check(&[], numbers);
+}
+
+#[test]
+fn distinct_and_filtered_calls() {
+    check(&[K], texts);
+    check(&[], texts);
+}
+
+#[test]
+fn several_keys_of_all_kinds() {
+    check(&[S, I, B], || vec![case(call(Function::Count, &[], DataType::Int64), |rows| Value::Int(rows.len() as i64))]);
+    check(&[D, T, F], || vec![case(call(Function::Count, &[], DataType::Int64), |rows| Value::Int(rows.len() as i64))]);
+}
+
+#[test]
+fn distinct_rows() {
+    check(&[K, S], Vec::new);
+}
+
+#[test]
+fn float_sums_do_not_remember_what_left() {
+    let cases = floats();
+    check_operator(
+        &[input()],
+        || plan(&[K], &cases, false).build(0).unwrap(),
+        |inputs| naive(&[K], &cases, &inputs[0]),
+    );
+}
+
+#[test]
+fn functions_that_are_evaluated_anew() {
+    // An eighth column, the separator.
+    let mut fields = input().fields().to_vec();
+    fields.push(Arc::new(Field::new("separator", DataType::Int32, false)));
+    let cases = evaluated_anew();
+    for keys in [&[K][..], &[]] {
+        let with_separator = |rows: &[Row]| rows.to_vec();
+        check_operator(
+            &[input()],
+            || Box::new(WithSeparator(plan(keys, &cases, false).build(0).unwrap())),
+            |inputs| naive(keys, &cases, &with_separator(&inputs[0])),
+        );
+    }
+}
+
+/// Adds a column that holds "; ".
+struct WithSeparator(Box<dyn Operator>);
+
+impl Operator for WithSeparator {
+    fn start(&mut self, cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        self.0.start(cx, out)
+    }
+
+    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        for delta in inputs.iter_mut().flatten() {
+            let mut fields = delta.schema().fields().to_vec();
+            fields.push(Arc::new(Field::new("separator", DataType::Utf8View, false)));
+            let mut columns = delta.rows().columns().to_vec();
+            columns.push(Arc::new(arrow::array::StringViewArray::from(vec!["; "; delta.n_rows()])));
+            let rows = arrow::array::RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+            *delta = delta.with_rows(rows);
+        }
+        self.0.step(inputs, cx, out)
+    }
+
+    fn state_rows(&self) -> usize {
+        self.0.state_rows()
+    }
+}
+
+#[test]
+fn a_null_result_of_a_global_function_is_there_before_any_row() {
+    let cases = vec![case(call(Function::Other(stddev::stddev_udaf()), &[F], DataType::Float64), |_| Value::Null)];
+    let mut out = vec![];
+    let steps = Steps::default();
+    plan(&[], &cases, false).build(1).unwrap().start(&steps.context(0), &mut out).unwrap();
+    assert!(out.is_empty(), "only shard 0 holds the group");
+    plan(&[], &cases, false).build(0).unwrap().start(&steps.context(0), &mut out).unwrap();
+    assert_eq!(crate::testing::rows(out[0].rows()), [[Value::Null]]);
+}
+
+#[test]
+fn a_sum_that_left_its_range_comes_back() {
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("v", DataType::Int64, true)]));
+    let row = |k, v| vec![Value::Int(k), Value::Int(v)];
+    let plan = Aggregate {
+        keys: vec![0],
+        calls: vec![call(Function::Sum, &[1], DataType::Int64)],
+        append_only: false,
+        schema: schema.clone(),
+    };
+    let mut operator = plan.build(0).unwrap();
+    let steps = Steps::default();
+    let mut output = Accumulated::default();
+    let mut step = |epoch: u32, delta: Delta| {
+        let mut out = vec![];
+        operator.step(&mut [vec![delta]], &steps.context(epoch), &mut out).unwrap();
+        output.add(&out);
+        output.rows().keys().cloned().collect::<Vec<_>>()
+    };
+    let rows = |rows: &[Row]| batch(&schema, &rows.iter().collect::<Vec<_>>());
+    assert_eq!(step(1, Delta::insert(rows(&[row(1, i64::MAX), row(2, 5)]))), [row(1, i64::MAX), row(2, 5)]);
+    assert_eq!(step(2, Delta::insert(rows(&[row(1, 3), row(1, i64::MAX)]))), [row(2, 5)]);
+    let errors = steps.row_errors();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(
+        (errors[0].error.state(), errors[0].error.message()),
+        (SqlState::NumericValueOutOfRange, "bigint out of range")
+    );
+    assert_eq!(crate::testing::rows(&errors[0].row), [[Value::Int(1), Value::Null]]);
+    assert_eq!(step(3, Delta::insert(rows(&[row(2, 1)]))), [row(2, 6)]);
+    assert_eq!(step(4, Delta::delete(rows(&[row(1, i64::MAX)]))), [row(2, 6)]);
+    assert_eq!(step(5, Delta::delete(rows(&[row(1, i64::MAX)]))), [row(1, 3), row(2, 6)]);
+    assert!(steps.row_errors().is_empty());
+}
+
+#[test]
+fn many_groups_come_and_go_in_bounded_memory() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8View, true)]));
+    let plan = Aggregate {
+        keys: vec![0],
+        calls: vec![call(Function::Count, &[], DataType::Int64)],
+        append_only: false,
+        schema: Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Utf8View, true),
+            Field::new("n", DataType::Int64, true),
+        ])),
+    };
+    let mut operator = plan.build(0).unwrap();
+    let steps = Steps::default();
+    let rows = |epoch: u32| {
+        let rows: Vec<Row> =
+            (0..2000).map(|i| vec![Value::Text(format!("a long key of epoch {epoch}, number {i}"))]).collect();
+        batch(&schema, &rows.iter().collect::<Vec<_>>())
+    };
+    let mut bytes_after_ten = 0;
+    for epoch in 1..100 {
+        let mut input = vec![Delta::insert(rows(epoch))];
+        if epoch > 3 {
+            input.push(Delta::delete(rows(epoch - 3)));
+        }
+        operator.step(&mut [input], &steps.context(epoch), &mut vec![]).unwrap();
+        assert_eq!(operator.state_rows(), 2000 * epoch.min(3) as usize);
+        if epoch == 10 {
+            bytes_after_ten = operator.state_bytes();
+        }
+    }
+    assert!(operator.state_bytes() <= bytes_after_ten * 2, "{} after {bytes_after_ten}", operator.state_bytes());
+}
