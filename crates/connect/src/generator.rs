@@ -51,7 +51,7 @@ impl Connector for Generator {
             Field::new(column, seed, &spec.options)
         });
         let rows = Box::new(Generated { fields: fields.collect::<Result<_>>()? });
-        Ok(Arc::new(Log::new(rows, spec.columns, &spec.options)?))
+        Ok(Arc::new(Log::new(rows, spec)?))
     }
 }
 
@@ -352,7 +352,7 @@ fn append_integer(builder: &mut Builder, value: i64) -> crate::bad::Outcome<()> 
 /// Appends something of a type that has no range.
 fn append_free(builder: &mut Builder, choice: u64, length: u64) -> crate::bad::Outcome<()> {
     match builder {
-        Builder::Bool(b) => b.append(choice % 2 == 0),
+        Builder::Bool(b) => b.append(choice.is_multiple_of(2)),
         Builder::Text(_, TextKind::Text | TextKind::Varchar(_) | TextKind::Char(_)) => {
             return builder.append_text(&letters(choice, length));
         }

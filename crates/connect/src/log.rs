@@ -15,8 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::{
-    Batch, Column, ColumnSource, OptionSpec, Options, Position, Positions, ReadMode, Source, SourceReader, Split,
-    schema_of,
+    Batch, Column, ColumnSource, OptionSpec, Options, Position, Positions, ReadMode, Source, SourceReader, SourceSpec,
+    Split, schema_of,
 };
 
 /// Rows of one batch at most.
@@ -79,8 +79,13 @@ struct Shared {
 }
 
 impl Log {
-    /// Errors: `22023` for an option's value.
-    pub(crate) fn new(rows: Box<dyn Rows>, columns: Vec<Column>, options: &Options) -> Result<Log> {
+    /// Errors: `22023` for an option's value, `42601` for a format: the rows were never bytes.
+    pub(crate) fn new(rows: Box<dyn Rows>, spec: SourceSpec) -> Result<Log> {
+        let SourceSpec { columns, options, format, .. } = spec;
+        if let Some(format) = format.filter(|f| f.encode != "NATIVE") {
+            let message = format!("a computed source cannot have ENCODE {}", format.encode);
+            return Err(SqlError::new(SqlState::SyntaxError, message).with_hint("Leave FORMAT .. ENCODE out."));
+        }
         let positive = |name| match options.get(name) {
             None => Ok(None),
             Some(_) => match options.parse_or::<i64>(name, 0)? {
@@ -90,7 +95,7 @@ impl Log {
         };
         let n_rows = positive(ROWS.name)?;
         let rate = positive(RATE.name)?.or(if n_rows.is_some() { None } else { Some(10) });
-        let n_splits = n_splits(options)?;
+        let n_splits = n_splits(&options)?;
         Ok(Log(Arc::new(Shared { rows, columns, n_splits: i64::from(n_splits), n_rows, pace: Pace::new(rate) })))
     }
 }

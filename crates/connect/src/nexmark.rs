@@ -66,7 +66,7 @@ impl Connector for Nexmark {
         spec.options.check(&[self.options()])?;
         let table = Table::of(&spec.options)?;
         let fields = spec.columns.iter().map(|c| table.field(c)).collect::<Result<Vec<_>>>()?;
-        Ok(Arc::new(Log::new(Box::new(Events { table, fields }), spec.columns, &spec.options)?))
+        Ok(Arc::new(Log::new(Box::new(Events { table, fields }), spec)?))
     }
 }
 
@@ -378,4 +378,81 @@ fn name(event: u64) -> (&'static str, &'static str) {
 
 fn city(event: u64) -> (&'static str, &'static str) {
     CITIES.get(below(random(27, event), CITIES.len() as u64) as usize).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    use tidewire_types::SqlError;
+
+    use super::*;
+    use crate::{BadRecord, Decoder, FormatSpec, ReadMode, Record};
+
+    #[test]
+    fn a_bid_is_the_same_as_json_and_as_a_row() {
+        let spec = FormatSpec { format: "PLAIN".into(), encode: "JSON".into(), options: Options::default() };
+        let mut decoder = Decoder::new(&Table::Bid.columns(), &[0, 1, 2, 3, 4, 5, 6], &spec).unwrap();
+        let mut n_bytes = 0;
+        for index in 0..1000 {
+            let mut json = vec![];
+            write_bid_json(index, &mut json);
+            decoder.decode(&Record::of_value(&json)).unwrap();
+            n_bytes += json.len();
+        }
+        assert_eq!(decoder.finish().unwrap(), rows(Table::Bid, 0, 1000).unwrap());
+        assert!((190..230).contains(&(n_bytes / 1000)), "{n_bytes}");
+    }
+
+    #[test]
+    fn bids_go_to_auctions_and_come_from_people_that_exist_half_of_them_to_hot_ones() {
+        let n_bids = 460_000;
+        let bids = rows(Table::Bid, 0, n_bids).unwrap();
+        let mut per_auction = BTreeMap::new();
+        for (row, auction) in bids.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+            let newest = FIRST_ID + last_auction(Table::Bid.event(row as u64));
+            assert!((FIRST_ID..=newest).contains(&auction.cast_unsigned()));
+            *per_auction.entry(*auction).or_insert(0) += 1;
+        }
+        let hot: usize = per_auction.iter().filter(|(id, _)| *id % 100 == 0).map(|(_, n)| n).sum();
+        assert!((n_bids * 49 / 100..n_bids * 53 / 100).contains(&hot), "{hot}");
+        for (row, bidder) in bids.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+            let newest = FIRST_ID + last_person(Table::Bid.event(row as u64));
+            assert!((FIRST_ID..=newest).contains(&bidder.cast_unsigned()));
+        }
+    }
+
+    #[test]
+    fn ids_of_people_and_auctions_are_consecutive() {
+        for table in [Table::Person, Table::Auction] {
+            let rows = rows(table, 0, 100).unwrap();
+            let ids: Vec<i64> = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+            assert_eq!(ids, (1000..1100).collect::<Vec<i64>>());
+            assert_eq!(rows.columns().iter().map(|c| c.null_count()).sum::<usize>(), 0);
+        }
+    }
+
+    fn create(options: &[(&str, &str)]) -> Result<Arc<dyn Source>, SqlError> {
+        let pairs = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let options = Options::new(pairs)?;
+        let columns = Nexmark.default_columns(&options)?.unwrap_or_default();
+        let (name, bad_record) = ("n".to_string(), BadRecord::DeadLetter);
+        Nexmark.create(SourceSpec { name, columns, options, format: None, bad_record })
+    }
+
+    #[test]
+    fn as_a_source_it_has_its_own_columns() {
+        for (table, n_columns) in [("bid", 7), ("auction", 10), ("person", 8)] {
+            let source = create(&[("table.type", table), ("rows", "10"), ("splits", "3")]).unwrap();
+            let all = (0..n_columns).collect();
+            let mut reader = source.read(source.start().unwrap(), all, ReadMode::Follow).unwrap();
+            let batch = reader.poll(Duration::ZERO, 1 << 20).unwrap();
+            assert_eq!((batch.rows.num_rows(), batch.finished), (10, true));
+        }
+        assert_eq!(create(&[]).unwrap_err().message(), "option \"table.type\" is missing");
+        assert!(create(&[("table.type", "bids")]).unwrap_err().message().contains("it must be bid, auction or person"));
+    }
 }

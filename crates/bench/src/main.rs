@@ -1,0 +1,46 @@
+//! Benchmarks, each beside DataFusion or Arrow doing the same work on the same rows in the same process, so that the
+//! ratios mean something on any machine. `tidewire-bench NAME [ARGUMENTS]`; `docs/benchmarks.md` holds the results.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+mod json;
+
+/// The allocator that the server has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One benchmark: its name, what it measures, and what runs it with the arguments behind its name.
+struct Benchmark {
+    name: &'static str,
+    help: &'static str,
+    run: fn(&[String]) -> Result<(), Box<dyn Error>>,
+}
+
+/// All benchmarks: a new one adds its module above and its line here.
+static BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "json",
+    help: "[RECORDS] [ROUNDS]: JSON records to columns, beside arrow-json",
+    run: json::run,
+}];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = args.split_first() else { return usage() };
+    let Some(benchmark) = BENCHMARKS.iter().find(|b| b.name == name) else { return usage() };
+    match (benchmark.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: tidewire-bench NAME [ARGUMENTS]");
+    for benchmark in BENCHMARKS {
+        eprintln!("  {} {}", benchmark.name, benchmark.help);
+    }
+    ExitCode::FAILURE
+}
