@@ -7,6 +7,8 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use parking_lot::Mutex;
 use tidewire_sql::{Parsed, Statement};
 use tidewire_types::{Result, SqlError, SqlState};
 use tokio::time::{Instant, timeout_at};
@@ -19,7 +21,8 @@ pub struct Cursor {
     pub schema: SchemaRef,
     /// It outlives the transaction.
     pub hold: bool,
-    rows: BoxStream<'static, Result<RecordBatch>>,
+    // In a Mutex, which nobody locks, so that a session can be shared between threads by reference.
+    rows: Mutex<BoxStream<'static, Result<RecordBatch>>>,
     // Of the last batch, what was not fetched.
     rest: Option<RecordBatch>,
     // A subscription's rows never end: a FETCH takes what is there.
@@ -51,7 +54,8 @@ impl Session {
         let prepared = Box::pin(self.prepare(statement.clone(), &[])).await?;
         match Box::pin(self.execute(&prepared, vec![])).await? {
             Outcome::Rows { schema, rows, .. } | Outcome::Push { schema, rows, .. } => {
-                self.cursors.insert(name.to_string(), Cursor { schema, hold, rows, rest: None, push });
+                self.cursors
+                    .insert(name.to_string(), Cursor { schema, hold, rows: Mutex::new(rows), rest: None, push });
                 Ok(Outcome::command("DECLARE CURSOR"))
             }
             Outcome::Command { .. } | Outcome::Empty => Err(SqlError::unsupported("a cursor for this statement")),
@@ -88,14 +92,14 @@ impl Cursor {
         while n_rows < count {
             let batch = match self.rest.take() {
                 Some(rest) => rest,
-                None if !self.push => match self.rows.next().await {
+                None if !self.push => match self.rows.get_mut().next().await {
                     Some(batch) => batch?,
                     None => break,
                 },
                 None => {
                     // Once there are rows, only what is ready already joins them.
                     let until = if n_rows == 0 { deadline } else { Instant::now() };
-                    match timeout_at(until, self.rows.next()).await {
+                    match timeout_at(until, self.rows.get_mut().next()).await {
                         Ok(Some(batch)) => batch?,
                         Ok(None) | Err(_) => break,
                     }
