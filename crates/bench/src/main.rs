@@ -10,11 +10,14 @@ mod json;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How a benchmark ends.
+type Outcome = Result<(), Box<dyn Error>>;
+
 /// One benchmark: its name, what it measures, and what runs it with the arguments behind its name.
 struct Benchmark {
     name: &'static str,
     help: &'static str,
-    run: fn(&[String]) -> Result<(), Box<dyn Error>>,
+    run: fn(&[String]) -> Outcome,
 }
 
 /// All benchmarks: a new one adds its module above and its line here.
