@@ -23,7 +23,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
 
-pub(crate) use self::column::Cells;
+pub(crate) use self::column::{Cells, Column};
 use self::index::{Index, NONE};
 pub use self::reader::ArrangementReader;
 use self::reader::Life;

@@ -1,14 +1,23 @@
 //! Joins of two inputs, kept up to date.
 //!
-//! For inputs L and R the change to an inner join is dL*R + L*dR + dL*dR; both sides are kept, indexed by key.
+//! For inputs L and R a step makes `L_old * dR`, then `dL * R_new`: both sides are kept, indexed by key. Rows are put
+//! in before rows are taken out, so that each pass goes from one bag of rows to another, whatever the order in a delta.
+//! A row's *status* is whether it has a match; outer, semi, anti and mark joins put out what their kind makes of it,
+//! and a row whose status flips is put out anew. Without a residual the status is whether the other side's index has
+//! the key; with one, the matches of each row are counted.
 //! Source: Budiu et al., "DBSP", VLDB 2023.
+
+mod operator;
+mod side;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
-use tidewire_types::{Result, SqlError};
+use tidewire_types::Result;
 
 use crate::Operator;
 
@@ -68,7 +77,21 @@ pub struct Join {
 impl Join {
     /// A running shard.
     pub fn build(&self) -> Result<Box<dyn Operator>> {
-        Err(SqlError::internal("to be written"))
+        Ok(Box::new(operator::JoinOperator::new(self)?))
+    }
+
+    /// Whether the last key is compared by SQL's NULL logic.
+    fn is_null_aware(&self) -> bool {
+        self.null_aware && matches!(self.kind, Kind::LeftAnti | Kind::LeftMark)
+    }
+
+    /// The columns of an input that decide a row's shard: the keys, but for one that is compared by SQL's NULL logic,
+    /// where a NULL concerns rows with any value.
+    pub(crate) fn shard_keys(&self, input_idx: usize) -> &[usize] {
+        match (if input_idx == 0 { &self.left_keys } else { &self.right_keys }).as_slice() {
+            [keys @ .., _] if self.is_null_aware() => keys,
+            keys => keys,
+        }
     }
 }
 

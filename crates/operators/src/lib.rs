@@ -123,9 +123,7 @@ impl Plan {
         match self {
             Plan::Filter(_) | Plan::Project(_) | Plan::Union(_) => Distribution::Any,
             Plan::Aggregate(p) => Distribution::Hash(p.keys.clone()),
-            Plan::Join(p) => {
-                Distribution::Hash(if input_idx == 0 { p.left_keys.clone() } else { p.right_keys.clone() })
-            }
+            Plan::Join(p) => Distribution::Hash(p.shard_keys(input_idx).to_vec()),
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
             Plan::SingleRow(_) => Distribution::Hash(vec![]),
         }

@@ -64,6 +64,19 @@ impl Cells {
     }
 }
 
+impl Cells {
+    /// The values as words, where they are so small: equal words are equal values (floats aside).
+    pub(crate) fn words(&self) -> Option<Box<dyn Iterator<Item = u64> + '_>> {
+        Some(match &self.values {
+            Values::W1(v) => Box::new(v.iter().map(|v| u64::from(*v))),
+            Values::W2(v) => Box::new(v.iter().map(|v| u64::from(*v))),
+            Values::W4(v) => Box::new(v.iter().map(|v| u64::from(*v))),
+            Values::W8(v) => Box::new(v.iter().copied()),
+            _ => return None,
+        })
+    }
+}
+
 impl Kind {
     pub(crate) fn new(data_type: &DataType) -> Result<Kind> {
         use DataType as T;

@@ -157,6 +157,22 @@ impl Index {
         self.n_used += 1;
     }
 
+    /// Lets the entry with this hash that `found` accepts point to `slot` and returns where it pointed; where there is
+    /// none, adds one and returns `NONE`.
+    #[inline]
+    pub(crate) fn put(&mut self, hash: u64, slot: u32, found: impl FnMut(u32) -> bool) -> u32 {
+        let table = self.table_mut(hash);
+        if let Some(position) = table.probe(hash, found) {
+            let old = table.entries[position].slot;
+            if old != NONE {
+                table.entries[position].slot = slot;
+                return old;
+            }
+        }
+        self.insert(hash, slot);
+        NONE
+    }
+
     /// Lets the entry (hash, old) point to another slot. False where there is none.
     pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
         let table = self.table_mut(hash);

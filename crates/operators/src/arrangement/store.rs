@@ -54,10 +54,6 @@ impl<S: Slots> Store<S> {
         Ok(Store { schema, kinds, segments: vec![], tail_idx: None, free: vec![] })
     }
 
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     pub(crate) fn kinds(&self) -> &[Kind] {
         &self.kinds
     }

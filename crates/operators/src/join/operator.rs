@@ -1,0 +1,529 @@
+//! One running shard of a join.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::new_null_array;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{filter, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::PhysicalExpr;
+use parking_lot::Mutex;
+use tidewire_types::{Delta, Result, SqlError, SqlState};
+
+use super::side::{BATCH_ROWS_MAX, Count, Keys, Properties, Side};
+use super::{Join, Kind};
+use crate::arrangement::index::NONE;
+use crate::{Operator, StepContext, expr};
+
+/// The two sides, as indices.
+const LEFT: usize = 0;
+const RIGHT: usize = 1;
+
+/// Whether a row has a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    False,
+    Unknown,
+    True,
+}
+
+impl From<Count> for Status {
+    fn from(count: Count) -> Status {
+        match count {
+            Count { n_true: 1.., .. } => Status::True,
+            Count { n_unknown: 1.., .. } => Status::Unknown,
+            _ => Status::False,
+        }
+    }
+}
+
+pub(super) struct JoinOperator {
+    kind: Kind,
+    sides: [Side; 2],
+    key_idxs: [Vec<usize>; 2],
+    schemas: [SchemaRef; 2],
+    schema: SchemaRef,
+    /// The left's columns, then the right's: what the residual sees.
+    pair_schema: SchemaRef,
+    residual: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns that are compared by SQL's NULL logic: not part of the keys.
+    null_aware: Option<[usize; 2]>,
+}
+
+/// Rows of one delta that are all put in, or all taken out.
+struct Chunk {
+    rows: RecordBatch,
+    /// Copies of each row, positive; None: one each.
+    weights: Option<Vec<i64>>,
+    is_removal: bool,
+}
+
+impl Chunk {
+    /// The weight of a row in the delta.
+    fn signed(&self, row: u32) -> i64 {
+        let weight = self.weights.as_ref().map_or(1, |w| w.get(row as usize).copied().unwrap_or(1));
+        if self.is_removal { -weight } else { weight }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.weights.is_none() && !self.is_removal
+    }
+}
+
+/// The chunks of all deltas: first what is put in, then what is taken out.
+fn chunks(deltas: Vec<Delta>) -> Result<Vec<Chunk>> {
+    let (mut added, mut removed) = (vec![], vec![]);
+    for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
+        let (rows, weights) = delta.into_parts();
+        let Some(weights) = weights else {
+            added.push(Chunk { rows, weights: None, is_removal: false });
+            continue;
+        };
+        for (is_removal, chunks) in [(false, &mut added), (true, &mut removed)] {
+            let is_taken = |w: &i64| if is_removal { *w < 0 } else { *w > 0 };
+            let n_taken = weights.values().iter().filter(|w| is_taken(w)).count();
+            if n_taken == 0 {
+                continue;
+            }
+            let taken = weights.values().iter().filter(|w| is_taken(w));
+            let copies: Vec<i64> = taken.map(|w| w.checked_abs().ok_or_else(overflow)).collect::<Result<_>>()?;
+            let rows = match n_taken == rows.num_rows() {
+                true => rows.clone(),
+                false => {
+                    let mask: BooleanArray = weights.values().iter().map(|w| Some(is_taken(w))).collect();
+                    arrow::compute::filter_record_batch(&rows, &mask)?
+                }
+            };
+            let weights = copies.iter().any(|w| *w != 1).then_some(copies);
+            chunks.push(Chunk { rows, weights, is_removal });
+        }
+    }
+    added.append(&mut removed);
+    Ok(added)
+}
+
+impl Operator for JoinOperator {
+    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        for from in [RIGHT, LEFT] {
+            let deltas = inputs.get_mut(from).map(std::mem::take).unwrap_or_default();
+            for chunk in chunks(deltas)? {
+                self.pass(from, &chunk, cx, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.sides.iter().map(Side::bytes).sum()
+    }
+
+    fn state_rows(&self) -> usize {
+        self.sides.iter().map(Side::n_rows).sum()
+    }
+}
+
+impl JoinOperator {
+    pub(super) fn new(plan: &Join) -> Result<JoinOperator> {
+        let key_idxs = [plan.shard_keys(LEFT).to_vec(), plan.shard_keys(RIGHT).to_vec()];
+        let null_aware = match (plan.left_keys.last(), plan.right_keys.last()) {
+            (Some(left), Some(right)) if plan.is_null_aware() => Some([*left, *right]),
+            _ => None,
+        };
+        let [left, right] = &key_idxs;
+        let side = |schema: &SchemaRef, keys: &Vec<usize>, append_only, unique| {
+            // A unique key is unique no more without its last column.
+            let unique = unique && null_aware.is_none();
+            let (schema, key_idxs) = (schema.clone(), keys.clone());
+            Side::new(Properties { schema, key_idxs, null_equals_null: plan.null_equals_null, append_only, unique })
+        };
+        let sides = [
+            side(&plan.left_schema, left, plan.left_append_only, plan.left_unique)?,
+            side(&plan.right_schema, right, plan.right_append_only, plan.right_unique)?,
+        ];
+        let fields = plan.left_schema.fields().iter().chain(plan.right_schema.fields());
+        let pair_schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        Ok(JoinOperator {
+            kind: plan.kind,
+            sides,
+            key_idxs,
+            schemas: [plan.left_schema.clone(), plan.right_schema.clone()],
+            schema: plan.schema.clone(),
+            pair_schema,
+            residual: plan.residual.clone(),
+            null_aware,
+        })
+    }
+
+    fn puts_out_pairs(&self) -> bool {
+        matches!(self.kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full)
+    }
+
+    /// Whether the status of that side's rows shows in the output.
+    fn has_status(&self, side: usize) -> bool {
+        match self.kind {
+            Kind::Inner => false,
+            Kind::Left | Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark => side == LEFT,
+            Kind::Right => side == RIGHT,
+            Kind::Full => true,
+        }
+    }
+
+    fn counts(&self) -> bool {
+        self.residual.is_some() || self.null_aware.is_some()
+    }
+
+    fn side(&self, idx: usize) -> Result<&Side> {
+        self.sides.get(idx).ok_or_else(no_side)
+    }
+
+    fn side_mut(&mut self, idx: usize) -> Result<&mut Side> {
+        self.sides.get_mut(idx).ok_or_else(no_side)
+    }
+
+    /// One chunk of one side meets the other side, and is kept.
+    fn pass(&mut self, from: usize, chunk: &Chunk, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        let key_idxs = self.key_idxs.get(from).ok_or_else(no_side)?;
+        let none = || SqlError::internal("a join input without a key column");
+        let key = |idx: &usize| chunk.rows.columns().get(*idx).cloned().ok_or_else(none);
+        let columns = key_idxs.iter().map(key).collect::<Result<Vec<_>>>()?;
+        let keys = self.side(from)?.keys(&columns, chunk.rows.num_rows())?;
+        let heads = self.side(1 - from)?.probe(&keys, &keys.rows);
+        let (rows, slots): (Vec<u32>, Vec<u32>) =
+            keys.rows.iter().zip(&heads).filter(|(_, slot)| **slot != NONE).map(|(row, slot)| (*row, *slot)).unzip();
+        match self.counts() {
+            true => self.counted_pass(from, chunk, &keys, (rows, slots), cx, out),
+            false => self.plain_pass(from, chunk, &keys, (rows, slots), out),
+        }
+    }
+
+    /// A pass where rows match as soon as their keys do.
+    fn plain_pass(
+        &mut self,
+        from: usize,
+        chunk: &Chunk,
+        keys: &Keys,
+        (rows, heads): (Vec<u32>, Vec<u32>),
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        if self.has_status(from) {
+            let mut statuses = vec![Status::False; chunk.rows.num_rows()];
+            for row in &rows {
+                if let Some(status) = statuses.get_mut(*row as usize) {
+                    *status = Status::True;
+                }
+            }
+            self.put_out_chunk(from, chunk, &statuses, out)?;
+        }
+        if self.puts_out_pairs() {
+            let other = self.side(1 - from)?;
+            other.chains(rows.clone(), heads.clone(), |rows, slots| {
+                let columns = self.pair_columns(from, chunk, rows, slots)?;
+                let weights = self.pair_weights(from, chunk, rows, slots)?;
+                self.put_out(columns, rows.len(), weights, out)
+            })?;
+        }
+        let flips = self.has_status(1 - from) && !rows.is_empty();
+        let mut known = if flips && !chunk.is_removal { self.side(from)?.probe(keys, &rows) } else { vec![] };
+        self.keep(from, chunk, keys, None)?;
+        if !flips {
+            return Ok(());
+        }
+        if chunk.is_removal {
+            known = self.side(from)?.probe(keys, &rows);
+        }
+        // Keys that this side did not have before, or has no more: the other side's rows of them flip.
+        let mut seen = HashSet::new();
+        let flipped = known.iter().zip(rows.iter().zip(&heads)).filter(|(known, _)| **known == NONE);
+        let (rows, heads) = flipped.map(|(_, pair)| pair).filter(|(_, head)| seen.insert(**head)).unzip();
+        let (old, new) = if chunk.is_removal { (Status::True, Status::False) } else { (Status::False, Status::True) };
+        self.side(1 - from)?.chains(rows, heads, |_, slots| {
+            self.put_out_flips(1 - from, slots, &vec![old; slots.len()], &vec![new; slots.len()], out)
+        })
+    }
+
+    /// A pass where each pair is judged, and each row's matches are counted.
+    fn counted_pass(
+        &mut self,
+        from: usize,
+        chunk: &Chunk,
+        keys: &Keys,
+        (rows, heads): (Vec<u32>, Vec<u32>),
+        cx: &StepContext<'_>,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let mut counts = vec![Count::default(); chunk.rows.num_rows()];
+        let mut changes: HashMap<u32, Count> = HashMap::new();
+        let other = self.side(1 - from)?;
+        other.chains(rows, heads, |rows, slots| {
+            let columns = self.pair_columns(from, chunk, rows, slots)?;
+            let weights = self.pair_weights(from, chunk, rows, slots)?;
+            let statuses = self.judge(&columns, rows.len(), weights.as_ref(), cx)?;
+            for ((row, slot), status) in rows.iter().zip(slots).zip(&statuses) {
+                if let Some(count) = counts.get_mut(*row as usize) {
+                    add(count, *status, other.weight(*slot))?;
+                }
+                if self.has_status(1 - from) && *status != Status::False {
+                    add(changes.entry(*slot).or_default(), *status, chunk.signed(*row))?;
+                }
+            }
+            if self.puts_out_pairs() {
+                let mask: BooleanArray = statuses.iter().map(|status| Some(*status == Status::True)).collect();
+                let columns = columns.iter().map(|c| Ok(filter(c, &mask)?)).collect::<Result<Vec<_>>>()?;
+                let weights = weights.map(|w| filter(&w, &mask)).transpose()?;
+                let weights = weights.map(|w| w.as_primitive().clone());
+                self.put_out(columns, mask.true_count(), weights, out)?;
+            }
+            Ok(())
+        })?;
+        if self.has_status(from) {
+            let statuses: Vec<Status> = counts.iter().map(|count| Status::from(*count)).collect();
+            self.put_out_chunk(from, chunk, &statuses, out)?;
+        }
+        self.recount(1 - from, changes, out)?;
+        let counts = self.has_status(from).then_some(counts);
+        self.keep(from, chunk, keys, counts.as_deref())
+    }
+
+    /// Changes the counts of kept rows, and puts out those whose status flips.
+    fn recount(&mut self, side_idx: usize, changes: HashMap<u32, Count>, out: &mut Vec<Delta>) -> Result<()> {
+        let (mut slots, mut old, mut new) = (vec![], vec![], vec![]);
+        let side = self.side_mut(side_idx)?;
+        for (slot, change) in changes {
+            let before = side.count(slot);
+            let mut after = before;
+            add(&mut after, Status::True, change.n_true)?;
+            add(&mut after, Status::Unknown, change.n_unknown)?;
+            side.set_count(slot, after);
+            if Status::from(before) != Status::from(after) {
+                slots.push(slot);
+                old.push(Status::from(before));
+                new.push(Status::from(after));
+            }
+        }
+        let pieces = slots.chunks(BATCH_ROWS_MAX).zip(old.chunks(BATCH_ROWS_MAX)).zip(new.chunks(BATCH_ROWS_MAX));
+        for ((slots, old), new) in pieces {
+            self.put_out_flips(side_idx, slots, old, new, out)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, from: usize, chunk: &Chunk, keys: &Keys, counts: Option<&[Count]>) -> Result<()> {
+        let side = self.side_mut(from)?;
+        match (chunk.is_removal, &chunk.weights) {
+            (false, weights) => side.insert(&chunk.rows, keys, weights.as_deref(), counts),
+            (true, Some(weights)) => side.remove(&chunk.rows, keys, weights),
+            (true, None) => side.remove(&chunk.rows, keys, &vec![1; chunk.rows.num_rows()]),
+        }
+    }
+
+    /// The columns of pairs of a chunk's rows and the other side's slots: left, right.
+    fn pair_columns(&self, from: usize, chunk: &Chunk, rows: &[u32], slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let is_all = rows.len() == chunk.rows.num_rows() && rows.iter().zip(0..).all(|(row, idx)| *row == idx);
+        let own = match is_all {
+            true => chunk.rows.columns().to_vec(),
+            false => {
+                let rows = UInt32Array::from(rows.to_vec());
+                chunk.rows.columns().iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<_>>()?
+            }
+        };
+        let others = self.side(1 - from)?.gather(slots)?;
+        let (mut left, right) = if from == LEFT { (own, others) } else { (others, own) };
+        left.extend(right);
+        Ok(left)
+    }
+
+    /// The weights of pairs; None: all 1.
+    fn pair_weights(&self, from: usize, chunk: &Chunk, rows: &[u32], slots: &[u32]) -> Result<Option<Int64Array>> {
+        let other = self.side(1 - from)?;
+        if chunk.is_plain() && !other.is_weighted() {
+            return Ok(None);
+        }
+        let weight = |(row, slot): (&u32, &u32)| chunk.signed(*row).checked_mul(other.weight(*slot));
+        let weights: Option<Vec<i64>> = rows.iter().zip(slots).map(weight).collect();
+        Ok(Some(weights.ok_or_else(overflow)?.into()))
+    }
+
+    /// What the residual and the NULL logic say of each pair.
+    fn judge(
+        &self,
+        columns: &[ArrayRef],
+        n_rows: usize,
+        weights: Option<&Int64Array>,
+        cx: &StepContext<'_>,
+    ) -> Result<Vec<Status>> {
+        let mut statuses = vec![Status::True; n_rows];
+        if let Some(residual) = &self.residual {
+            let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+            let pairs = RecordBatch::try_new_with_options(self.pair_schema.clone(), columns.to_vec(), &options)?;
+            let holds = residual_holds(residual, &pairs, weights, cx)?;
+            for (status, holds) in statuses.iter_mut().zip(holds) {
+                if !holds {
+                    *status = Status::False;
+                }
+            }
+        }
+        if let Some([left, right]) = self.null_aware {
+            let n_left = self.schemas.first().map_or(0, |schema| schema.fields().len());
+            let (Some(left), Some(right)) = (columns.get(left), columns.get(n_left + right)) else {
+                return Err(SqlError::internal("a join input without a key column"));
+            };
+            let equal = cmp::eq(left, right)?;
+            for (status, equal) in statuses.iter_mut().zip(&equal).filter(|(status, _)| **status == Status::True) {
+                *status = match equal {
+                    Some(true) => Status::True,
+                    Some(false) => Status::False,
+                    None => Status::Unknown,
+                };
+            }
+        }
+        Ok(statuses)
+    }
+
+    /// Puts out what the status of a chunk's own rows makes of them.
+    fn put_out_chunk(&self, from: usize, chunk: &Chunk, statuses: &[Status], out: &mut Vec<Delta>) -> Result<()> {
+        let weights = (!chunk.is_plain()).then(|| (0..statuses.len() as u32).map(|row| chunk.signed(row)).collect());
+        self.put_out_rows(from, chunk.rows.columns(), statuses, weights, out)
+    }
+
+    /// Takes kept rows back as they were put out, and puts them out as they are now.
+    fn put_out_flips(
+        &self,
+        side_idx: usize,
+        slots: &[u32],
+        old: &[Status],
+        new: &[Status],
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let side = self.side(side_idx)?;
+        let columns = side.gather(slots)?;
+        let weights: Vec<i64> = slots.iter().map(|slot| side.weight(*slot)).collect();
+        self.put_out_rows(side_idx, &columns, old, Some(weights.iter().map(|w| -w).collect()), out)?;
+        self.put_out_rows(side_idx, &columns, new, Some(weights), out)
+    }
+
+    fn put_out_rows(
+        &self,
+        side_idx: usize,
+        columns: &[ArrayRef],
+        statuses: &[Status],
+        weights: Option<Vec<i64>>,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let is_out = |status: &Status| match self.kind {
+            Kind::LeftMark => true,
+            Kind::LeftSemi => *status == Status::True,
+            Kind::Inner | Kind::Left | Kind::Right | Kind::Full | Kind::LeftAnti => *status == Status::False,
+        };
+        let mask: BooleanArray = statuses.iter().map(|status| Some(is_out(status))).collect();
+        let n_out = mask.true_count();
+        if n_out == 0 {
+            return Ok(());
+        }
+        let weights = weights.map(Int64Array::from);
+        let (mut own, weights) = if n_out == statuses.len() {
+            (columns.to_vec(), weights)
+        } else {
+            let own = columns.iter().map(|c| Ok(filter(c, &mask)?)).collect::<Result<Vec<_>>>()?;
+            (own, weights.map(|w| filter(&w, &mask)).transpose()?.map(|w| w.as_primitive().clone()))
+        };
+        let nulls = |side: usize| -> Vec<ArrayRef> {
+            let fields = self.schemas.get(side).map(|schema| schema.fields().iter());
+            fields.into_iter().flatten().map(|field| new_null_array(field.data_type(), n_out)).collect()
+        };
+        match self.kind {
+            Kind::LeftMark => {
+                let mark = |status: &Status| match status {
+                    Status::True => Some(true),
+                    Status::False => Some(false),
+                    Status::Unknown => None,
+                };
+                own.push(Arc::new(statuses.iter().map(mark).collect::<BooleanArray>()));
+            }
+            Kind::LeftSemi | Kind::LeftAnti => {}
+            _ if side_idx == LEFT => own.extend(nulls(RIGHT)),
+            _ => own.splice(0..0, nulls(LEFT)).for_each(drop),
+        }
+        self.put_out(own, n_out, weights, out)
+    }
+
+    fn put_out(
+        &self,
+        columns: Vec<ArrayRef>,
+        n_rows: usize,
+        weights: Option<Int64Array>,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        if n_rows > 0 {
+            let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+            let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+            out.push(Delta::new(rows, weights));
+        }
+        Ok(())
+    }
+}
+
+/// For which pairs the residual is true. A pair that it cannot be computed for is a dead letter and does not match.
+fn residual_holds(
+    residual: &Arc<dyn PhysicalExpr>,
+    pairs: &RecordBatch,
+    weights: Option<&Int64Array>,
+    cx: &StepContext<'_>,
+) -> Result<Vec<bool>> {
+    let n_rows = pairs.num_rows();
+    let is_true = |array: &ArrayRef| -> Result<Vec<bool>> {
+        let array = array.as_boolean_opt().ok_or_else(|| SqlError::internal("a join condition that is not boolean"))?;
+        Ok(array.iter().map(|value| value == Some(true)).collect())
+    };
+    if let Ok(array) = residual.evaluate(pairs).and_then(|value| value.into_array(n_rows)) {
+        return is_true(&array);
+    }
+    // Once more, with a column that tells which rows could be computed.
+    let n_columns = pairs.num_columns();
+    let ordinal: Arc<dyn PhysicalExpr> = Arc::new(Column::new("ordinal", n_columns));
+    let mut fields = pairs.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("ordinal", DataType::UInt32, false)));
+    let schema = Arc::new(Schema::new(fields));
+    let mut columns = pairs.columns().to_vec();
+    columns.push(Arc::new(UInt32Array::from_iter_values(0..n_rows as u32)));
+    let delta = Delta::new(RecordBatch::try_new(schema, columns)?, weights.cloned());
+    let errors = Mutex::default();
+    let inner = StepContext { epoch: cx.epoch, now_us: cx.now_us, row_errors: &errors };
+    let (computed, _) = expr::evaluate(&[residual.clone(), ordinal], delta, &inner)?;
+    let own_columns: Vec<usize> = (0..n_columns).collect();
+    for mut error in errors.into_inner() {
+        error.row = error.row.project(&own_columns)?;
+        cx.row_errors.lock().push(error);
+    }
+    let mut holds = vec![false; n_rows];
+    if let [values, ordinals] = computed.as_slice()
+        && let Some(ordinals) = ordinals.as_primitive_opt::<arrow::datatypes::UInt32Type>()
+    {
+        for (value, row) in is_true(values)?.into_iter().zip(ordinals.values()) {
+            if let Some(place) = holds.get_mut(*row as usize) {
+                *place = value;
+            }
+        }
+    }
+    Ok(holds)
+}
+
+fn add(count: &mut Count, status: Status, n: i64) -> Result<()> {
+    let place = match status {
+        Status::False => return Ok(()),
+        Status::True => &mut count.n_true,
+        Status::Unknown => &mut count.n_unknown,
+    };
+    *place = place.checked_add(n).ok_or_else(overflow)?;
+    Ok(())
+}
+
+fn overflow() -> SqlError {
+    SqlError::new(SqlState::NumericValueOutOfRange, "too many copies of a row")
+}
+
+fn no_side() -> SqlError {
+    SqlError::internal("a join has two sides")
+}
