@@ -8,7 +8,6 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
-use parking_lot::Mutex;
 use tidewire_sql::{Parsed, Statement};
 use tidewire_types::{Result, SqlError, SqlState};
 use tokio::time::{Instant, timeout_at};
