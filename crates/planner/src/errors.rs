@@ -84,6 +84,10 @@ fn quoted_word(message: &str) -> Option<String> {
     if let Some(rest) = message.strip_prefix("function ") {
         return rest.split('(').next().map(str::to_owned);
     }
+    // A bad value in quotes is no name.
+    if message.contains("invalid input") {
+        return None;
+    }
     let name = message.split('"').nth(1)?;
     name.rsplit('.').next().map(str::to_owned)
 }
@@ -183,6 +187,12 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     }
     if contains("ot supported") || contains("nsupported") || contains("non-executable") || contains("not implemented") {
         return (unsupported(message), None);
+    }
+    if let Some(position) = between(message, "order by column out of bounds, specified: ", ",")
+        .or_else(|| between(message, "Order by column out of bounds, specified: ", ","))
+    {
+        let message = format!("ORDER BY position {position} is not in select list");
+        return (SqlError::new(SqlState::InvalidColumnReference, message), None);
     }
     if contains("column position") || contains("ORDER BY") {
         return (SqlError::new(SqlState::InvalidColumnReference, lower_first(message)), None);

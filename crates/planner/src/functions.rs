@@ -3,6 +3,7 @@
 pub(crate) mod cast;
 mod json;
 mod operators;
+mod text;
 mod unknown;
 
 use datafusion::logical_expr::ScalarUDF;

@@ -9,6 +9,7 @@ mod errors;
 mod explain;
 mod functions;
 mod lower;
+mod null_logic;
 mod properties;
 mod provider;
 mod query;

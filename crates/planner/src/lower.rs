@@ -233,6 +233,8 @@ impl<'a> Lowering<'a> {
     ) -> Result<Relation> {
         let exprs: Vec<_> = exprs.iter().map(|e| self.physical(e, &input.columns)).collect::<Result<_>>()?;
         let columns = dfschema(fields)?;
+        let (exprs, input) = self.through_projection(exprs, input.clone())?;
+        let input = &input;
         let copied: Vec<_> = exprs.iter().map(column_of).collect();
         let properties = self.properties(input).project(&copied);
         let names = columns.fields().iter().map(|f| f.as_ref().clone().with_name(visible(f.name())));
@@ -240,6 +242,32 @@ impl<'a> Lowering<'a> {
         let plan = Plan::Project(project::Project { exprs, schema: schema.clone() });
         let node = self.push(NodeKind::Operator(plan), vec![input.node], schema, properties);
         Ok(Relation { node, columns })
+    }
+
+    /// Where the input is a projection itself and one of the two only picks columns: both in one.
+    fn through_projection(
+        &self,
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        input: Relation,
+    ) -> Result<(Vec<Arc<dyn PhysicalExpr>>, Relation)> {
+        let Some(Node { kind: NodeKind::Operator(Plan::Project(below)), inputs, .. }) = self.nodes.get(input.node)
+        else {
+            return Ok((exprs, input));
+        };
+        let picks = |exprs: &[Arc<dyn PhysicalExpr>]| exprs.iter().all(|e| column_of(e).is_some());
+        let (Some(node), true) = (inputs.first(), picks(&exprs) || picks(&below.exprs)) else {
+            return Ok((exprs, input));
+        };
+        let merged = exprs.into_iter().map(|expr| {
+            expr.transform_up(|expr| match column_of(&expr).and_then(|idx| below.exprs.get(idx)) {
+                Some(inner) => Ok(Transformed::yes(inner.clone())),
+                None => Ok(Transformed::no(expr)),
+            })
+        });
+        let merged: Result<Vec<_>, _> = merged.map(|t| t.map(|t| t.data)).collect();
+        // The names of the columns in between are gone; nobody asks for them any more.
+        let relation = Relation { node: *node, columns: input.columns.clone() };
+        Ok((merged.map_err(|e| planning_error(e, self.text))?, relation))
     }
 
     /// The indices of `exprs` among the relation's columns; computes those that are not there behind the others.
@@ -449,12 +477,20 @@ impl<'a> Lowering<'a> {
     fn physical(&self, expr: &Expr, columns: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         check_maintained(expr)?;
         let props = self.state.execution_props();
-        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default())
-            .map_err(|e| planning_error(e, self.text))
+        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default()).map_err(|e| self.lost(e))
+    }
+
+    /// Names were resolved long before: only the number of a window function can be missing by now.
+    fn lost(&self, error: datafusion::common::DataFusionError) -> SqlError {
+        let error = planning_error(error, self.text);
+        match error.state() {
+            SqlState::UndefinedColumn => not_maintained("row_number() as a value"),
+            _ => error,
+        }
     }
 
     fn index_of(&self, column: &Column, columns: &DFSchema) -> Result<usize> {
-        columns.index_of_column(column).map_err(|e| planning_error(e, self.text))
+        columns.index_of_column(column).map_err(|e| self.lost(e))
     }
 
     /// A name that no user's column has.

@@ -32,6 +32,7 @@ fn views_become_dataflows() {
             "SELECT id AS x, amount * 2 FROM payments WHERE account = 'a' AND amount > 1 ORDER BY 1",
             "SELECT country, count(*) AS n, sum(amount) AS total FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country",
             "SELECT country, count(*) FILTER (WHERE amount > 3), count(DISTINCT p.id), avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1",
+            "SELECT country, count(*) FILTER (WHERE amount > 3) AS c, count(DISTINCT p.id) AS d, avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1",
             "SELECT count(*) FROM accounts",
             "SELECT DISTINCT account FROM payments",
             "SELECT id, account FROM payments ORDER BY amount DESC LIMIT 3 OFFSET 1",
@@ -53,6 +54,7 @@ fn views_become_dataflows() {
             "SELECT a.id, b.amount FROM accounts a CROSS JOIN payments b",
             "SELECT a.id FROM accounts a JOIN payments b ON a.opened < b.at",
             "SELECT id FROM accounts WHERE country = 'NL' OR id IN (SELECT account FROM payments)",
+            "SELECT id FROM payments WHERE id = 1 OR account NOT IN (SELECT id FROM accounts)",
             "VALUES (1, 'a'), (2, NULL)",
             "SELECT 1 AS one",
             "SELECT account, id FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2",
@@ -84,6 +86,15 @@ fn views_become_dataflows() {
             > SELECT country, count(*) FILTER (WHERE amount > 3), count(DISTINCT p.id), avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
             42701: column "count" specified more than once
             HINT: Give the columns different names with AS.
+            > SELECT country, count(*) FILTER (WHERE amount > 3) AS c, count(DISTINCT p.id) AS d, avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
+            IncrementalProjectionExec: expr=[country, count(Int64(1)) FILTER (WHERE p.amount > Int64(3)) as c, count(DISTINCT p.id) as d, avg(p.amount) as avg, min(p.at) as min], unique=(country)
+              IncrementalFilterExec: predicate=count(Int64(1)) > 1, unique=(country)
+                IncrementalAggregateExec: gby=[country], aggr=[count(*) FILTER (WHERE $), count(DISTINCT id), avg(amount), min(at), count(*)], unique=(country)
+                  IncrementalProjectionExec: expr=[country, amount > 3.00 as $, id, amount, at]
+                    IncrementalJoinExec: join_type=Left, on=[account = id], filter=amount > 3.00
+                      Input: payments, columns=[id, account, amount, at], append_only
+                      Input: accounts, columns=[id, country], unique=(id)
+            -- UniqueKey([0])
             > SELECT count(*) FROM accounts
             IncrementalProjectionExec: expr=[count(Int64(1)) as count], unique=()
               IncrementalAggregateExec: gby=[], aggr=[count(*)], unique=()
@@ -158,15 +169,15 @@ fn views_become_dataflows() {
                       Input: accounts, columns=[opened]
             -- Bag
             > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS total FROM accounts a
-            IncrementalProjectionExec: expr=[id, sum as total]
-              IncrementalJoinExec: join_type=Left, on=[id = account]
+            IncrementalProjectionExec: expr=[id, sum as total], unique=(id)
+              IncrementalJoinExec: join_type=Left, on=[id = account], unique=(id)
                 Input: accounts, columns=[id], unique=(id)
-                IncrementalProjectionExec: expr=[sum(p.amount) as sum, account]
-                  IncrementalAggregateExec: gby=[account, $], aggr=[sum(amount)], unique=(account, __always_true)
+                IncrementalProjectionExec: expr=[sum(p.amount) as sum, account], unique=(account)
+                  IncrementalAggregateExec: gby=[account, $], aggr=[sum(amount)], unique=(account)
                     IncrementalProjectionExec: expr=[account, true as $, amount], append_only
                       IncrementalFilterExec: predicate=account IS NOT NULL, append_only
                         Input: payments, columns=[account, amount], append_only
-            -- Bag
+            -- UniqueKey([0])
             > SELECT id FROM accounts UNION ALL SELECT account FROM payments
             IncrementalUnionExec
               Input: accounts, columns=[id], unique=(id)
@@ -182,14 +193,12 @@ fn views_become_dataflows() {
             -- UniqueKey([0])
             > SELECT id FROM accounts EXCEPT SELECT account FROM payments
             IncrementalJoinExec: join_type=LeftAnti, on=[id = account], null_equals_null, unique=(id)
-              IncrementalAggregateExec: gby=[id], aggr=[], unique=(id)
-                Input: accounts, columns=[id], unique=(id)
+              Input: accounts, columns=[id], unique=(id)
               Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts INTERSECT SELECT account FROM payments
             IncrementalJoinExec: join_type=LeftSemi, on=[id = account], null_equals_null, unique=(id)
-              IncrementalAggregateExec: gby=[id], aggr=[], unique=(id)
-                Input: accounts, columns=[id], unique=(id)
+              Input: accounts, columns=[id], unique=(id)
               Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > WITH t AS (SELECT account, sum(amount) AS s FROM payments GROUP BY account) SELECT a.account FROM t a JOIN t b ON a.s = b.s
@@ -223,12 +232,39 @@ fn views_become_dataflows() {
             -- Bag
             > SELECT id FROM accounts WHERE country = 'NL' OR id IN (SELECT account FROM payments)
             IncrementalProjectionExec: expr=[id], unique=(id)
-              IncrementalFilterExec: predicate=country = NL OR mark, unique=(id)
-                IncrementalJoinExec: join_type=LeftMark, on=[id = account], unique=(id)
-                  Input: accounts, columns=[id, country], unique=(id)
-                  IncrementalFilterExec: predicate=account IS NOT NULL, append_only
-                    Input: payments, columns=[account], append_only
+              IncrementalFilterExec: predicate=country = NL OR mark OR mark AND NOT mark AND NULL, unique=(id)
+                IncrementalJoinExec: join_type=LeftMark, on=[id = __in_1], unique=(id)
+                  IncrementalFilterExec: predicate=country = NL OR mark OR mark AND NULL, unique=(id)
+                    IncrementalJoinExec: join_type=LeftMark, on=[], unique=(id)
+                      IncrementalFilterExec: predicate=country = NL OR mark OR NULL, unique=(id)
+                        IncrementalJoinExec: join_type=LeftMark, on=[id = __in_1], unique=(id)
+                          Input: accounts, columns=[id, country], unique=(id)
+                          #3 IncrementalProjectionExec: expr=[account as __in_1], append_only
+                            IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                              #1 Input: payments, columns=[account], append_only
+                      IncrementalProjectionExec: expr=[account as __in_1], append_only
+                        IncrementalFilterExec: predicate=account IS NULL, append_only
+                          see #1
+                  see #3
             -- UniqueKey([0])
+            > SELECT id FROM payments WHERE id = 1 OR account NOT IN (SELECT id FROM accounts)
+            IncrementalProjectionExec: expr=[id]
+              IncrementalFilterExec: predicate=id = 1 OR NOT mark AND ((mark OR account IS NULL AND mark) AND NULL OR NOT mark AND (account IS NOT NULL OR NOT mark))
+                IncrementalJoinExec: join_type=LeftMark, on=[]
+                  IncrementalFilterExec: predicate=id = 1 OR NOT mark AND ((mark OR account IS NULL AND mark) AND NULL OR NOT mark)
+                    IncrementalJoinExec: join_type=LeftMark, on=[]
+                      IncrementalJoinExec: join_type=LeftMark, on=[]
+                        IncrementalJoinExec: join_type=LeftMark, on=[]
+                          IncrementalFilterExec: predicate=id = 1 OR NOT mark
+                            IncrementalJoinExec: join_type=LeftMark, on=[account = __in_1]
+                              Input: payments, columns=[id, account], append_only
+                              #2 IncrementalProjectionExec: expr=[id as __in_1], unique=(__in_1)
+                                Input: accounts, columns=[id], unique=(id)
+                          #5 Constant: rows=0, append_only, unique=()
+                        see #2
+                      see #5
+                  see #2
+            -- Bag
             > VALUES (1, 'a'), (2, NULL)
             IncrementalProjectionExec: expr=[column1, CAST(column2 AS Utf8View) as column2], append_only
               Constant: rows=2, append_only
@@ -239,17 +275,14 @@ fn views_become_dataflows() {
             -- AppendOnly
             > SELECT account, id FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2
             IncrementalProjectionExec: expr=[account, id]
-              IncrementalProjectionExec: expr=[id, account]
-                IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=2
-                  Input: payments, columns=[id, account, amount], append_only
+              IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=2
+                Input: payments, columns=[id, account, amount], append_only
             -- Bag
             > SELECT * FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn = 1
-            IncrementalProjectionExec: expr=[account, id, CAST(rn AS Decimal128(20, 0)) as rn], unique=(account)
-              IncrementalProjectionExec: expr=[account, id, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW as rn], unique=(account)
-                IncrementalProjectionExec: expr=[id, account, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], unique=(account)
-                  IncrementalProjectionExec: expr=[id, account, amount, 1 as row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], unique=(account)
-                    IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=1, unique=(account)
-                      Input: payments, columns=[id, account, amount], append_only
+            IncrementalProjectionExec: expr=[account, id, CAST(rn AS Int64) as rn], unique=(account)
+              IncrementalProjectionExec: expr=[account, id, 1 as rn], unique=(account)
+                IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=1, unique=(account)
+                  Input: payments, columns=[id, account, amount], append_only
             -- UniqueKey([0])
             > SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, at DESC
             IncrementalProjectionExec: expr=[account, id], unique=(account)
@@ -323,7 +356,7 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             > SELECT id, rank() OVER (ORDER BY amount) FROM payments
             0A000: a window function in a materialized view is not supported
             > SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id
-            42703: column "row_number() ORDER BY [payments.amount ASC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" does not exist
+            0A000: row_number() as a value in a materialized view is not supported
             > WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r
             0A000: WITH RECURSIVE in a materialized view is not supported
             > SELECT country, count(*) FROM accounts GROUP BY ROLLUP (country)

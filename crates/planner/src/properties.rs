@@ -51,10 +51,10 @@ impl Properties {
         Properties::new(self.append_only, self.unique_keys.iter().filter_map(renamed).collect())
     }
 
-    /// GROUP BY the first `n_keys` columns of the output; `n_calls` aggregates.
-    pub(crate) fn aggregate(&self, n_keys: usize, n_calls: usize) -> Properties {
+    /// GROUP BY; `keys` are the output columns that tell groups apart.
+    pub(crate) fn aggregate(&self, keys: Vec<usize>, n_calls: usize) -> Properties {
         // DISTINCT over rows that stay never takes a row back.
-        Properties::new(self.append_only && n_calls == 0 && n_keys > 0, vec![(0..n_keys).collect()])
+        Properties::new(self.append_only && n_calls == 0 && !keys.is_empty(), vec![keys])
     }
 
     /// ORDER BY .. LIMIT.
@@ -128,6 +128,6 @@ mod tests {
         assert_eq!(p.unique_keys.len(), 2);
         assert_eq!(p.project(&[Some(2), None]).unique_keys, vec![vec![0]]);
         assert_eq!(p.project(&[Some(1), Some(0)]).unique_keys, vec![vec![0, 1]]);
-        assert_eq!(p.aggregate(0, 1).unique_keys, vec![Vec::<usize>::new()]);
+        assert_eq!(p.aggregate(vec![], 1).unique_keys, vec![Vec::<usize>::new()]);
     }
 }

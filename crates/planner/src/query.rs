@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
@@ -25,11 +25,12 @@ use futures::StreamExt;
 use tidewire_catalog::{Catalog, Object};
 use tidewire_operators::expr::sql_error;
 use tidewire_sql::ast;
-use tidewire_types::{ObjectId, Result, SqlError, SqlType};
+use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use crate::Dataflow;
 use crate::column_names::visible;
 use crate::errors::planning_error;
+use crate::null_logic;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 
@@ -159,6 +160,7 @@ impl Context<'_> {
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})
+            .and_then(null_logic::spell_out)
             .map_err(|e| planning_error(e, text))?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
@@ -254,9 +256,11 @@ fn with_sql_types(plan: LogicalPlan) -> datafusion::common::Result<(LogicalPlan,
     let mut exprs = vec![];
     let mut differs = false;
     for (qualifier, field) in plan.schema().iter() {
-        let sql_type = match SqlType::of(field) {
-            SqlType::Null => SqlType::Text,
-            other => other,
+        let sql_type = match (SqlType::of(field), field.data_type()) {
+            (SqlType::Null, _) => SqlType::Text,
+            // Only counts are unsigned in DataFusion (row_number, cardinality), and those are bigint.
+            (_, DataType::UInt64) => SqlType::Int8,
+            (other, _) => other,
         };
         let target = Arc::new(sql_type.field(visible(field.name()), true));
         let column = Expr::from((qualifier, field));
@@ -274,17 +278,22 @@ fn with_sql_types(plan: LogicalPlan) -> datafusion::common::Result<(LogicalPlan,
 }
 
 /// Runs `f`; on a thread with a large stack where the statement is deep.
+///
+/// DataFusion's rules panic on some rare plans: that is an error of the statement and not the end of the session.
 fn on_large_stack<T: Send>(depth: usize, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    if depth < LARGE_STACK_DEPTH {
-        return f();
-    }
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(LARGE_STACK_BYTES).spawn_scoped(scope, f);
-        match thread.map(|thread| thread.join()) {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(SqlError::internal("planning failed")),
-            Err(error) => Err(SqlError::internal(error)),
-        }
+    let guarded = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    let outcome = if depth < LARGE_STACK_DEPTH {
+        guarded()
+    } else {
+        let build = std::thread::Builder::new().stack_size(LARGE_STACK_BYTES);
+        std::thread::scope(|scope| match build.spawn_scoped(scope, guarded) {
+            Ok(thread) => thread.join().unwrap_or_else(Err),
+            Err(error) => Ok(Err(SqlError::internal(error))),
+        })
+    };
+    outcome.unwrap_or_else(|_| {
+        Err(SqlError::new(SqlState::FeatureNotSupported, "this statement cannot be planned")
+            .with_detail("The query optimizer failed on it."))
     })
 }
 

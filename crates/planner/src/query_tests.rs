@@ -20,6 +20,9 @@ fn columns_have_the_names_and_types_of_postgresql() {
             "SELECT *, i FROM things",
             "SELECT u, u::text, j->'k', j->'k'->>1, j #>> '{k,0}', v, '{\"b\":1}'::jsonb, 'abcdef'::varchar(3) FROM things",
             "SELECT '\\x0102'::bytea, 'x'::text, date '2026-01-01', interval '1 day', '10:30'::time, timestamp '2026-01-01 10:00', timestamptz '2026-01-01 10:00+02'",
+            "SELECT true::text, 1.50::numeric::text, 1.5::float8::text, '2026-01-01 10:30'::timestamp::text, timestamptz '2026-01-01 10:00:00.25+02'::varchar, '\\x01'::bytea::text, i::text || 'x' FROM things",
+            "SELECT id FROM payments WHERE at > '2026-01-01 11:00' AND amount < '5'",
+            "SELECT 1.5::numeric::float8, 1.5::numeric::numeric(5,2), u::text::varchar(3) FROM things",
             "SELECT count FROM (SELECT count(*) FROM accounts) s ORDER BY count",
             "SELECT at - at AS d, extract(year from at), date_trunc('day', at), at + interval '1 hour', at::date, to_char(at, '%Y') FROM payments WHERE id = 1",
             "SELECT string_agg(id, ',' ORDER BY id), array_agg(id ORDER BY id DESC), bool_and(opened IS NULL) FROM accounts",
@@ -56,14 +59,40 @@ fn columns_have_the_names_and_types_of_postgresql() {
             | 1 | 1.5 | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | {"k": [1, "x"]} | abc | true |   |      | 1 |
             +---+-----+--------------------------------------+-----------------+-----+------+---+------+---+
             > SELECT u, u::text, j->'k', j->'k'->>1, j #>> '{k,0}', v, '{"b":1}'::jsonb, 'abcdef'::varchar(3) FROM things
-            u uuid, u uuid, ?column? jsonb, ?column? text, ?column? text, v character varying(5), jsonb jsonb, varchar character varying(3)
+            u uuid, u text, ?column? jsonb, ?column? text, ?column? text, v character varying(5), jsonb jsonb, varchar character varying(3)
             +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
             | u                                    | u                                    | ?column? | ?column? | ?column? | v   | jsonb    | varchar |
             +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
             | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 | [1, "x"] | x        | 1        | abc | {"b": 1} | abc     |
             +--------------------------------------+--------------------------------------+----------+----------+----------+-----+----------+---------+
             > SELECT '\x0102'::bytea, 'x'::text, date '2026-01-01', interval '1 day', '10:30'::time, timestamp '2026-01-01 10:00', timestamptz '2026-01-01 10:00+02'
-            22007: invalid input syntax for type timestamp: "2026-01-01 10:00"
+            bytea bytea, text text, date date, interval interval, time time without time zone, timestamp timestamp without time zone, timestamptz timestamp with time zone
+            +-------+------+------------+----------+----------+---------------------+----------------------+
+            | bytea | text | date       | interval | time     | timestamp           | timestamptz          |
+            +-------+------+------------+----------+----------+---------------------+----------------------+
+            | 0102  | x    | 2026-01-01 | 1 days   | 10:30:00 | 2026-01-01T10:00:00 | 2026-01-01T08:00:00Z |
+            +-------+------+------------+----------+----------+---------------------+----------------------+
+            > SELECT true::text, 1.50::numeric::text, 1.5::float8::text, '2026-01-01 10:30'::timestamp::text, timestamptz '2026-01-01 10:00:00.25+02'::varchar, '\x01'::bytea::text, i::text || 'x' FROM things
+            text text, text text, text text, text text, varchar character varying, text text, ?column? text
+            +------+------+------+---------------------+---------------------------+------+----------+
+            | text | text | text | text                | varchar                   | text | ?column? |
+            +------+------+------+---------------------+---------------------------+------+----------+
+            | true | 1.5  | 1.5  | 2026-01-01 10:30:00 | 2026-01-01 08:00:00.25+00 | \x01 | 1x       |
+            +------+------+------+---------------------+---------------------------+------+----------+
+            > SELECT id FROM payments WHERE at > '2026-01-01 11:00' AND amount < '5'
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 2  |
+            +----+
+            > SELECT 1.5::numeric::float8, 1.5::numeric::numeric(5,2), u::text::varchar(3) FROM things
+            float8 double precision, numeric numeric(5,2), u character varying(3)
+            +--------+---------+-----+
+            | float8 | numeric | u   |
+            +--------+---------+-----+
+            | 1.5    | 1.50    | a0e |
+            +--------+---------+-----+
             > SELECT count FROM (SELECT count(*) FROM accounts) s ORDER BY count
             count bigint
             +-------+
@@ -116,6 +145,11 @@ fn relations_are_found_and_hidden_as_in_postgresql() {
             "SELECT id FROM accounts UNION SELECT account FROM payments ORDER BY 1",
             "SELECT id FROM accounts EXCEPT SELECT account FROM rich",
             "SELECT row_number() OVER (ORDER BY id DESC), id FROM accounts ORDER BY id",
+            "SELECT id FROM payments WHERE id = 1 OR account NOT IN (SELECT id FROM accounts WHERE id = 'a')",
+            "SELECT id FROM payments WHERE id = 7 OR account NOT IN (SELECT account FROM payments UNION ALL SELECT NULL)",
+            "SELECT id FROM payments p WHERE amount NOT IN (SELECT amount FROM payments q WHERE q.account = p.account AND q.id <> p.id)",
+            "SELECT id FROM payments WHERE (amount IN (SELECT amount FROM payments)) IS NULL",
+            "SELECT id FROM payments WHERE account NOT IN (SELECT CAST(NULL AS text))",
             "SELECT x FROM generate_series(1, 3) AS t(x)",
             "SELECT unnest(array[1,2])",
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
@@ -174,13 +208,43 @@ fn relations_are_found_and_hidden_as_in_postgresql() {
             | b  |
             +----+
             > SELECT row_number() OVER (ORDER BY id DESC), id FROM accounts ORDER BY id
-            row_number numeric(20,0), id text
+            row_number bigint, id text
             +------------+----+
             | row_number | id |
             +------------+----+
             | 2          | a  |
             | 1          | b  |
             +------------+----+
+            > SELECT id FROM payments WHERE id = 1 OR account NOT IN (SELECT id FROM accounts WHERE id = 'a')
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 1  |
+            | 2  |
+            +----+
+            > SELECT id FROM payments WHERE id = 7 OR account NOT IN (SELECT account FROM payments UNION ALL SELECT NULL)
+            id bigint
+            ++
+            ++
+            > SELECT id FROM payments p WHERE amount NOT IN (SELECT amount FROM payments q WHERE q.account = p.account AND q.id <> p.id)
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 2  |
+            +----+
+            > SELECT id FROM payments WHERE (amount IN (SELECT amount FROM payments)) IS NULL
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 3  |
+            +----+
+            > SELECT id FROM payments WHERE account NOT IN (SELECT CAST(NULL AS text))
+            id bigint
+            ++
+            ++
             > SELECT x FROM generate_series(1, 3) AS t(x)
             x bigint
             +---+
@@ -279,7 +343,7 @@ fn errors_are_those_of_postgresql() {
             42702: column reference "id" is ambiguous at 8
             > SELECT lowr(account) FROM payments
             42883: function lowr(text) does not exist at 8
-            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            HINT: Perhaps you meant "lower".
             > SELECT frobnicate(id, 'x') FROM payments
             42883: function frobnicate(bigint, text) does not exist at 8
             HINT: No function matches the given name and argument types. You might need to add explicit type casts.
@@ -323,8 +387,7 @@ fn errors_are_those_of_postgresql() {
             > SELECT 'x'::frob
             42704: type "frob" does not exist
             > SELECT true::uuid
-            42883: function uuid(boolean) does not exist at 14
-            HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+            42846: cannot cast type boolean to uuid
             > SELECT id FROM accounts UNION SELECT 1, 2
             42601: each UNION query must have the same number of columns
             > SELECT id FROM accounts EXCEPT ALL SELECT id FROM accounts
@@ -332,7 +395,7 @@ fn errors_are_those_of_postgresql() {
             > SELECT * FROM accounts, accounts
             42712: table name "accounts" specified more than once
             > SELECT id FROM payments ORDER BY 7
-            42601: order by column out of bounds, specified: 7, max: 1
+            42P10: ORDER BY position 7 is not in select list
             > SELECT * FROM payments FOR SYSTEM_TIME AS OF '2026-01-01'
             42601: syntax error at or near "SYSTEM_TIME" at 28
             > SELECT (SELECT id, country FROM accounts)

@@ -237,22 +237,49 @@ fn fetch_to_limit(query: &mut Query) -> Result<()> {
 
 /// A cast to a type that Arrow does not have becomes a call of ours.
 fn rewrite_cast(expr: &mut Expr) -> Result<()> {
-    let (data_type, inner) = match expr {
+    let (target, inner) = match expr {
         Expr::Cast {
             kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, expr, data_type, format: None, ..
-        } => (&*data_type, expr.as_mut()),
+        } => (sql_type(data_type)?, expr.as_mut()),
         Expr::TypedString(typed) => {
-            // Checks that the type exists; text and all that Arrow parses stays as it is.
-            let Some(name) = functions::cast::function_name(&sql_type(&typed.data_type)?) else { return Ok(()) };
-            *expr = call(&name, Expr::Value(typed.value.clone()));
+            let target = sql_type(&typed.data_type)?;
+            complete_literal(&mut typed.value.value, &target);
+            if let Some(name) = functions::cast::function_name(&target) {
+                *expr = call(&name, Expr::Value(typed.value.clone()));
+            }
             return Ok(());
         }
         _ => return Ok(()),
     };
-    let Some(name) = functions::cast::function_name(&sql_type(data_type)?) else { return Ok(()) };
-    let inner = std::mem::replace(inner, Expr::value(Value::Null));
-    *expr = call(&name, inner);
+    if let Expr::Value(literal) = inner {
+        complete_literal(&mut literal.value, &target);
+        if matches!((&literal.value, &target), (Value::SingleQuotedString(_), SqlType::Text)) {
+            return Ok(());
+        }
+    }
+    if let Some(name) = functions::cast::function_name(&target) {
+        let inner = std::mem::replace(inner, Expr::value(Value::Null));
+        *expr = call(&name, inner);
+    }
     Ok(())
+}
+
+fn complete_literal(value: &mut Value, target: &SqlType) {
+    if let (Value::SingleQuotedString(text), SqlType::Timestamp | SqlType::Timestamptz) = (value, target)
+        && let Some(complete) = with_seconds(text)
+    {
+        *text = complete;
+    }
+}
+
+/// `2026-01-01 10:00[+02]` with its seconds, which Arrow wants and PostgreSQL does not. None: nothing is missing.
+pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
+    let (date, time) = timestamp.split_once([' ', 'T'])?;
+    let end = time.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(time.len());
+    let (clock, rest) = time.split_at(end);
+    let (hour, minute) = clock.split_once(':')?;
+    let is_number = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
+    (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
 fn call(name: &str, arg: Expr) -> Expr {

@@ -116,7 +116,12 @@ impl SqlType {
         let tagged = field.metadata().get(TYPE_KEY).and_then(|tag| SqlType::from_tag(tag));
         match tagged {
             // A function may change a column's type and keep its metadata: believe only what fits.
-            Some(tagged) if tagged.data_type().is_string() == field.data_type().is_string() => tagged,
+            Some(tagged)
+                if tagged.data_type() == *field.data_type()
+                    || (tagged.data_type().is_string() && field.data_type().is_string()) =>
+            {
+                tagged
+            }
             _ => SqlType::of_data_type(field.data_type()),
         }
     }

@@ -17,6 +17,8 @@ use datafusion::logical_expr::{
 use serde_json::Value;
 use tidewire_types::{SqlError, SqlState, SqlType, TYPE_KEY};
 
+use super::text;
+
 /// The prefix of the names that [`crate::rewrite`] gives these casts; no user's function can have it.
 const PREFIX: &str = "cast to ";
 /// The prefix of casts on INSERT and UPDATE, which refuse what explicit casts truncate.
@@ -28,10 +30,8 @@ pub(crate) fn function_name(target: &SqlType) -> Option<String> {
 }
 
 fn needs_function(target: &SqlType) -> bool {
-    matches!(
-        target,
-        SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Bytea | SqlType::Varchar(Some(_)) | SqlType::Char(_)
-    )
+    use SqlType as T;
+    matches!(target, T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Varchar(_) | T::Char(_))
 }
 
 /// The function of that name, if it is one of ours.
@@ -42,6 +42,7 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
     };
     let target = match tag {
         "bytea" => SqlType::Bytea,
+        "text" => SqlType::Text,
         tag => {
             let metadata = [(TYPE_KEY.to_string(), tag.to_string())].into();
             SqlType::of(&Field::new("", DataType::Utf8View, true).with_metadata(metadata))
@@ -56,7 +57,7 @@ pub(crate) fn assignment(target: &SqlType) -> Option<Arc<ScalarUDF>> {
 }
 
 fn udf(target: SqlType, assign: bool) -> Arc<ScalarUDF> {
-    let signature = Signature::user_defined(Volatility::Immutable);
+    let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::from(CastTo { name: target.to_string(), target, assign, signature }))
 }
 
@@ -77,22 +78,15 @@ impl ScalarUDFImpl for CastTo {
         &self.signature
     }
 
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let [arg] = arg_types else { return Err(self.wrong_argument(arg_types)) };
-        Ok(vec![match (arg, &self.target) {
-            (DataType::Binary | DataType::LargeBinary | DataType::BinaryView, SqlType::Bytea) => DataType::BinaryView,
-            (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null, _) => DataType::Utf8View,
-            (_, SqlType::Varchar(_) | SqlType::Char(_)) => DataType::Utf8View,
-            _ => return Err(self.wrong_argument(arg_types)),
-        }])
-    }
-
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.target.data_type())
     }
 
-    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(self.target.field(&self.name, true)))
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields.first().map(|f| SqlType::of(f)) {
+            Some(from) if self.accepts(&from) => Ok(Arc::new(self.target.field(&self.name, true))),
+            from => Err(self.refused(&from.unwrap_or(SqlType::Null))),
+        }
     }
 
     fn is_strict(&self) -> bool {
@@ -100,10 +94,11 @@ impl ScalarUDFImpl for CastTo {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(arg) = args.args.into_iter().next() else { return Err(self.wrong_argument(&[])) };
+        let Some(arg) = args.args.into_iter().next() else { return Err(self.refused(&SqlType::Null)) };
+        let from = args.arg_fields.first().map_or(SqlType::Text, |f| SqlType::of(f));
         let scalar = matches!(arg, ColumnarValue::Scalar(_));
         let input = arg.into_array(if scalar { 1 } else { args.number_rows })?;
-        let output = self.convert(&input)?;
+        let output = self.convert(&input, &from)?;
         match scalar {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
             false => Ok(ColumnarValue::Array(output)),
@@ -112,16 +107,28 @@ impl ScalarUDFImpl for CastTo {
 }
 
 impl CastTo {
-    fn wrong_argument(&self, arg_types: &[DataType]) -> DataFusionError {
-        let from = arg_types.first().map_or("nothing".into(), |t| SqlType::of_data_type(t).to_string());
+    /// Anything has a text; uuid, json and bytea come of text (or of themselves).
+    fn accepts(&self, from: &SqlType) -> bool {
+        let is_text = matches!(from, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Null);
+        match &self.target {
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => true,
+            SqlType::Json | SqlType::Jsonb => is_text || matches!(from, SqlType::Json | SqlType::Jsonb),
+            target => is_text || target == from,
+        }
+    }
+
+    fn refused(&self, from: &SqlType) -> DataFusionError {
         external(SqlError::new(SqlState::CannotCoerce, format!("cannot cast type {from} to {}", self.target)))
     }
 
-    fn convert(&self, input: &ArrayRef) -> Result<ArrayRef> {
-        if input.data_type() == &DataType::BinaryView {
-            return Ok(input.clone());
+    fn convert(&self, input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
+        if self.target == SqlType::Bytea && *from == SqlType::Bytea {
+            return Ok(compute::cast(input, &DataType::BinaryView)?);
         }
-        let text = compute::cast(input, &DataType::Utf8View)?;
+        let text = text::of(input, from)?;
+        if matches!(self.target, SqlType::Text | SqlType::Varchar(None)) {
+            return Ok(text);
+        }
         let text = text.as_string_view();
         match &self.target {
             SqlType::Bytea => to_bytea(text),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute;
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
-use datafusion::common::Result;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -35,7 +35,7 @@ pub(super) fn operator(path: bool, text: bool) -> ScalarUDF {
         (true, false) => "#>",
         (true, true) => "#>>",
     };
-    ScalarUDF::from(JsonGet { name, path, text, signature: Signature::user_defined(Volatility::Immutable) })
+    ScalarUDF::from(JsonGet { name, path, text, signature: Signature::any(2, Volatility::Immutable) })
 }
 
 /// The functions to register.
@@ -43,15 +43,12 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     vec![ScalarUDF::from(JsonTypeof::new()), ScalarUDF::from(JsonArrayLength::new())]
 }
 
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
+fn is_json(sql_type: &SqlType) -> bool {
+    matches!(sql_type, SqlType::Json | SqlType::Jsonb | SqlType::Text | SqlType::Varchar(_) | SqlType::Null)
 }
 
-fn no_operator(name: &str, arg_types: &[DataType]) -> SqlError {
-    let mut types = arg_types.iter().map(|t| SqlType::of_data_type(t).to_string());
-    let (left, right) = (types.next().unwrap_or_default(), types.next().unwrap_or_default());
-    SqlError::new(SqlState::UndefinedFunction, format!("operator does not exist: {left} {name} {right}"))
-        .with_hint("The left side must be json or jsonb.")
+fn undefined(what: String) -> DataFusionError {
+    external(SqlError::new(SqlState::UndefinedFunction, what).with_hint("The argument must be json or jsonb."))
 }
 
 impl ScalarUDFImpl for JsonGet {
@@ -63,27 +60,24 @@ impl ScalarUDFImpl for JsonGet {
         &self.signature
     }
 
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let [json, key] = arg_types else { return Err(external(no_operator(self.name, arg_types))) };
-        if !is_text(json) {
-            return Err(external(no_operator(self.name, arg_types)));
-        }
-        let key = match key {
-            key if is_text(key) => DataType::Utf8View,
-            key if !self.path && key.is_integer() => DataType::Int64,
-            DataType::List(_) if self.path => SqlType::Array(Box::new(SqlType::Text)).data_type(),
-            _ => return Err(external(no_operator(self.name, arg_types))),
-        };
-        Ok(vec![DataType::Utf8View, key])
-    }
-
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(DataType::Utf8View)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let of_argument = args.arg_fields.first().map_or(SqlType::Text, |f| SqlType::of(f));
-        let result = match (self.text, of_argument) {
+        let types: Vec<_> = args.arg_fields.iter().map(|f| SqlType::of(f)).collect();
+        let [json, key] = types.as_slice() else {
+            return Err(undefined(format!("operator {} needs two sides", self.name)));
+        };
+        let key_fits = match key {
+            SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => !self.path,
+            SqlType::Array(element) => self.path && matches!(**element, SqlType::Text | SqlType::Varchar(_)),
+            key => is_json(key),
+        };
+        if !is_json(json) || !key_fits {
+            return Err(undefined(format!("operator does not exist: {json} {} {key}", self.name)));
+        }
+        let result = match (self.text, json.clone()) {
             (false, t @ (SqlType::Json | SqlType::Jsonb)) => t,
             (false, _) => SqlType::Json,
             (true, _) => SqlType::Text,
@@ -93,7 +87,14 @@ impl ScalarUDFImpl for JsonGet {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [json, key] = arrays.as_slice() else { return Err(external(no_operator(self.name, &[]))) };
+        let [json, key] = arrays.as_slice() else {
+            return Err(undefined(format!("operator {} needs two sides", self.name)));
+        };
+        let key = &match key.data_type() {
+            DataType::List(_) => key.clone(),
+            t if t.is_integer() => compute::cast(key, &DataType::Int64)?,
+            _ => compute::cast(key, &DataType::Utf8View)?,
+        };
         let jsonb = args.arg_fields.first().is_none_or(|f| SqlType::of(f) != SqlType::Json);
         let documents = compute::cast(json, &DataType::Utf8View)?;
         let documents = documents.as_string_view();
@@ -177,7 +178,7 @@ macro_rules! json_function {
 
         impl $type {
             fn new() -> $type {
-                let signature = Signature::user_defined(Volatility::Immutable);
+                let signature = Signature::any(1, Volatility::Immutable);
                 $type { signature, aliases: vec![$alias.into()] }
             }
         }
@@ -195,13 +196,12 @@ macro_rules! json_function {
                 &self.signature
             }
 
-            fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-                match arg_types {
-                    [arg] if is_text(arg) => Ok(vec![DataType::Utf8View]),
-                    _ => {
-                        let types: Vec<_> = arg_types.iter().map(|t| SqlType::of_data_type(t).to_string()).collect();
-                        let message = format!("function {}({}) does not exist", $name, types.join(", "));
-                        Err(external(SqlError::new(SqlState::UndefinedFunction, message)))
+            fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+                match args.arg_fields.first().map(|f| SqlType::of(f)) {
+                    Some(t) if is_json(&t) => Ok(Arc::new(Field::new($name, $result, true))),
+                    t => {
+                        let t = t.unwrap_or(SqlType::Null);
+                        Err(undefined(format!("function {}({t}) does not exist", $name)))
                     }
                 }
             }
@@ -215,6 +215,7 @@ macro_rules! json_function {
                 let Some(json) = arrays.first() else {
                     return Err(external(SqlError::internal("no argument")));
                 };
+                let json = compute::cast(json, &DataType::Utf8View)?;
                 let values = json.as_string_view().iter().map(|text| text.map(parse).transpose());
                 $of(values)
             }

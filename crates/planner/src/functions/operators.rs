@@ -6,11 +6,12 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::SqlType;
 
 use super::{cast, json};
+use crate::rewrite::with_seconds;
 
 /// Plans binary operators before DataFusion's own planners see them.
 #[derive(Debug)]
@@ -68,6 +69,13 @@ fn typed(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
         },
         // Any number may stand in the text, not only one that fits the column.
         (_, DataType::Decimal128(..)) => Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(38, 9))),
+        (SqlType::Timestamp | SqlType::Timestamptz, data_type) => {
+            let literal = match &literal {
+                Expr::Literal(ScalarValue::Utf8(Some(text)), _) => with_seconds(text).map_or(literal, lit),
+                _ => literal,
+            };
+            Expr::Cast(Cast::new(Box::new(literal), data_type.clone()))
+        }
         (_, data_type) if data_type.is_numeric() || data_type.is_temporal() || *data_type == DataType::Boolean => {
             Expr::Cast(Cast::new(Box::new(literal), data_type.clone()))
         }

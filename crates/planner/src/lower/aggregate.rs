@@ -57,11 +57,14 @@ impl Lowering<'_> {
         }
 
         let columns = dfschema(qualified(&plan.schema))?;
-        let (n_keys, n_calls) = (keys.len(), calls.len());
+        // A constant key tells no groups apart.
+        let is_constant = |e: &Expr| matches!(unaliased(e), Expr::Literal(..));
+        let telling = group.iter().enumerate().filter(|(_, e)| !is_constant(e)).map(|(idx, _)| idx).collect();
+        let n_calls = calls.len();
         let before = self.properties(&input);
         let schema = nullable(columns.as_arrow());
         let operator = aggregate::Aggregate { keys, calls, append_only: before.append_only, schema: schema.clone() };
-        let properties = before.aggregate(n_keys, n_calls);
+        let properties = before.aggregate(telling, n_calls);
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
         Ok(Relation { node, columns })
     }
@@ -95,9 +98,13 @@ impl Lowering<'_> {
         let input = self.lower(plan)?;
         let input = self.by_position(input, plan.schema(), &qualified(plan.schema()))?;
         let before = self.properties(&input);
+        if !before.unique_keys.is_empty() {
+            // No two rows are equal.
+            return Ok(input);
+        }
         let keys: Vec<usize> = (0..self.schema(&input).fields().len()).collect();
         let schema = nullable(&self.schema(&input));
-        let properties = before.aggregate(keys.len(), 0);
+        let properties = before.aggregate(keys.clone(), 0);
         let operator =
             aggregate::Aggregate { keys, calls: vec![], append_only: before.append_only, schema: schema.clone() };
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
