@@ -111,12 +111,9 @@ fn join_parts(exprs: &[Arc<dyn PhysicalExpr>], delta: &Delta, parts: &[Part]) ->
         .collect::<Result<Vec<_>, _>>()?;
     let slices: Vec<Delta> = parts.iter().map(|p| delta.slice(p.offset, p.len)).collect();
     let rows = compute::concat_batches(&schema, slices.iter().map(Delta::rows))?;
-    let weights = match delta.weights() {
-        None => None,
-        Some(_) => {
-            Some(slices.iter().flat_map(|s| (0..s.n_rows()).map(|idx| s.weight(idx))).collect::<Vec<_>>().into())
-        }
-    };
+    let weights = delta
+        .weights()
+        .map(|_| slices.iter().flat_map(|s| (0..s.n_rows()).map(|idx| s.weight(idx))).collect::<Vec<_>>().into());
     Ok((columns, Delta::new(rows, weights)))
 }
 

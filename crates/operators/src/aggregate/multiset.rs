@@ -10,7 +10,7 @@ const SMALL_LEN_MAX: usize = 32;
 #[derive(Debug)]
 pub(super) enum Multiset<V> {
     Small(Vec<(V, i64)>),
-    Large(Box<BTreeMap<V, i64>>),
+    Large(BTreeMap<V, i64>),
 }
 
 impl<V> Default for Multiset<V> {
@@ -38,7 +38,7 @@ impl<V: Ord> Multiset<V> {
                 Err(idx) => {
                     list.insert(idx, (value, weight));
                     if list.len() > SMALL_LEN_MAX {
-                        *self = Multiset::Large(Box::new(std::mem::take(list).into_iter().collect()));
+                        *self = Multiset::Large(std::mem::take(list).into_iter().collect());
                     }
                     1
                 }

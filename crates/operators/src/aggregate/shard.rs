@@ -297,7 +297,6 @@ impl State {
     }
 
     /// Numbers of touched groups whose old row goes, groups whose new row comes, and groups without rows.
-    #[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
     fn changes(
         &self,
         values_changed: &[bool],

@@ -99,9 +99,16 @@ fn plan_state(message: &str) -> SqlState {
     let has = |part: &str| message.contains(part);
     if has("GROUP BY") {
         SqlState::GroupingError
-    } else if has("Invalid function") || has("No function matches") || has("does not support") || has("coerce") {
-        SqlState::UndefinedFunction
-    } else if has("Cannot infer common argument type") || has("not supported between") {
+    } else if [
+        "Invalid function",
+        "No function matches",
+        "does not support",
+        "coerce",
+        "Cannot infer common argument type",
+    ]
+    .iter()
+    .any(|part| has(part))
+    {
         SqlState::UndefinedFunction
     } else if has("table ") && has("not found") {
         SqlState::UndefinedTable
