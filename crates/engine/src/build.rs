@@ -22,7 +22,7 @@ use tidewire_planner::Dataflow;
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 
-use crate::core::{Core, Finish, Join, View, dead_letter_rows, now_us};
+use crate::core::{Core, Finish, Join, SourceRead, View, dead_letter_rows, now_us};
 use crate::dead_letters::Letter;
 use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, panic_error};
 use crate::shared::{Relation, Shared, Snapshot};
@@ -411,12 +411,14 @@ impl Worker {
         self.progress.n_rows_total.fetch_add(distance.max(0) as u64, Ordering::Relaxed);
         let columns_shared: Arc<[usize]> = columns.into();
         let mut reader = source.read(from, columns.to_vec(), ReadMode::Until(until))?;
+        let name = self.snapshot.moment.catalog.by_id(id).map_or_else(String::new, |o| o.name.to_string());
         loop {
             let batch = reader.poll(WAIT, SLICE_BYTES)?;
+            let mut read = SourceRead { n_rows: batch.rows.num_rows(), n_bytes: batch.n_bytes, n_bad: batch.n_skipped };
             for letter in batch.dead_letters {
-                let name = self.snapshot.moment.catalog.by_id(id).map_or_else(String::new, |o| o.name.to_string());
-                self.shared.dead_letters.push(Letter::record(letter, id, &name, now_us()));
+                read.n_bad += u64::from(self.shared.dead_letters.push(Letter::record(letter, id, &name, now_us())));
             }
+            self.shared.cast(move |core| core.count_read(id, &read));
             if batch.rows.num_rows() > 0 {
                 let changes = Changes { columns: columns_shared.clone(), deltas: vec![Delta::insert(batch.rows)] };
                 self.step(&EpochChanges::from([(id, changes)]), build, content)?;

@@ -84,6 +84,13 @@ struct Reader {
     positions: Positions,
 }
 
+/// What one poll of a source brought.
+pub struct SourceRead {
+    pub n_rows: usize,
+    pub n_bytes: u64,
+    pub n_bad: u64,
+}
+
 /// What a view being built is told when it asks to join a source's running reader.
 pub enum Join {
     /// From the next epoch on its tap gets the source's changes; what it must still read lies before these positions.
@@ -230,9 +237,7 @@ impl Core {
             Health::Running => SourceState::Running,
             Health::Retrying(why) => SourceState::Retrying(why.clone()),
         };
-        source.n_rows += batch.rows.num_rows() as u64;
-        source.n_bytes += batch.n_bytes;
-        source.n_bad_records += batch.n_skipped;
+        let mut read = SourceRead { n_rows: batch.rows.num_rows(), n_bytes: batch.n_bytes, n_bad: batch.n_skipped };
         source.ends.extend(batch.ends.iter().map(|(s, p)| (*s, *p)));
         reader.positions.extend(batch.positions.iter().map(|(s, p)| (*s, *p)));
         reader.task.commit(&reader.positions);
@@ -240,8 +245,9 @@ impl Core {
             warn!(source = %source.name, split = letter.split.0, position = letter.position, error = %letter.error,
                 "dead-lettered undecodable record");
             let letter = Letter::record(letter, from.source, &source.name, now_us);
-            source.n_bad_records += u64::from(self.shared.dead_letters.push(letter));
+            read.n_bad += u64::from(self.shared.dead_letters.push(letter));
         }
+        source.count(&read);
         if batch.rows.num_rows() > 0 {
             let columns = || Changes { columns: reader.projection.clone(), deltas: vec![] };
             changes.entry(from.source).or_insert_with(columns).deltas.push(Delta::insert(batch.rows));
@@ -463,6 +469,13 @@ impl Core {
         Ok(id)
     }
 
+    /// Counts what a view being built has read of a source.
+    pub fn count_read(&mut self, id: ObjectId, read: &SourceRead) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.count(read);
+        }
+    }
+
     /// How far the running reader of a source has come, where one runs.
     pub fn source_positions(&self, id: ObjectId) -> Option<Positions> {
         Some(self.sources.get(&id)?.reader.as_ref()?.positions.clone())
@@ -650,6 +663,12 @@ impl RunningSource {
             n_bad_records: 0,
             ends: Positions::new(),
         }
+    }
+
+    fn count(&mut self, read: &SourceRead) {
+        self.n_rows += read.n_rows as u64;
+        self.n_bytes += read.n_bytes;
+        self.n_bad_records += read.n_bad;
     }
 
     fn status(&self, id: ObjectId) -> SourceStatus {

@@ -82,11 +82,14 @@ impl Output<'_> {
     ) -> Result<()> {
         let mut last_commit = Instant::now();
         let mut last_health = Health::Running;
+        let mut last_ends = Positions::new();
         while !self.cancelled.load(Ordering::Relaxed) {
             let batch = reader.poll(POLL_TIMEOUT, POLL_BYTES_MAX)?;
             let finished = batch.finished;
-            if is_news(&batch, &last_health) {
+            // The first ends are news, so that an idle source has a lag of zero; later ones come with records.
+            if is_news(&batch, &last_health) || (last_ends.is_empty() && !batch.ends.is_empty()) {
                 last_health = batch.health.clone();
+                last_ends.extend(&batch.ends);
                 let batch = SourceBatch { source: self.id, generation: self.generation, batch: Ok(batch) };
                 if !self.shared.push_batch(batch, self.cancelled) {
                     return Ok(());
