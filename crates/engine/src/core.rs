@@ -70,9 +70,7 @@ struct RunningSource {
     source: Arc<dyn Source>,
     reader: Option<Reader>,
     state: SourceState,
-    n_rows: u64,
-    n_bytes: u64,
-    n_bad_records: u64,
+    read: SourceRead,
     ends: Positions,
 }
 
@@ -84,11 +82,20 @@ struct Reader {
     positions: Positions,
 }
 
-/// What one poll of a source brought.
+/// What was read of a source.
+#[derive(Default)]
 pub struct SourceRead {
     pub n_rows: usize,
     pub n_bytes: u64,
     pub n_bad: u64,
+}
+
+impl SourceRead {
+    fn add(&mut self, more: &SourceRead) {
+        self.n_rows += more.n_rows;
+        self.n_bytes += more.n_bytes;
+        self.n_bad += more.n_bad;
+    }
 }
 
 /// What a view being built is told when it asks to join a source's running reader.
@@ -247,7 +254,7 @@ impl Core {
             let letter = Letter::record(letter, from.source, &source.name, now_us);
             read.n_bad += u64::from(self.shared.dead_letters.push(letter));
         }
-        source.count(&read);
+        source.read.add(&read);
         if batch.rows.num_rows() > 0 {
             let columns = || Changes { columns: reader.projection.clone(), deltas: vec![] };
             changes.entry(from.source).or_insert_with(columns).deltas.push(Delta::insert(batch.rows));
@@ -472,7 +479,7 @@ impl Core {
     /// Counts what a view being built has read of a source.
     pub fn count_read(&mut self, id: ObjectId, read: &SourceRead) {
         if let Some(source) = self.sources.get_mut(&id) {
-            source.count(read);
+            source.read.add(read);
         }
     }
 
@@ -658,17 +665,9 @@ impl RunningSource {
             source,
             reader: None,
             state: SourceState::Idle,
-            n_rows: 0,
-            n_bytes: 0,
-            n_bad_records: 0,
+            read: SourceRead::default(),
             ends: Positions::new(),
         }
-    }
-
-    fn count(&mut self, read: &SourceRead) {
-        self.n_rows += read.n_rows as u64;
-        self.n_bytes += read.n_bytes;
-        self.n_bad_records += read.n_bad;
     }
 
     fn status(&self, id: ObjectId) -> SourceStatus {
@@ -682,9 +681,9 @@ impl RunningSource {
             id,
             name: self.name.clone(),
             state: self.state.clone(),
-            n_rows: self.n_rows,
-            n_bytes: self.n_bytes,
-            n_bad_records: self.n_bad_records,
+            n_rows: self.read.n_rows as u64,
+            n_bytes: self.read.n_bytes,
+            n_bad_records: self.read.n_bad,
             splits: positions.iter().map(split).collect(),
         }
     }
