@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 const AFTER_HELP: &str = "\
 Connect with any PostgreSQL client: psql -h 127.0.0.1 -p 7432 -U tidewire tidewire
 
-State is kept in memory in this version. When the server ends, tables and views are gone; sources are declared
-again and read again from their start positions.
+State is kept in memory in this version: when the server ends, tables and views are gone. Sources are then declared \
+again, and read again from their start positions.
 
 An option on the command line wins over its environment variable.";
 

@@ -88,11 +88,9 @@ fn views(page: &mut Page, views: &[ViewStatus]) {
 fn operators(page: &mut Page, views: &[ViewStatus]) {
     // The label is the place in the dataflow: descriptions repeat within a view and may be long.
     let all = || {
-        let of_view = |view| {
-            let ViewStatus { name, operators, .. } = view;
-            operators.iter().enumerate().map(move |(place, operator)| (name, place.to_string(), operator))
-        };
-        views.iter().flat_map(of_view)
+        views
+            .iter()
+            .flat_map(|view| view.operators.iter().enumerate().map(move |(i, o)| (&view.name, i.to_string(), o)))
     };
     let mut input = page.counter("tidewire_operator_input_rows_total", "Rows that came into the operator.");
     all().for_each(|(view, place, o)| input.sample(&[("view", view), ("operator", &place)], o.n_input_rows));

@@ -39,15 +39,15 @@ fn the_tutorial_of_the_readme_works_as_written() {
     let broker = kafka.bootstrap();
     // A broker that the environment names may have a topic of the plain name already.
     let topic = format!("tutorial-{}", std::process::id());
-    create_topic(&broker, &topic, 2).expect("a topic");
+    create_topic(broker, &topic, 2).expect("a topic");
     let [declarations, views, reading, looking] = blocks("sql").try_into().expect("four blocks of SQL");
-    let declarations = declarations.replace("127.0.0.1:19092", &broker).replace("'payments'", &format!("'{topic}'"));
-    assert!(declarations.contains(&topic) && declarations.contains(&broker), "{declarations}");
+    let declarations = declarations.replace("127.0.0.1:19092", broker).replace("'payments'", &format!("'{topic}'"));
+    assert!(declarations.contains(&topic) && declarations.contains(broker), "{declarations}");
 
     let server = serve(&[]);
     psql(server.pg_port, &declarations);
     psql(server.pg_port, &views);
-    let producer = Producer::new(&broker, &[]).expect("a producer");
+    let producer = Producer::new(broker, &[]).expect("a producer");
     let records = records();
     assert_eq!(records.len(), 4);
     for record in &records {
