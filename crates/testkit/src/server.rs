@@ -1,0 +1,104 @@
+//! A whole server in this process, with sources in memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidewire_connect::{CONNECTORS, Connector};
+use tidewire_engine::{Components, Engine, Settings, SourceState, ViewState};
+use tidewire_server::{Limits, PgSystem, serve};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_postgres::NoTls;
+
+use crate::database::{Database, Failure, InProcess, Wire};
+use crate::memory::Memory;
+
+/// How long views may take to catch up with what was produced.
+const CATCH_UP_MAX: Duration = Duration::from_secs(30);
+
+/// A running server.
+pub struct Server {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The topics of `connector = 'memory'`.
+    pub memory: Memory,
+    port: Option<(u16, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+}
+
+impl Server {
+    /// Starts an engine.
+    pub fn start(settings: Settings) -> Result<Server, Failure> {
+        let memory = Memory::default();
+        // A server knows its connectors for ever; a test's ends with the process.
+        let own: &'static Memory = Box::leak(Box::new(memory.clone()));
+        let connectors: Vec<&'static dyn Connector> =
+            CONNECTORS.iter().copied().chain([own as &dyn Connector]).collect();
+        let components = Components { connectors: connectors.leak(), system: Arc::new(PgSystem) };
+        Ok(Server { engine: Engine::start(settings, components)?, memory, port: None })
+    }
+
+    /// Opens a port for the Postgres protocol on loopback, chosen by the system.
+    pub async fn listen(&mut self) -> Result<u16, Failure> {
+        let failed = |e: std::io::Error| Failure::of_test(format!("cannot listen: {e}"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let engine = self.engine.clone();
+        let task = tokio::spawn(serve(listener, engine, Limits::default(), async {
+            let _ = stopped.await;
+        }));
+        self.port = Some((port, stop, task));
+        Ok(port)
+    }
+
+    /// A new client: over the wire where there is a port, else in process.
+    pub async fn client(&self) -> Result<Box<dyn Database>, Failure> {
+        let Some((port, ..)) = self.port else {
+            return Ok(Box::new(InProcess(self.engine.session("tidewire", "tidewire"))));
+        };
+        let parameters = format!("host=127.0.0.1 port={port} user=tidewire dbname=tidewire");
+        let (client, connection) = tokio_postgres::connect(&parameters, NoTls)
+            .await
+            .map_err(|e| Failure::of_test(format!("cannot connect: {e}")))?;
+        tokio::spawn(connection);
+        Ok(Box::new(Wire(client)))
+    }
+
+    /// Waits until no view is being built and every record in memory has reached the views that read it.
+    pub async fn caught_up(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + CATCH_UP_MAX;
+        let mut again = tokio::time::interval(Duration::from_millis(1));
+        while let Some(waiting) = self.waiting_for() {
+            if Instant::now() > deadline {
+                return Err(Failure::of_test(format!("views did not catch up: {waiting}")));
+            }
+            again.tick().await;
+        }
+        Ok(())
+    }
+
+    /// What is not there yet.
+    fn waiting_for(&self) -> Option<String> {
+        let status = self.engine.status();
+        if let Some(view) = status.views.iter().find(|v| matches!(v.state, ViewState::Building { .. })) {
+            return Some(format!("{} is being built: {:?}", view.name, view.state));
+        }
+        let reading =
+            status.sources.iter().filter(|s| matches!(s.state, SourceState::Running | SourceState::Retrying(_)));
+        reading.into_iter().find_map(|source| {
+            let position = |split| source.splits.iter().find(|s| s.split == split).map_or(0, |s| s.position);
+            let mut ends = self.memory.ends(&source.name)?.into_iter();
+            let (split, end) = ends.find(|(split, end)| position(split.0) < *end)?;
+            Some(format!("source {} is at {} of {end} in split {}", source.name, position(split.0), split.0))
+        })
+    }
+
+    /// Ends connections and the engine.
+    pub async fn shutdown(self) {
+        if let Some((_, stop, task)) = self.port {
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+        self.engine.shutdown().await;
+    }
+}

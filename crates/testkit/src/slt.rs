@@ -1,0 +1,240 @@
+//! Runs the files of `sql-tests/`, each in several modes, each time on a server of its own.
+//!
+//! The format is sqllogictest's. Besides SQL a statement may be one of ours:
+//! - `PRODUCE topic [SPLIT n] [KEY 'k'] [AT '2026-01-01 00:00:00']`, then a record on each further line, appends to a
+//!   topic of `connector = 'memory'` and waits until the views have it (a line `NULL` is a record without value);
+//! - `ORACLE OFF view` and `ORACLE ON view`: whether the view is compared with its query.
+//!
+//! A file leaves its tables and views behind, so that everything can be deleted at its end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
+use tidewire_engine::Settings;
+use tidewire_sql::Statement;
+use tokio::sync::Mutex;
+
+use crate::database::{Answer, Database, Failure};
+use crate::memory::Stored;
+use crate::oracle::Oracle;
+use crate::server::Server;
+
+/// How a file is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// With the settings of a user.
+    AsWritten,
+    /// Three shards that always run on threads of their own, and epochs of a few rows.
+    SmallEpochs,
+    /// One shard; at the end everything is deleted.
+    Deleted,
+    /// Over the Postgres protocol.
+    Wire,
+}
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Mode; 4] = [Mode::AsWritten, Mode::SmallEpochs, Mode::Deleted, Mode::Wire];
+
+    fn settings(self) -> Settings {
+        let settings = Settings::default();
+        match self {
+            Mode::AsWritten | Mode::Wire => settings,
+            Mode::SmallEpochs => Settings { n_shards: 3, epoch_rows_max: 2, parallel_rows_min: 1, ..settings },
+            Mode::Deleted => Settings { n_shards: 1, ..settings },
+        }
+    }
+}
+
+/// Runs a file. Returns how many comparisons the oracle made.
+///
+/// Errors: what went wrong, with file and line.
+pub async fn run_file(path: &Path, mode: Mode) -> Result<usize, String> {
+    let script = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    run_script(&script, &path.display().to_string(), mode, |sql| sql.to_string()).await
+}
+
+/// Runs a script whose statements `change` rewrites on their way to the server; the oracle sees them unchanged. This is
+/// how a test shows that a wrong operator is caught.
+pub async fn run_script(script: &str, name: &str, mode: Mode, change: fn(&str) -> String) -> Result<usize, String> {
+    let mut server = Server::start(mode.settings()).map_err(|e| e.to_string())?;
+    if mode == Mode::Wire {
+        server.listen().await.map_err(|e| e.to_string())?;
+    }
+    let shared = Arc::new(Shared { server, oracle: Mutex::default(), change });
+    let mut runner = Runner::new(|| Connection::open(shared.clone()));
+    runner.add_label(if mode == Mode::Wire { "wire" } else { "in-process" });
+    let result = runner.run_script_with_name_async(script, name).await;
+    runner.shutdown_async().await;
+    drop(runner);
+    let mut result = result.map_err(|e| format!("{mode:?}: {e}"));
+    if mode == Mode::Deleted && result.is_ok() {
+        result = shared.delete_everything().await.map_err(|e| format!("{name}: {mode:?}: {e}"));
+    }
+    let n_checks = shared.oracle.lock().await.n_checks;
+    if let Some(shared) = Arc::into_inner(shared) {
+        shared.server.shutdown().await;
+    }
+    result.map(|()| n_checks)
+}
+
+struct Shared {
+    server: Server,
+    oracle: Mutex<Oracle>,
+    change: fn(&str) -> String,
+}
+
+impl Shared {
+    async fn delete_everything(&self) -> Result<(), Failure> {
+        let mut db = self.server.client().await?;
+        self.oracle.lock().await.empty_tables(db.as_mut()).await
+    }
+}
+
+/// One `connection` of a file.
+struct Connection {
+    shared: Arc<Shared>,
+    db: Box<dyn Database>,
+    in_transaction: bool,
+}
+
+impl Connection {
+    async fn open(shared: Arc<Shared>) -> Result<Connection, Failure> {
+        let db = shared.server.client().await?;
+        Ok(Connection { shared, db, in_transaction: false })
+    }
+
+    async fn run_sql(&mut self, sql: &str) -> Result<Answer, Failure> {
+        let answer = self.db.run(&(self.shared.change)(sql)).await?;
+        let mut oracle = self.shared.oracle.lock().await;
+        let mut wrote = false;
+        for parsed in tidewire_sql::parse(sql)? {
+            wrote |= oracle.observe(&parsed);
+            match parsed.statement {
+                Statement::Begin { .. } => self.in_transaction = true,
+                Statement::Commit | Statement::Rollback => self.in_transaction = false,
+                _ => {}
+            }
+        }
+        if wrote && !self.in_transaction {
+            self.shared.server.caught_up().await?;
+            oracle.check(self.db.as_mut()).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn produce(&mut self, command: &str) -> Result<Answer, Failure> {
+        let (first, rest) = command.split_once('\n').unwrap_or((command, ""));
+        let target = Target::read(first)?;
+        let records: Vec<Stored> = rest.lines().map(|line| target.record(line)).collect();
+        let count = records.len() as u64;
+        self.shared.server.memory.append(&target.topic, target.split, records);
+        self.shared.server.caught_up().await?;
+        self.shared.oracle.lock().await.check(self.db.as_mut()).await?;
+        Ok(Answer { count, ..Answer::default() })
+    }
+}
+
+/// The first line of PRODUCE.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Target {
+    topic: String,
+    split: u32,
+    key: Option<Bytes>,
+    timestamp_us: Option<i64>,
+}
+
+impl Target {
+    fn read(line: &str) -> Result<Target, Failure> {
+        let bad = |why: &str| Failure::of_test(format!("{why} in \"{line}\""));
+        let (words, quoted) = words(line);
+        let mut words = words.into_iter().skip(1);
+        let mut quoted = quoted.into_iter();
+        let mut target = Target { topic: words.next().ok_or_else(|| bad("no topic"))?, ..Target::default() };
+        while let Some(word) = words.next() {
+            match word.to_ascii_uppercase().as_str() {
+                "SPLIT" => {
+                    let n = words.next().and_then(|n| n.parse().ok());
+                    target.split = n.ok_or_else(|| bad("no number after SPLIT"))?;
+                }
+                "KEY" => target.key = Some(quoted.next().ok_or_else(|| bad("no string after KEY"))?.into()),
+                "AT" => {
+                    let text = quoted.next().ok_or_else(|| bad("no string after AT"))?;
+                    let at = chrono::NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f");
+                    let at = at.map_err(|_| bad("no timestamp after AT"))?;
+                    target.timestamp_us = Some(at.and_utc().timestamp_micros());
+                }
+                _ => return Err(bad("a word that is not known")),
+            }
+        }
+        Ok(target)
+    }
+
+    fn record(&self, line: &str) -> Stored {
+        let value = if line == "NULL" { None } else { Some(Bytes::copy_from_slice(line.as_bytes())) };
+        Stored { key: self.key.clone(), value, timestamp_us: self.timestamp_us, headers: vec![] }
+    }
+}
+
+/// The words outside quotes, and what stands in quotes.
+fn words(line: &str) -> (Vec<String>, Vec<String>) {
+    let parts = line.split('\'').enumerate();
+    let (inside, outside): (Vec<_>, Vec<_>) = parts.partition(|(idx, _)| idx % 2 == 1);
+    let words = outside.into_iter().flat_map(|(_, part)| part.split_whitespace().map(str::to_string));
+    (words.collect(), inside.into_iter().map(|(_, part)| part.to_string()).collect())
+}
+
+#[async_trait]
+impl AsyncDB for Connection {
+    type Error = Failure;
+    type ColumnType = DefaultColumnType;
+
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
+        let answer = match sql.split_whitespace().next().map(str::to_ascii_uppercase).as_deref() {
+            Some("PRODUCE") => self.produce(sql).await?,
+            Some("ORACLE") => {
+                let words: Vec<&str> = sql.split_whitespace().collect();
+                let [_, switch, view] = words.as_slice() else { return Err(Failure::of_test("ORACLE ON|OFF view")) };
+                self.shared.oracle.lock().await.switch(view, switch.eq_ignore_ascii_case("on"));
+                Answer::default()
+            }
+            _ => self.run_sql(sql).await?,
+        };
+        if answer.columns.is_empty() {
+            return Ok(DBOutput::StatementComplete(answer.count));
+        }
+        let cell = |cell: Option<String>| match cell {
+            None => "NULL".to_string(),
+            Some(text) if text.is_empty() => "(empty)".to_string(),
+            Some(text) => text,
+        };
+        Ok(DBOutput::Rows {
+            types: vec![DefaultColumnType::Any; answer.columns.len()],
+            rows: answer.rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect(),
+        })
+    }
+
+    async fn shutdown(&mut self) {}
+
+    fn engine_name(&self) -> &str {
+        "tidewire"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_produce() {
+        let target = Target::read("PRODUCE t SPLIT 2 KEY 'a b' AT '1970-01-01 00:00:01.5'").unwrap();
+        let expected = Target { topic: "t".into(), split: 2, key: Some("a b".into()), timestamp_us: Some(1_500_000) };
+        assert_eq!(target, expected);
+        assert_eq!(Target::read("produce t").unwrap().topic, "t");
+        assert!(Target::read("PRODUCE").is_err());
+        assert!(Target::read("PRODUCE t FOO").is_err());
+    }
+}

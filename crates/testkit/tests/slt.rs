@@ -1,0 +1,59 @@
+//! Runs every file of `sql-tests/` in every mode, and prints a line a file.
+//!
+//! `cargo test -p tidewire-testkit --test slt -- join` runs the files whose path has `join` in it. All failures are
+//! printed before the test fails.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use tidewire_testkit::slt::{Mode, run_file};
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql-tests");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let listing = std::env::args().any(|a| a == "--list");
+    let mut files = vec![];
+    collect(&root, &mut files);
+    files.sort();
+    files.retain(|f| wanted.is_empty() || wanted.iter().any(|w| f.display().to_string().contains(w)));
+    if listing {
+        files.iter().for_each(|f| println!("{}: test", name(f)));
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let mut failures = vec![];
+    for file in &files {
+        let start = Instant::now();
+        let mut n_checks = 0;
+        let before = failures.len();
+        for mode in Mode::ALL {
+            match runtime.block_on(run_file(file, mode)) {
+                Ok(n) => n_checks += n,
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let verdict = if failures.len() == before { "ok" } else { "FAILED" };
+        println!("{verdict:6} {:32} {n_checks:5} comparisons {:6} ms", name(file), start.elapsed().as_millis());
+    }
+    failures.iter().for_each(|f| println!("\n{f}"));
+    println!("\n{} files in {} modes, {} failures", files.len(), Mode::ALL.len(), failures.len());
+    if failures.is_empty() && !(files.is_empty() && wanted.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn name(file: &Path) -> String {
+    let parts: Vec<_> = file.iter().rev().take(2).map(|p| p.to_string_lossy()).collect();
+    parts.into_iter().rev().collect::<Vec<_>>().join("/")
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("cannot read {}: {e}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("a folder's entry").path();
+        match path.is_dir() {
+            true => collect(&path, files),
+            false if path.extension().is_some_and(|e| e == "slt") => files.push(path),
+            false => {}
+        }
+    }
+}
