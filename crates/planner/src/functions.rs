@@ -1,6 +1,7 @@
 //! Functions and operators that PostgreSQL has and DataFusion has not.
 
 pub(crate) mod cast;
+pub(crate) mod convert;
 mod json;
 mod operators;
 mod text;

@@ -5,6 +5,7 @@
 
 mod column_names;
 mod dataflow;
+mod dml;
 mod errors;
 mod explain;
 mod functions;
@@ -18,6 +19,8 @@ mod rules;
 mod session;
 
 #[cfg(test)]
+mod dml_tests;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod lower_tests;
@@ -25,5 +28,6 @@ mod lower_tests;
 mod query_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
+pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, OnConflict, Returning, Update};
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;

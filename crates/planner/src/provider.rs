@@ -11,16 +11,19 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DataFusionError, Result as DfResult, TableReference};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast;
 use tidewire_catalog::{Kind, Name, Object, ViewDef};
 use tidewire_sql::{Statement, sql_type};
-use tidewire_types::{ObjectId, Result, SqlError, SqlState, closest};
+use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
+use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, unknown_function};
 use crate::query::Context;
 
@@ -78,6 +81,43 @@ impl<'a> Provider<'a> {
     /// The plain views that plans were taken from.
     pub(crate) fn views(&self) -> BTreeSet<ObjectId> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A rewritten expression over the columns of `schema`; not yet coerced.
+    pub(crate) fn plan_expr(
+        &self,
+        expr: ast::Expr,
+        schema: &DFSchema,
+        types: &[Option<SqlType>],
+        text: &str,
+    ) -> Result<Expr> {
+        let fields = types.iter().map(|t| t.as_ref().map(|t| Arc::new(t.field("", true)))).collect();
+        let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
+        SqlToRel::new(self).sql_to_expr(expr, schema, &mut context).map_err(|e| planning_error(e, text))
+    }
+
+    /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.
+    pub(crate) fn check_types(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        types: &mut [Option<SqlType>],
+        text: &str,
+    ) -> Result<Expr> {
+        let (expr, _) = expr.infer_placeholder_types(schema).map_err(|e| planning_error(e, text))?;
+        let typed = expr.transform_up(|expr| match expr {
+            Expr::Placeholder(mut placeholder) => {
+                let number = placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
+                let sql_type = placeholder.field.as_ref().map_or(SqlType::Text, |f| SqlType::of(f));
+                if let Some(slot @ None) = number.checked_sub(1).and_then(|idx| types.get_mut(idx)) {
+                    *slot = Some(sql_type.clone());
+                }
+                placeholder.field.get_or_insert_with(|| Arc::new(sql_type.field("", true)));
+                Ok(Transformed::yes(Expr::Placeholder(placeholder)))
+            }
+            other => Ok(Transformed::no(other)),
+        });
+        typed.map(|t| t.data).map_err(|e| planning_error(e, text))
     }
 
     fn relation(&self, schema: Option<&str>, name: &str) -> Result<Arc<dyn TableSource>> {
@@ -180,18 +220,10 @@ impl TypePlanner for Types {
 
 impl ContextProvider for Provider<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
-        self.relation(name.schema(), name.table()).map_err(|e| {
-            // Other errors already tell their place in another text.
-            let e = if e.state() == SqlState::UndefinedTable && e.position().is_none() { e } else { e };
-            cast::external(e)
-        })
+        self.relation(name.schema(), name.table()).map_err(cast::external)
     }
 
-    fn get_table_function_source(
-        &self,
-        name: &str,
-        args: Vec<datafusion::logical_expr::Expr>,
-    ) -> DfResult<Arc<dyn TableSource>> {
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
         let Some(function) = self.state.table_functions().get(&name.to_lowercase()) else {
             let known = self.state.table_functions().keys().map(String::as_str);
             let message = format!("function {name}() does not exist");

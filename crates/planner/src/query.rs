@@ -12,7 +12,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
@@ -124,10 +124,11 @@ impl Context<'_> {
 
     /// An expression over the columns of `schema`; not yet coerced.
     pub(crate) fn expr(&self, expr: &ast::Expr, schema: &DFSchema, text: &str, state: &SessionState) -> Result<Expr> {
-        let expr = rewrite::rewrite_expr(expr)?;
-        let provider = Provider::new(self, state, 0);
-        let planner = SqlToRel::new(&provider);
-        planner.sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(|e| planning_error(e, text))
+        let rewritten = rewrite::rewrite_with_parameters(expr)?;
+        if rewritten.n_parameters > 0 {
+            return Err(SqlError::new(SqlState::UndefinedParameter, "there is no parameter $1"));
+        }
+        Provider::new(self, state, 0).plan_expr(rewritten.expr, schema, &[], text)
     }
 
     /// From the AST to an analyzed plan. `depth` counts views in views.
@@ -171,15 +172,16 @@ impl Context<'_> {
     /// Puts tables with rows in, and applies the rules for batch queries.
     pub(crate) fn optimized(&self, logical: Logical, text: &str) -> Result<Planned> {
         let Logical { plan, schema, parameters, objects } = logical;
-        let plan = self.with_tables(plan)?;
+        let plan = self.with_tables(plan, None)?;
         let plan = self.session.state().optimize(&plan).map_err(|e| planning_error(e, text))?;
         Ok(Planned { plan, parameters, schema, objects })
     }
 
-    fn with_tables(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+    /// Puts tables with rows in the place of objects, but for `except`.
+    pub(crate) fn with_tables(&self, plan: LogicalPlan, except: Option<ObjectId>) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
             let LogicalPlan::TableScan(scan) = plan else { return Ok(Transformed::no(plan)) };
-            let Some(object) = object_of(&scan.source) else {
+            let Some(object) = object_of(&scan.source).filter(|o| Some(o.id) != except) else {
                 return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
             };
             let source = provider_as_source(self.tables.object(object).map_err(to_datafusion)?);
@@ -280,7 +282,7 @@ fn with_sql_types(plan: LogicalPlan) -> datafusion::common::Result<(LogicalPlan,
 /// Runs `f`; on a thread with a large stack where the statement is deep.
 ///
 /// DataFusion's rules panic on some rare plans: that is an error of the statement and not the end of the session.
-fn on_large_stack<T: Send>(depth: usize, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn on_large_stack<T: Send>(depth: usize, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let guarded = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
     let outcome = if depth < LARGE_STACK_DEPTH {
         guarded()
@@ -315,8 +317,17 @@ pub async fn execute(
     let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
     let schema = planned.schema.clone();
     let target = schema.clone();
-    let rows = rows.map(move |batch| Ok(with_schema(&batch?, &target)?));
+    let rows = rows.map(move |batch| Ok(with_schema(&batch.map_err(running_error)?, &target)?));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// Errors that DataFusion tells by their words only.
+fn running_error(error: DataFusionError) -> DataFusionError {
+    if !error.find_root().message().contains("scalar subquery returned more than one row") {
+        return error;
+    }
+    let message = "more than one row returned by a subquery used as an expression";
+    to_datafusion(SqlError::new(SqlState::CardinalityViolation, message))
 }
 
 /// The batch under another schema; columns are cast where their types differ.

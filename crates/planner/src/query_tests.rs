@@ -87,12 +87,12 @@ fn columns_have_the_names_and_types_of_postgresql() {
             | 2  |
             +----+
             > SELECT 1.5::numeric::float8, 1.5::numeric::numeric(5,2), u::text::varchar(3) FROM things
-            float8 double precision, numeric numeric(5,2), u character varying(3)
-            +--------+---------+-----+
-            | float8 | numeric | u   |
-            +--------+---------+-----+
-            | 1.5    | 1.50    | a0e |
-            +--------+---------+-----+
+            float8 numeric, numeric numeric, u character varying(3)
+            +-------------+-------------+-----+
+            | float8      | numeric     | u   |
+            +-------------+-------------+-----+
+            | 1.500000000 | 1.500000000 | a0e |
+            +-------------+-------------+-----+
             > SELECT count FROM (SELECT count(*) FROM accounts) s ORDER BY count
             count bigint
             +-------+

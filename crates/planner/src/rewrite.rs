@@ -11,6 +11,7 @@ use sqlparser::ast::{
 use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+use crate::dml::select;
 use crate::{column_names, functions};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
@@ -80,13 +81,39 @@ pub(crate) fn rewrite(query: &Query) -> Result<Rewritten> {
     }
 }
 
+/// An expression that DataFusion can plan.
+pub(crate) struct RewrittenExpr {
+    /// The expression.
+    pub(crate) expr: Expr,
+    /// Types of parameters that follow from where they stand.
+    pub(crate) parameters: HashMap<usize, SqlType>,
+    /// The largest number of a parameter.
+    pub(crate) n_parameters: usize,
+}
+
 /// Rewrites an expression outside of a query.
-pub(crate) fn rewrite_expr(expr: &Expr) -> Result<Expr> {
+pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut expr = expr.clone();
-    match expr.visit(&mut Rewriter { parameters: HashMap::new(), n_parameters: 0 }) {
-        ControlFlow::Continue(()) => Ok(expr),
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0 };
+    match expr.visit(&mut rewriter) {
+        ControlFlow::Continue(()) => {
+            Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
+        }
         ControlFlow::Break(error) => Err(*error),
     }
+}
+
+/// Whether a query stands in the expression.
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
+    struct Finder;
+    impl ast::Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    ast::Visit::visit(expr, &mut Finder).is_break()
 }
 
 struct Rewriter {
@@ -114,6 +141,7 @@ impl VisitorMut for Rewriter {
         if let Some(operator) = bag_operator(&query.body) {
             return refuse(operator);
         }
+        values_to_selects(&mut query.body);
         if let Err(error) = fetch_to_limit(query) {
             return flow(Err(error));
         }
@@ -211,6 +239,28 @@ fn bag_operator(body: &SetExpr) -> Option<&'static str> {
     }
 }
 
+/// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.
+fn values_to_selects(body: &mut SetExpr) {
+    let SetExpr::Values(values) = body else { return };
+    if !values.rows.iter().any(|row| row.content.iter().any(has_subquery)) {
+        return;
+    }
+    let rows = std::mem::take(&mut values.rows).into_iter().map(|row| {
+        let items = row.content.into_iter().enumerate().map(|(idx, expr)| ast::SelectItem::ExprWithAlias {
+            expr,
+            alias: ast::Ident::with_quote('"', format!("column{}", idx + 1)),
+        });
+        select(items.collect(), vec![], None, None).body
+    });
+    let united = rows.reduce(|left, right| {
+        let (op, set_quantifier) = (SetOperator::Union, SetQuantifier::All);
+        Box::new(SetExpr::SetOperation { left, op, set_quantifier, right })
+    });
+    if let Some(united) = united {
+        *body = *united;
+    }
+}
+
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 fn fetch_to_limit(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
@@ -253,7 +303,9 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
     };
     if let Expr::Value(literal) = inner {
         complete_literal(&mut literal.value, &target);
-        if matches!((&literal.value, &target), (Value::SingleQuotedString(_), SqlType::Text)) {
+        let plain = matches!((&literal.value, &target), (Value::SingleQuotedString(_), SqlType::Text));
+        let whole = matches!(&literal.value, Value::Number(n, _) if !n.contains(['.', 'e', 'E']));
+        if plain || (whole && matches!(target, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)) {
             return Ok(());
         }
     }

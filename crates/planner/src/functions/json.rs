@@ -14,7 +14,8 @@ use datafusion::logical_expr::{
 use serde_json::Value;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::cast::{external, normalize};
+use super::cast::external;
+use super::convert::normalize;
 
 /// One of the operators, under a function's name.
 #[derive(Debug, PartialEq, Eq, Hash)]

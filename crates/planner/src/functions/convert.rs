@@ -1,0 +1,359 @@
+//! Conversions between SQL types, by PostgreSQL's rules where Arrow's differ.
+//!
+//! Invariant: what comes out satisfies its type: a uuid has 36 lower-case characters, a jsonb is normalized, a
+//! varchar(n) has at most n characters.
+
+use std::fmt::Write;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, StringViewArray, StringViewBuilder};
+use arrow::compute::{self, CastOptions};
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::Result;
+use serde_json::Value;
+use tidewire_types::{SqlError, SqlState, SqlType};
+
+use super::cast::external;
+use super::text;
+use crate::rewrite::with_seconds;
+
+/// Errors of a value are errors of the statement, not NULLs.
+const STRICT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+/// The values of `input` as `to`. `assign`: refuse text that is too long, where a cast cuts it off.
+///
+/// Errors: `22P02`, `22003`, `22001`, .. for a value that does not fit.
+pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bool) -> Result<ArrayRef> {
+    let is_text = matches!(from, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_));
+    match to {
+        to if to == from && input.data_type() == &to.data_type() => Ok(input.clone()),
+        SqlType::Text | SqlType::Varchar(None) => text::of(input, from),
+        SqlType::Bytea if is_text => to_bytea(text::of(input, from)?.as_string_view()),
+        SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Varchar(_) | SqlType::Char(_) => {
+            to_text(text::of(input, from)?.as_string_view(), |value| to_type(to, assign, value))
+        }
+        SqlType::Timestamp | SqlType::Timestamptz if is_text => {
+            let complete = |value: &str| Ok(with_seconds(value).unwrap_or_else(|| value.to_owned()));
+            let text = to_text(text::of(input, from)?.as_string_view(), complete)?;
+            Ok(compute::cast_with_options(&text, &to.data_type(), &STRICT)?)
+        }
+        SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, assign),
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_integer(input, &to.data_type()),
+        to => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
+    }
+}
+
+/// Fractions are rounded: those of floats to even, those of numerics away from zero.
+fn to_integer(input: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let rounded: ArrayRef = match input.data_type() {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            let floats = compute::cast(input, &DataType::Float64)?;
+            let rounded: Float64Array = compute::unary(floats.as_primitive::<Float64Type>(), f64::round_ties_even);
+            Arc::new(rounded)
+        }
+        DataType::Decimal128(precision, scale) if *scale > 0 => {
+            compute::cast_with_options(input, &DataType::Decimal128(*precision, 0), &STRICT)?
+        }
+        _ => input.clone(),
+    };
+    Ok(compute::cast_with_options(&rounded, target, &STRICT)?)
+}
+
+/// Arrays written as text: `{a,"b c",NULL}`.
+fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<ArrayRef> {
+    let mut offsets = vec![0_i32];
+    let mut valid = vec![];
+    let mut items = StringViewBuilder::new();
+    let mut n_items = 0_i32;
+    for value in input {
+        valid.push(value.is_some());
+        for item in value.map(array_items).transpose().map_err(external)?.unwrap_or_default() {
+            items.append_option(item);
+            n_items += 1;
+        }
+        offsets.push(n_items);
+    }
+    let items: ArrayRef = Arc::new(items.finish());
+    let items = convert(&items, &SqlType::Text, element, assign)?;
+    let field = Arc::new(element.field("item", true));
+    let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
+    Ok(Arc::new(arrow::array::ListArray::try_new(field, offsets, items, Some(valid.into()))?))
+}
+
+fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> {
+    let malformed = || {
+        let message = format!("malformed array literal: \"{}\"", shortened(value));
+        SqlError::new(SqlState::InvalidTextRepresentation, message)
+    };
+    let inner = value.trim().strip_prefix('{').and_then(|v| v.strip_suffix('}')).ok_or_else(malformed)?;
+    let mut items = vec![];
+    let mut chars = inner.chars().peekable();
+    while chars.peek().is_some() {
+        let (mut item, mut quoted) = (String::new(), false);
+        let mut inside = false;
+        loop {
+            match chars.next() {
+                Some('"') => {
+                    if !quoted {
+                        // Blanks before the quote do not belong to the item.
+                        item.clear();
+                    }
+                    (inside, quoted) = (!inside, true);
+                }
+                // Nor do those behind it.
+                Some(c) if quoted && !inside && c.is_whitespace() => {}
+                Some('\\') => item.push(chars.next().ok_or_else(malformed)?),
+                Some(',') if !inside => break,
+                Some('{' | '}') if !inside => return Err(SqlError::unsupported("an array of arrays written as text")),
+                Some(c) => item.push(c),
+                None if inside => return Err(malformed()),
+                None => break,
+            }
+        }
+        let text = if quoted { item } else { item.trim().to_owned() };
+        items.push((quoted || !text.eq_ignore_ascii_case("null")).then_some(text));
+    }
+    Ok(items)
+}
+
+fn to_text(input: &StringViewArray, convert: impl Fn(&str) -> Result<String, SqlError>) -> Result<ArrayRef> {
+    let mut output = StringViewBuilder::with_capacity(input.len());
+    for value in input {
+        match value {
+            Some(value) => output.append_value(convert(value).map_err(external)?),
+            None => output.append_null(),
+        }
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+fn to_bytea(input: &StringViewArray) -> Result<ArrayRef> {
+    let mut output = BinaryViewBuilder::with_capacity(input.len());
+    for value in input {
+        match value {
+            Some(value) => output.append_value(parse_bytea(value).map_err(external)?),
+            None => output.append_null(),
+        }
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+fn to_type(target: &SqlType, assign: bool, value: &str) -> Result<String, SqlError> {
+    match target {
+        SqlType::Uuid => parse_uuid(value),
+        SqlType::Json => parse_json(value).map(|_| value.to_owned()),
+        SqlType::Jsonb => parse_json(value).map(|json| normalize(&json)),
+        SqlType::Varchar(Some(n)) => fit(value, *n, assign, target),
+        SqlType::Char(n) => fit(value, *n, assign, target).map(|s| format!("{s:0$}", *n as usize)),
+        _ => Ok(value.to_owned()),
+    }
+}
+
+/// At most `n` characters. An explicit cast truncates; an assignment truncates blanks only.
+fn fit(value: &str, n: u32, assign: bool, target: &SqlType) -> Result<String, SqlError> {
+    let Some((end, _)) = value.char_indices().nth(n as usize) else { return Ok(value.to_owned()) };
+    let (kept, rest) = value.split_at(end);
+    if assign && rest.chars().any(|c| c != ' ') {
+        let message = format!("value too long for type {target}");
+        return Err(SqlError::new(SqlState::StringDataRightTruncation, message));
+    }
+    Ok(kept.to_owned())
+}
+
+fn invalid(sql_type: &str, value: &str) -> SqlError {
+    SqlError::new(
+        SqlState::InvalidTextRepresentation,
+        format!("invalid input syntax for type {sql_type}: \"{}\"", shortened(value)),
+    )
+}
+
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(100) {
+        Some((end, _)) => format!("{}...", value.get(..end).unwrap_or_default()),
+        None => value.to_owned(),
+    }
+}
+
+/// 32 hexadecimal digits, in braces or not, hyphens after any group of four.
+fn parse_uuid(value: &str) -> Result<String, SqlError> {
+    let trimmed = value.strip_prefix('{').and_then(|v| v.strip_suffix('}')).unwrap_or(value);
+    let mut uuid = String::with_capacity(36);
+    let mut n_digits = 0;
+    let mut after_hyphen = true;
+    for c in trimmed.chars() {
+        match c {
+            '-' if n_digits % 4 == 0 && !after_hyphen => after_hyphen = true,
+            c if c.is_ascii_hexdigit() && n_digits < 32 => {
+                if matches!(n_digits, 8 | 12 | 16 | 20) {
+                    uuid.push('-');
+                }
+                uuid.push(c.to_ascii_lowercase());
+                n_digits += 1;
+                after_hyphen = false;
+            }
+            _ => return Err(invalid("uuid", value)),
+        }
+    }
+    match n_digits == 32 && !after_hyphen {
+        true => Ok(uuid),
+        false => Err(invalid("uuid", value)),
+    }
+}
+
+fn parse_json(value: &str) -> Result<Value, SqlError> {
+    Value::from_str(value).map_err(|error| {
+        SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json")
+            .with_detail(format!("The value is \"{}\": {error}.", shortened(value)))
+    })
+}
+
+/// jsonb as PostgreSQL prints it: keys by length and then by bytes, one blank after each comma and colon.
+pub(crate) fn normalize(json: &Value) -> String {
+    let mut out = String::new();
+    write_json(json, &mut out);
+    out
+}
+
+fn write_json(json: &Value, out: &mut String) {
+    match json {
+        Value::Array(items) => {
+            out.push('[');
+            for (idx, item) in items.iter().enumerate() {
+                out.push_str(if idx == 0 { "" } else { ", " });
+                write_json(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| (key.len(), key.as_str()));
+            out.push('{');
+            for (idx, (key, value)) in fields.into_iter().enumerate() {
+                out.push_str(if idx == 0 { "" } else { ", " });
+                // Writing to a String cannot fail.
+                let _ = write!(out, "{}: ", Value::from(key.as_str()));
+                write_json(value, out);
+            }
+            out.push('}');
+        }
+        scalar => {
+            let _ = write!(out, "{scalar}");
+        }
+    }
+}
+
+/// `\x` and hexadecimal digits, or text with `\\` and `\ooo` escapes.
+fn parse_bytea(value: &str) -> Result<Vec<u8>, SqlError> {
+    match value.strip_prefix("\\x") {
+        Some(digits) => parse_hex(digits),
+        None => parse_escapes(value),
+    }
+}
+
+fn parse_hex(digits: &str) -> Result<Vec<u8>, SqlError> {
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    let mut high = None;
+    for c in digits.chars().filter(|c| !c.is_whitespace()) {
+        let Some(digit) = c.to_digit(16) else {
+            let message = format!("invalid hexadecimal digit: \"{c}\"");
+            return Err(SqlError::new(SqlState::InvalidTextRepresentation, message));
+        };
+        match high.take() {
+            None => high = Some(digit),
+            Some(high) => bytes.push((high * 16 + digit) as u8),
+        }
+    }
+    match high {
+        None => Ok(bytes),
+        Some(_) => {
+            Err(SqlError::new(SqlState::InvalidTextRepresentation, "invalid hexadecimal data: odd number of digits"))
+        }
+    }
+}
+
+fn parse_escapes(value: &str) -> Result<Vec<u8>, SqlError> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        match (rest.next(), rest.clone().next()) {
+            (Some(b'\\'), _) => bytes.push(b'\\'),
+            (Some(a @ b'0'..=b'3'), Some(b @ b'0'..=b'7')) => {
+                rest.next();
+                let Some(c @ b'0'..=b'7') = rest.next() else { return Err(invalid("bytea", value)) };
+                bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+            }
+            _ => return Err(invalid("bytea", value)),
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_read_in_all_of_postgresqls_forms() {
+        let expected = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+        for text in [
+            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+            "{a0eebc99-9c0b4ef8-bb6d6bb9-bd380a11}",
+            "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11",
+        ] {
+            assert_eq!(parse_uuid(text).unwrap(), expected);
+        }
+        for text in ["", "a0eebc99", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1-1", "a0eebc999c0b4ef8bb6d6bb9bd380a11-", "é"]
+        {
+            assert_eq!(parse_uuid(text).unwrap_err().state(), SqlState::InvalidTextRepresentation, "{text}");
+        }
+    }
+
+    #[test]
+    fn jsonb_is_normalized() {
+        let json = parse_json(r#"{"bb":1,"a":[1 ,{"x":null}], "a": "é\n"}"#).unwrap();
+        assert_eq!(normalize(&json), r#"{"a": "é\n", "bb": 1}"#);
+    }
+
+    #[test]
+    fn bytea_is_read_in_both_forms() {
+        assert_eq!(parse_bytea("\\x00ffA0").unwrap(), [0, 255, 160]);
+        assert_eq!(parse_bytea("a\\\\b\\001").unwrap(), *b"a\\b\x01");
+        assert!(parse_bytea("\\x0").is_err());
+        assert!(parse_bytea("\\9").is_err());
+    }
+
+    #[test]
+    fn an_assignment_refuses_what_a_cast_truncates() {
+        let varchar = SqlType::Varchar(Some(2));
+        assert_eq!(to_type(&varchar, false, "éab").unwrap(), "éa");
+        assert_eq!(to_type(&varchar, true, "ab  ").unwrap(), "ab");
+        assert_eq!(to_type(&varchar, true, "abc").unwrap_err().state(), SqlState::StringDataRightTruncation);
+        assert_eq!(to_type(&SqlType::Char(4), true, "ab").unwrap(), "ab  ");
+    }
+
+    #[test]
+    fn integers_are_rounded_as_in_postgresql() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![2.5, 3.5, -2.7]));
+        let rounded = convert(&floats, &SqlType::Float8, &SqlType::Int4, false).unwrap();
+        assert_eq!(rounded.as_primitive::<arrow::datatypes::Int32Type>().values(), &[2, 4, -3]);
+        let too_large: ArrayRef = Arc::new(Float64Array::from(vec![3e9]));
+        assert!(convert(&too_large, &SqlType::Float8, &SqlType::Int4, false).is_err());
+    }
+
+    #[test]
+    fn arrays_are_read_from_text() {
+        let items = array_items(r#"{a, "b c",NULL,"NULL","x\"y"}"#).unwrap();
+        let expected = [Some("a"), Some("b c"), None, Some("NULL"), Some("x\"y")];
+        assert_eq!(items, expected.map(|item| item.map(str::to_owned)));
+        assert_eq!(array_items("{}").unwrap(), Vec::<Option<String>>::new());
+        assert!(array_items("a,b").is_err());
+        assert!(array_items("{\"a}").is_err());
+    }
+}
