@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +120,9 @@ impl Shared {
                     let message = format!("\"{}\" is a directory", path.display());
                     return Err(SqlError::new(SqlState::InvalidParameterValue, message));
                 }
-                Ok((split, Position::try_from(metadata.len()).unwrap_or(Position::MAX)))
+                // While a file grows, a line without its line feed is not there yet.
+                let end = if self.follow { whole_lines_end(path, metadata.len())? } else { metadata.len() };
+                Ok((split, Position::try_from(end).unwrap_or(Position::MAX)))
             })
             .collect()
     }
@@ -155,7 +157,29 @@ impl Source for FileSource {
     }
 }
 
-fn io_error(path: &std::path::Path, error: &std::io::Error) -> SqlError {
+/// The offset behind the last line feed of a file, looked for from its end.
+fn whole_lines_end(path: &Path, len: u64) -> Result<u64> {
+    const CHUNK_BYTES: u64 = 1 << 12;
+    let read = |from: u64, n: u64| {
+        let mut chunk = vec![];
+        let mut file = fs::File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        file.take(n).read_to_end(&mut chunk)?;
+        Ok(chunk)
+    };
+    let mut end = len;
+    while end > 0 {
+        let from = end.saturating_sub(CHUNK_BYTES);
+        let chunk = read(from, end - from).map_err(|error| io_error(path, &error))?;
+        if let Some(at) = chunk.iter().rposition(|b| *b == b'\n') {
+            return Ok(from + at as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(0)
+}
+
+fn io_error(path: &Path, error: &std::io::Error) -> SqlError {
     let state = match error.kind() {
         ErrorKind::NotFound => SqlState::UndefinedObject,
         ErrorKind::PermissionDenied => SqlState::InsufficientPrivilege,

@@ -72,6 +72,7 @@ fn a_followed_file_is_read_as_it_grows() {
     assert_eq!(reader.poll(Duration::ZERO, 100).unwrap().rows.num_rows(), 0);
     file.write_all(b"{\"id\": 1}\n{\"id\"").unwrap();
     assert_eq!(ids(&mut *reader, 1, 100).0, [1]);
+    assert_eq!(source.end().unwrap(), [(Split(0), 10)].into());
     assert_eq!(reader.poll(Duration::ZERO, 100).unwrap().rows.num_rows(), 0);
     file.write_all(b": 2}\n").unwrap();
     reader.set_projection(vec![0, 1]);

@@ -73,6 +73,19 @@ impl<'a> Cursor<'a> {
         next
     }
 
+    /// The next 16 bytes, the first one lowest; None near the end.
+    #[inline]
+    pub(super) fn next_16(&self) -> Option<u128> {
+        let next = self.text.as_bytes().get(self.pos..self.pos + 16)?;
+        Some(u128::from_le_bytes(next.try_into().ok()?))
+    }
+
+    /// Steps over bytes that [`Cursor::next_16`] has shown; they must end a token.
+    #[inline]
+    pub(super) fn advance(&mut self, n: usize) {
+        self.pos += n;
+    }
+
     /// The colon behind a key.
     #[inline]
     pub(super) fn colon(&mut self) -> Outcome<()> {

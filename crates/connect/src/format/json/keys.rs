@@ -22,9 +22,38 @@ pub(crate) struct Keys {
 /// A key of the last object.
 #[derive(Debug)]
 struct Seen {
-    /// As it was written, with its quotes.
+    /// As it was written, from its first quote to its colon.
     raw: Vec<u8>,
+    /// The first 16 bytes of it, and which of their bits belong to it: most keys are compared in one step.
+    head: u128,
+    mask: u128,
     key: Key,
+}
+
+impl Seen {
+    fn new(raw: &[u8], key: Key) -> Seen {
+        // A key that is too long is remembered as one that no text begins with.
+        let raw = if raw.len() <= KEY_BYTES_MAX { raw } else { b"\0" };
+        let n_head = raw.len().min(16);
+        let mask = u128::MAX >> (128 - 8 * n_head as u32).min(127);
+        let head = raw.iter().rev().skip(raw.len() - n_head).fold(0, |head, byte| head << 8 | u128::from(*byte));
+        Seen { raw: raw.to_vec(), head, mask, key }
+    }
+
+    /// Steps over the key if it comes next.
+    #[inline]
+    fn eat(&self, cursor: &mut Cursor<'_>) -> bool {
+        match cursor.next_16() {
+            Some(next) if self.raw.len() <= 16 => {
+                let is_next = next & self.mask == self.head;
+                if is_next {
+                    cursor.advance(self.raw.len());
+                }
+                is_next
+            }
+            _ => cursor.eat(&self.raw),
+        }
+    }
 }
 
 /// What a key means.
@@ -43,11 +72,11 @@ impl Keys {
         Keys { names, lower_names, seen: vec![], scratch: String::new() }
     }
 
-    /// Reads the `n`th key (from 0) of an object.
+    /// Reads the `n`th key (from 0) of an object, and the colon behind it.
     #[inline]
     pub(super) fn read(&mut self, cursor: &mut Cursor<'_>, n: usize) -> Outcome<Key> {
         match self.seen.get(n) {
-            Some(seen) if cursor.eat(&seen.raw) => Ok(seen.key),
+            Some(seen) if seen.eat(cursor) => Ok(seen.key),
             _ => self.read_new(cursor, n),
         }
     }
@@ -57,17 +86,12 @@ impl Keys {
         let mut scratch = std::mem::take(&mut self.scratch);
         let key = self.find(cursor.string(&mut scratch)?);
         self.scratch = scratch;
-        let raw = cursor.since(start).as_bytes();
-        if n < KEYS_MAX {
-            if self.seen.len() <= n {
-                self.seen.push(Seen { raw: vec![], key });
-            }
-            if let Some(seen) = self.seen.get_mut(n) {
-                seen.raw.clear();
-                // A key that is too long is remembered as one that no text begins with.
-                seen.raw.extend(if raw.len() <= KEY_BYTES_MAX { raw } else { b"\0" });
-                seen.key = key;
-            }
+        cursor.colon()?;
+        let seen = Seen::new(cursor.since(start).as_bytes(), key);
+        match self.seen.get_mut(n) {
+            Some(place) => *place = seen,
+            None if n < KEYS_MAX => self.seen.push(seen),
+            None => {}
         }
         Ok(key)
     }

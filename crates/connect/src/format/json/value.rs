@@ -40,7 +40,6 @@ impl Context {
         cursor.members(|cursor| {
             let key = keys.read(cursor, n_keys)?;
             n_keys += 1;
-            cursor.colon()?;
             let Some(column) = key.column else { return cursor.skip(depth) };
             let Some(field) = fields.get_mut(column) else { return cursor.skip(depth) };
             if field.builder.len() > row {
