@@ -74,13 +74,12 @@ mod tests {
     async fn only_the_right_key_cancels() {
         let cancels = Arc::new(Cancels::default());
         let entry = cancels.register(4);
-        let mut waiting = std::pin::pin!(entry.requested.notified());
+        let mut waiting = Box::pin(entry.requested.clone().notified_owned());
         waiting.as_mut().enable();
         cancels.request(entry.id, b"nope");
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         cancels.request(entry.id, &entry.key);
         assert!(futures::poll!(waiting.as_mut()).is_ready());
-        drop(waiting);
         drop(entry);
         assert!(cancels.entries.lock().is_empty());
     }

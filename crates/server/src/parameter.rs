@@ -4,6 +4,7 @@
 //! `22P03` for binary that does not fit its type, `22021` for text that is not UTF-8.
 
 mod binary;
+mod interval;
 mod text;
 
 use std::sync::Arc;

@@ -30,10 +30,11 @@ fn tables() -> impl Iterator<Item = &'static SystemTable> {
 }
 
 /// The system tables and functions of the Postgres protocol.
-#[derive(Default)]
-pub struct PgSystem {
-    last: Mutex<Option<Prepared>>,
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PgSystem;
+
+/// What was made last. Of the process, not of a server: it only saves work.
+static LAST: Mutex<Option<Prepared>> = Mutex::new(None);
 
 /// What was made of one catalog for one user; queries come many to one change of the catalog.
 #[derive(Clone)]
@@ -43,13 +44,8 @@ struct Prepared {
 }
 
 impl PgSystem {
-    /// No catalog seen yet.
-    pub fn new() -> PgSystem {
-        PgSystem::default()
-    }
-
-    fn prepared(&self, cx: &SystemContext) -> Prepared {
-        let mut last = self.last.lock();
+    fn prepared(self, cx: &SystemContext) -> Prepared {
+        let mut last = LAST.lock();
         if let Some(prepared) = last.as_ref().filter(|prepared| prepared.facts.is_of(cx)) {
             return prepared.clone();
         }

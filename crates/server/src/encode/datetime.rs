@@ -235,7 +235,7 @@ pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         let byte = bytes.get_mut(n_digits / 2)?;
         *byte = (*byte << 4) | digit;
         n_digits += 1;
-        may_hyphen = n_digits % 4 == 0 && n_digits < 32;
+        may_hyphen = n_digits.is_multiple_of(4) && n_digits < 32;
     }
     // A hyphen must stand between digits.
     (n_digits == 32).then_some(bytes)

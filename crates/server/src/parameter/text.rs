@@ -1,13 +1,13 @@
 //! Parameters in text.
 
 use arrow::array::timezone::Tz;
-use arrow::compute::kernels::cast_utils::{Parser, parse_interval_month_day_nano, string_to_datetime};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{Date32Type, Time64MicrosecondType};
 use chrono::Utc;
 use datafusion::common::ScalarValue;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use super::{array, json, null, numeric, numeric_shape, scaled, string};
+use super::{array, interval, json, null, numeric, numeric_shape, scaled, string};
 use crate::encode::{parse_uuid, write_uuid};
 
 pub(super) fn decode(text: &str, sql_type: &SqlType, zone: Option<Tz>) -> Result<ScalarValue> {
@@ -45,7 +45,7 @@ pub(super) fn decode(text: &str, sql_type: &SqlType, zone: Option<Tz>) -> Result
             ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
         }
         SqlType::Interval => ScalarValue::IntervalMonthDayNano(Some(
-            parse_interval_month_day_nano(text).map_err(|_| datetime_error(text, sql_type))?,
+            interval::parse(text).ok_or_else(|| datetime_error(text, sql_type))?,
         )),
         SqlType::Uuid => string(write_uuid(parse_uuid(text.trim()).ok_or_else(invalid)?)),
         SqlType::Json | SqlType::Jsonb => json(text, sql_type)?,

@@ -138,7 +138,8 @@ fn database(facts: &Facts, _: &[Value]) -> String {
 functions! {
     "pg_table_is_visible" Bool |facts, args| {
         let visible = |r: &Relation| matches!(r.schema.as_str(), tidewire_catalog::PUBLIC | "pg_catalog");
-        relation(facts, args).map(visible)
+        let oid = int(args, 0)?;
+        facts.relation(oid).or_else(|| facts.relation_of_key(oid)).map(visible)
     };
     "pg_function_is_visible" Bool yes;
     "pg_type_is_visible" Bool yes;
@@ -281,6 +282,7 @@ static OTHERS: &[Definition] = &[
             Ok(Value::List(schemas.into_iter().map(str::to_owned).collect()))
         },
     },
+    Definition { name: "tidewire_no_texts", returns: Returns::List, body: |_, _| Ok(Value::List(vec![])) },
     Definition {
         name: "tidewire_regclass_in",
         returns: Returns::Int,

@@ -319,11 +319,23 @@ impl Rewriter<'_> {
         };
         match (name.as_str(), &mut function.args) {
             ("array", FunctionArguments::Subquery(query)) => Some(array_of(query)),
+            // No relation has options.
+            ("array_to_string", FunctionArguments::List(list)) => match first_argument(list)? {
+                Expr::BinaryOp { left, op: BinaryOperator::StringConcat, .. } if name_of(left) == "reloptions" => {
+                    Some(null_text())
+                }
+                _ => None,
+            },
             ("current_setting", FunctionArguments::List(list)) => {
-                let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(setting))) = list.args.first() else {
-                    return None;
+                let setting = match first_argument(list)? {
+                    // Of a row of pg_settings, the value stands beside the name.
+                    Expr::CompoundIdentifier(names) if names.last().is_some_and(|name| fold(name) == "name") => {
+                        let mut names = names.clone();
+                        *names.last_mut()? = Ident::new("setting");
+                        return Some(Expr::CompoundIdentifier(names));
+                    }
+                    setting => literal(setting)?,
                 };
-                let setting = literal(setting)?;
                 let found = self.cx.settings.iter().find(|(name, ..)| name.eq_ignore_ascii_case(setting));
                 Some(match found {
                     Some((_, value, _)) => Expr::value(Value::SingleQuotedString(value.clone())),
@@ -332,6 +344,13 @@ impl Rewriter<'_> {
             }
             _ => None,
         }
+    }
+}
+
+fn first_argument(list: &FunctionArgumentList) -> Option<&Expr> {
+    match list.args.first()? {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
     }
 }
 
@@ -395,7 +414,7 @@ fn compared_with(condition: &Expr, column: &str) -> Option<Expr> {
 fn array_of(query: &mut Query) -> Expr {
     if let SetExpr::Select(select) = query.body.as_mut() {
         if reads_empty(select) {
-            return Expr::value(Value::SingleQuotedString("{}".into()));
+            return call("tidewire_no_texts", vec![]);
         }
         if let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] =
             select.projection.as_mut_slice()

@@ -1,0 +1,476 @@
+//! Clients against a running server: tokio-postgres, psql, and bare sockets.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what a helper here cannot do fails the test")]
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use tidewire_engine::{Components, Engine, Settings};
+use tidewire_server::{Limits, PgSystem, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// How long anything here may take before the test fails.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Server {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    async fn start() -> Server {
+        Server::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Server {
+        let components = Components { connectors: &[], system: Arc::new(PgSystem) };
+        let engine = Engine::start(Settings::default(), components).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async { drop(stopped.await) };
+        let task = tokio::spawn(serve(listener, engine.clone(), limits, shutdown));
+        Server { address, engine, stop: Some(stop), task }
+    }
+
+    fn config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.address.port()).user("ada").dbname("tidewire");
+        config
+    }
+
+    async fn client(&self) -> Client {
+        let (client, connection) = self.config().connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn stop(mut self) {
+        drop(self.stop.take());
+        within(self.task).await.unwrap();
+        within(self.engine.shutdown()).await;
+    }
+
+    fn psql(&self, commands: &[&str]) -> String {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-h", "127.0.0.1", "-U", "ada", "-d", "tidewire", "-p", &self.address.port().to_string()]);
+        for command in commands {
+            psql.args(["-c", command]);
+        }
+        let output = psql.output().expect("psql must be installed (Debian: postgresql-client)");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &errors;
+        // psql pads the last column.
+        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("took too long")
+}
+
+fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<String> {
+    messages
+        .into_iter()
+        .map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                (0..row.len()).map(|idx| row.get(idx).unwrap_or("NULL")).collect::<Vec<_>>().join("|")
+            }
+            SimpleQueryMessage::CommandComplete(n) => format!("done {n}"),
+            SimpleQueryMessage::RowDescription(_) => "columns".to_owned(),
+            _ => "other".to_owned(),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_of_one_text_run_until_the_first_error() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let answer = client.simple_query("SELECT 1, NULL; ; SELECT 'x' AS a WHERE false").await.unwrap();
+    assert_eq!(rows(answer), ["columns", "1|NULL", "done 1", "columns", "done 0"]);
+    assert_eq!(rows(client.simple_query("-- nothing").await.unwrap()), ["done 0"]);
+    let error = client.simple_query("SELECT 1; SELECT nope; CREATE TABLE never (a int)").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code(), &SqlState::UNDEFINED_COLUMN);
+    assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(18)));
+    let error = client.simple_query("SELECT * FROM never").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE));
+    let error = client.simple_query("SELECT 1 +").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR));
+    assert_eq!(rows(client.simple_query("SELECT 2").await.unwrap()), ["columns", "2", "done 1"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_and_results_travel_in_binary() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let row = client
+        .query_one(
+            "SELECT ($1::int + 1)::int, $2::text || '!', $3::float8, $4::bool, $5::smallint, $6::bigint, $7::bytea",
+            &[&41i32, &"hi", &1.5f64, &true, &7i16, &i64::MAX, &&b"\x00\x01"[..]],
+        )
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, i32>(0), 42);
+    assert_eq!(row.get::<_, &str>(1), "hi!");
+    assert_eq!(row.get::<_, f64>(2), 1.5);
+    assert!(row.get::<_, bool>(3));
+    assert_eq!(row.get::<_, i16>(4), 7);
+    assert_eq!(row.get::<_, i64>(5), i64::MAX);
+    assert_eq!(row.get::<_, &[u8]>(6), b"\x00\x01");
+    let row = client.query_one("SELECT ARRAY[1, 2, NULL]::bigint[] AS a, $1::text[] AS b", &[&vec!["x", "y z"]]).await;
+    let row = row.unwrap();
+    assert_eq!(row.get::<_, Vec<Option<i64>>>(0), [Some(1), Some(2), None]);
+    assert_eq!(row.get::<_, Vec<String>>(1), ["x", "y z"]);
+    let statement =
+        client.prepare("SELECT $1::numeric(12,2) AS n, $2::timestamptz AS at, $3::uuid AS id").await.unwrap();
+    let types: Vec<&str> = statement.columns().iter().map(|c| c.type_().name()).collect();
+    assert_eq!(types, ["numeric", "timestamptz", "uuid"]);
+    let types: Vec<&str> = statement.params().iter().map(|t| t.name()).collect();
+    assert_eq!(types, ["numeric", "timestamptz", "uuid"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_the_extended_protocol_leaves_the_session_usable() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let error = client.query("SELECT 1 / $1::int", &[&0i32]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DIVISION_BY_ZERO));
+    let error = client.prepare("SELECT 1; SELECT 2").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR));
+    assert_eq!(client.query_one("SELECT 3", &[]).await.unwrap().get::<_, i64>(0), 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_goes_on_where_its_limit_stopped_it() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let transaction = client.transaction().await.unwrap();
+    let statement = transaction.prepare("SELECT * FROM (VALUES (1), (2), (3)) AS t(n) ORDER BY n").await.unwrap();
+    let portal = transaction.bind(&statement, &[]).await.unwrap();
+    let mut seen = vec![];
+    for _ in 0..3 {
+        let rows = transaction.query_portal(&portal, 2).await.unwrap();
+        seen.push(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>());
+    }
+    assert_eq!(seen, [vec![1, 2], vec![3], vec![]]);
+    transaction.commit().await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_sends_each_change_at_once_and_ends_with_a_cancel() {
+    let server = Server::start().await;
+    let (writer, reader) = (server.client().await, server.client().await);
+    writer.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    writer.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    let cancel = reader.cancel_token();
+    let pushed = reader.simple_query_raw("SUBSCRIBE TO t").await.unwrap();
+    let mut pushed = std::pin::pin!(pushed.try_filter_map(|message| async move {
+        Ok(match message {
+            SimpleQueryMessage::Row(row) => row.get("id").map(str::to_owned),
+            _ => None,
+        })
+    }));
+    assert_eq!(within(pushed.next()).await.unwrap().unwrap(), "1");
+    for n in 2..5 {
+        writer.batch_execute(&format!("INSERT INTO t VALUES ({n})")).await.unwrap();
+        assert_eq!(within(pushed.next()).await.unwrap().unwrap(), n.to_string());
+    }
+    cancel.cancel_query(NoTls).await.unwrap();
+    let error = within(pushed.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_waits_ends_with_a_cancel() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE quiet (id int PRIMARY KEY)").await.unwrap();
+    let cancel = client.cancel_token();
+    let pushed = client.simple_query_raw("SUBSCRIBE TO quiet").await.unwrap();
+    let mut pushed = std::pin::pin!(pushed);
+    // The columns come at once, though no row does.
+    let first = within(pushed.next()).await.unwrap().unwrap();
+    assert!(matches!(first, SimpleQueryMessage::RowDescription(_)));
+    cancel.cancel_query(NoTls).await.unwrap();
+    let error = within(pushed.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_ends_its_push() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let mut socket = greeted(&server).await;
+    socket.write_all(&message(b'Q', b"SUBSCRIBE TO t\0")).await.unwrap();
+    within(async {
+        while server.engine.status().n_subscriptions == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(socket);
+    // The engine looks after its subscribers when there is something to send.
+    within(async {
+        for n in 0.. {
+            if server.engine.status().n_subscriptions == 0 {
+                break;
+            }
+            client.batch_execute(&format!("INSERT INTO t VALUES ({n})")).await.unwrap();
+        }
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_has_the_time_that_statement_timeout_says() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("SET statement_timeout = '50ms'").await.unwrap();
+    let endless =
+        "WITH n AS (SELECT * FROM generate_series(1, 100000)) SELECT count(*) FROM n a, n b WHERE a.value < b.value";
+    let error = within(client.simple_query(endless)).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
+    server.stop().await;
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind];
+    message.extend((body.len() as u32 + 4).to_be_bytes());
+    message.extend(body);
+    message
+}
+
+fn startup(version: u32, parameters: &[u8]) -> Vec<u8> {
+    let mut packet = (parameters.len() as u32 + 8).to_be_bytes().to_vec();
+    packet.extend(version.to_be_bytes());
+    packet.extend(parameters);
+    packet
+}
+
+/// Reads messages up to and with one of `kind`.
+async fn read_to(socket: &mut TcpStream, kind: u8) -> Vec<(u8, Vec<u8>)> {
+    let mut messages = vec![];
+    loop {
+        let (found, body) = read_message(socket).await.expect("the connection ended early");
+        messages.push((found, body));
+        if found == kind {
+            return messages;
+        }
+    }
+}
+
+async fn read_message(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    within(async {
+        let kind = socket.read_u8().await.ok()?;
+        let length = socket.read_u32().await.ok()? as usize;
+        let mut body = vec![0; length - 4];
+        socket.read_exact(&mut body).await.ok()?;
+        Some((kind, body))
+    })
+    .await
+}
+
+async fn greeted(server: &Server) -> TcpStream {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(&startup(196_608, b"user\0ada\0database\0tidewire\0\0")).await.unwrap();
+    read_to(&mut socket, b'Z').await;
+    socket
+}
+
+/// All bytes until the server closes.
+async fn rest(socket: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = vec![];
+    // A reset is an end too.
+    let _ = within(socket.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_postgres_protocol_end_only_their_connection() {
+    let server = Server::start().await;
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\0\0\0\0\0\0\0\0",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\0\0\0\x09\0\x03\0\0x",
+    ] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(garbage).await.unwrap();
+        socket.shutdown().await.unwrap();
+        rest(&mut socket).await;
+    }
+    for (garbage, code) in [
+        (message(b'?', b"what"), "08P01"),
+        (b"Q\0\0\0\x03".to_vec(), "08P01"),
+        (b"Q\x7f\xff\xff\xff".to_vec(), "08P01"),
+    ] {
+        let mut socket = greeted(&server).await;
+        socket.write_all(&garbage).await.unwrap();
+        let answer = String::from_utf8_lossy(&rest(&mut socket).await).into_owned();
+        assert!(answer.contains("FATAL") && answer.contains(code), "{answer:?}");
+    }
+    // A message that lies about its lengths fails alone; after it the session goes on.
+    let mut socket = greeted(&server).await;
+    socket.write_all(&message(b'B', b"\0\0\0\x05")).await.unwrap();
+    socket.write_all(&message(b'S', b"")).await.unwrap();
+    socket.write_all(&message(b'Q', b"SELECT 1\0")).await.unwrap();
+    assert_eq!(read_to(&mut socket, b'Z').await[0].0, b'E');
+    assert_eq!(read_to(&mut socket, b'Z').await[0].0, b'T');
+    assert_eq!(server.client().await.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_is_refused_and_a_newer_protocol_negotiated() {
+    let server = Server::start().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    for request in [80_877_103u32, 80_877_104] {
+        socket.write_all(&startup(request, b"")).await.unwrap();
+        assert_eq!(within(socket.read_u8()).await.unwrap(), b'N');
+    }
+    socket.write_all(&startup(3 << 16 | 9, b"user\0ada\0_pq_.odd\0x\0\0")).await.unwrap();
+    let messages = read_to(&mut socket, b'Z').await;
+    assert_eq!(messages[0], (b'v', [&(3u32 << 16 | 2).to_be_bytes()[..], &[0, 0, 0, 1], b"_pq_.odd\0"].concat()));
+    let key = messages.iter().find(|(kind, _)| *kind == b'K').unwrap();
+    assert_eq!(key.1.len(), 4 + 32);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_database_and_a_full_server_are_refused() {
+    let server = Server::with(Limits { connections_max: 2, ..Limits::default() }).await;
+    let error = server.config().dbname("shop").connect(NoTls).await.err().unwrap();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_CATALOG_NAME));
+    let (_a, b) = (server.client().await, server.client().await);
+    let error = server.config().connect(NoTls).await.err().unwrap();
+    assert_eq!(error.code(), Some(&SqlState::TOO_MANY_CONNECTIONS));
+    drop(b);
+    // The seat is free once the server has seen the client go.
+    within(async { while server.config().connect(NoTls).await.is_err() {} }).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_clients_at_once() {
+    let server = Server::start().await;
+    let clients = futures::future::join_all((0..200).map(|_| server.client())).await;
+    let answers = clients.iter().enumerate().map(|(n, client)| async move {
+        client.query_one("SELECT ($1::int * 2)::int", &[&(n as i32)]).await.unwrap().get::<_, i32>(0)
+    });
+    let answers = within(futures::future::join_all(answers)).await;
+    assert!(answers.into_iter().eq((0..200).map(|n| n * 2)));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_server_is_told_to_its_clients() {
+    let server = Server::start().await;
+    let mut socket = greeted(&server).await;
+    server.stop().await;
+    let answer = String::from_utf8_lossy(&rest(&mut socket).await).into_owned();
+    assert!(answer.contains("57P01"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_answered_in_order() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let queries = (0..50).map(|n| {
+        let client = &client;
+        async move { client.query_one("SELECT $1::int", &[&n]).await.unwrap().get::<_, i32>(0) }
+    });
+    assert_eq!(within(futures::future::join_all(queries)).await, (0..50).collect::<Vec<_>>());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_is_refused_and_the_session_goes_on() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let error = client.batch_execute("COPY t FROM STDIN").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
+    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_describes_what_there_is() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client
+        .batch_execute(
+            "CREATE TABLE accounts (id TEXT PRIMARY KEY, country VARCHAR(2) NOT NULL, opened DATE DEFAULT current_date,
+                                    total NUMERIC(12,2), tags TEXT[], buyer STRUCT<name TEXT, city TEXT>);
+             CREATE VIEW big AS SELECT id, total FROM accounts WHERE total > 10;
+             CREATE MATERIALIZED VIEW per_country AS SELECT country, count(*) AS n FROM accounts GROUP BY country",
+        )
+        .await
+        .unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        expect_test::expect_file!["psql/describe.txt"].assert_eq(&server.psql(&[
+            "\\d",
+            "\\d accounts",
+            "\\d big",
+            "\\d per_country",
+            "\\d+ accounts",
+            "\\d+ big",
+            "\\d+ per_country",
+            "\\d nothing",
+        ]));
+        let lists =
+            ["\\dt", "\\dt+", "\\dv", "\\dm", "\\di", "\\l", "\\dn", "\\df", "\\df abs", "\\du", "\\dx", "\\dp"];
+        expect_test::expect_file!["psql/lists.txt"].assert_eq(&server.psql(&lists));
+        server
+    })
+    .await
+    .unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drivers_find_their_way_in_the_catalogs() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL)").await.unwrap();
+    for (query, expected) in [
+        ("SELECT current_database(), current_schema(), current_user", "tidewire|public|ada"),
+        ("SELECT 't'::regclass::oid = c.oid FROM pg_catalog.pg_class c WHERE relname = 't'", "t"),
+        ("SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = 't'::regclass", "t"),
+        ("SELECT relname FROM pg_class WHERE relkind = ANY ('{r,v}') AND relnamespace = 'public'::regnamespace", "t"),
+        ("SELECT string_agg(column_name, ',') FROM information_schema.columns WHERE table_name = 't'", "a,b"),
+        ("SELECT typname FROM pg_type WHERE oid = 'integer'::regtype", "int4"),
+        ("SELECT pg_catalog.format_type(1043, 14)", "character varying(10)"),
+        ("SELECT count(*) FROM pg_catalog.pg_trigger", "0"),
+        ("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 't'::regclass", "PRIMARY KEY (a)"),
+        ("SELECT ARRAY(SELECT nspname FROM pg_namespace WHERE nspname = 'public')", "{public}"),
+        ("SELECT current_setting('server_version') LIKE '15%'", "t"),
+    ] {
+        let answer = client.simple_query(query).await.map(rows);
+        let answer = answer.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        assert_eq!(answer[1], expected, "{query}");
+    }
+    let error = client.simple_query("SELECT 'nope'::regclass").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE));
+    server.stop().await;
+}
