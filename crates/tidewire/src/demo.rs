@@ -27,6 +27,15 @@ const N_PARTITIONS: usize = 8;
 /// Orders that are there before the first statement runs.
 const N_FIRST_ORDERS: u32 = 2_000;
 
+/// What a reader may type into psql.
+const TO_TRY: &str = "    \\dm
+    SELECT * FROM top_items ORDER BY value DESC;
+    SELECT * FROM big_cities EMIT CHANGES LIMIT 20;
+    SELECT object, position, error, value FROM tidewire.dead_letters LIMIT 4;
+    EXPLAIN ANALYZE MATERIALIZED VIEW revenue_by_city;
+    CREATE MATERIALIZED VIEW methods AS SELECT method, count(*) FROM payments GROUP BY method;
+";
+
 /// Runs the demo until Ctrl-C, or as long as the options say.
 pub async fn run(options: DemoOptions) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
@@ -54,9 +63,7 @@ async fn show(options: &DemoOptions, server: &Server) -> Result<(), Failure> {
 
     let (host, port) = (server.pg_address.ip(), server.pg_address.port());
     say(format_args!(
-        "\nConnect from another terminal:\n\n    psql -h {host} -p {port} -U tidewire tidewire\n\nand try:\n\n    \
-         \\dm\n    SELECT * FROM top_items;\n    SELECT count(*) FROM unpaid;\n    \
-         SELECT error, value FROM tidewire.dead_letters LIMIT 3;\n    SUBSCRIBE TO big_cities;\n\n\
+        "\nConnect from another terminal:\n\n    psql -h {host} -p {port} -U tidewire tidewire\n\nand try:\n\n{TO_TRY}\n\
          Metrics: http://{}/metrics\n",
         server.http_address
     ));

@@ -187,7 +187,30 @@ mod tests {
     fn a_status_becomes_prometheus_text() {
         let page = render(&status(), Some(ProcessUse { resident_bytes: 1024, cpu_seconds: 1.5 }));
         let samples: Vec<&str> = page.lines().filter(|line| !line.starts_with('#')).collect();
-        expect![[r#""#]].assert_eq(&samples.join("\n"));
+        expect![[r#"
+            tidewire_epoch_number 12
+            tidewire_epochs_total 12
+            tidewire_input_rows_total 7
+            tidewire_step_seconds_total 2.5
+            tidewire_state_bytes 0
+            tidewire_dead_letters_total 0
+            tidewire_subscriptions_open 0
+            tidewire_source_rows_total{source="odd \"name\""} 7
+            tidewire_source_bytes_total{source="odd \"name\""} 700
+            tidewire_source_bad_records_total{source="odd \"name\""} 1
+            tidewire_source_state{source="odd \"name\"",state="retrying"} 1
+            tidewire_split_position{source="odd \"name\"",split="0"} 5
+            tidewire_split_position{source="odd \"name\"",split="1"} 3
+            tidewire_split_lag_records{source="odd \"name\"",split="0"} 4
+            tidewire_view_rows{view="v"} 2
+            tidewire_view_state_bytes{view="v"} 64
+            tidewire_view_state{view="v",state="running"} 1
+            tidewire_operator_input_rows_total{view="v",operator="0"} 7
+            tidewire_operator_output_rows_total{view="v",operator="0"} 2
+            tidewire_operator_step_seconds_total{view="v",operator="0"} 0.0000005
+            tidewire_operator_state_bytes{view="v",operator="0"} 0
+            process_resident_memory_bytes 1024
+            process_cpu_seconds_total 1.5"#]].assert_eq(&samples.join("\n"));
     }
 
     #[test]

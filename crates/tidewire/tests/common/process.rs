@@ -138,7 +138,8 @@ pub fn demo(options: &[&str]) -> Server {
     let mut command = tidewire();
     command.args(["demo", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]).args(options);
     let mut process = Running::start(&mut command);
-    let line = process.wait_for("how to connect", |line| line.contains("psql -h"));
+    // The statements come before it, and a comment among them shows psql too.
+    let line = process.wait_for("how to connect", |line| line.starts_with("    psql -h"));
     let pg_port = number_after(&line, "-p ");
     let line = process.wait_for("the address of the metrics", |line| line.contains("/metrics"));
     let http_port = number_after(&line, "127.0.0.1:");
