@@ -154,6 +154,9 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
             return (no_operator(operation), None);
         }
     }
+    if let Some(operation) = between(message, "annot get result type for temporal operation ", ": ") {
+        return (no_operator(operation), None);
+    }
     if let Some(operation) = between(message, "Cannot coerce arithmetic expression ", " to valid types") {
         return (no_operator(operation), None);
     }

@@ -5,6 +5,7 @@ pub(crate) mod convert;
 mod json;
 mod operators;
 mod text;
+mod timezone;
 mod unknown;
 
 use datafusion::logical_expr::ScalarUDF;
@@ -14,6 +15,7 @@ pub(crate) use unknown::unknown_function;
 /// Every function to register in a session.
 pub(crate) fn all() -> Vec<ScalarUDF> {
     let mut all = json::all();
+    all.push(timezone::timezone());
     all.push(ScalarUDF::from(datafusion::functions::string::uuid::UuidFunc::new()).with_aliases(["gen_random_uuid"]));
     all
 }

@@ -87,12 +87,12 @@ fn columns_have_the_names_and_types_of_postgresql() {
             | 2  |
             +----+
             > SELECT 1.5::numeric::float8, 1.5::numeric::numeric(5,2), u::text::varchar(3) FROM things
-            float8 numeric, numeric numeric, u character varying(3)
-            +-------------+-------------+-----+
-            | float8      | numeric     | u   |
-            +-------------+-------------+-----+
-            | 1.500000000 | 1.500000000 | a0e |
-            +-------------+-------------+-----+
+            float8 double precision, numeric numeric(5,2), u character varying(3)
+            +--------+---------+-----+
+            | float8 | numeric | u   |
+            +--------+---------+-----+
+            | 1.5    | 1.50    | a0e |
+            +--------+---------+-----+
             > SELECT count FROM (SELECT count(*) FROM accounts) s ORDER BY count
             count bigint
             +-------+
@@ -413,4 +413,219 @@ fn errors_are_those_of_postgresql() {
             42703: column "nope" does not exist at 31
         "#]],
     );
+}
+
+#[test]
+fn functions_that_postgresql_users_expect_are_there() {
+    let fixture = Fixture::new();
+    let mut failed = String::new();
+    for expr in [
+        "now()",
+        "current_timestamp",
+        "current_date",
+        "date_trunc('hour', now())",
+        "date_part('year', now())",
+        "extract(epoch from now())",
+        "to_char(now(), '%Y')",
+        "to_timestamp(0)",
+        "to_date('2026-01-02', '%Y-%m-%d')",
+        "make_date(2026, 1, 2)",
+        "concat('a', 1)",
+        "concat_ws(',', 'a', 'b')",
+        "length('abc')",
+        "char_length('abc')",
+        "substr('abc', 2)",
+        "substring('abc' from 2 for 1)",
+        "position('b' in 'abc')",
+        "strpos('abc', 'b')",
+        "replace('abc', 'b', 'x')",
+        "regexp_replace('abc', 'b', 'x')",
+        "split_part('a,b', ',', 2)",
+        "lpad('a', 3, '0')",
+        "initcap('abc')",
+        "left('abc', 1)",
+        "right('abc', 1)",
+        "md5('a')",
+        "random()",
+        "greatest(1, 2)",
+        "least(1, 2)",
+        "nullif(1, 2)",
+        "coalesce(NULL, 2)",
+        "round(1.25, 1)",
+        "trunc(1.5)",
+        "ceil(1.5)",
+        "ceiling(1.5)",
+        "floor(1.5)",
+        "mod(5, 3)",
+        "5 % 3",
+        "power(2, 3)",
+        "sqrt(4)",
+        "abs(-1)",
+        "sign(-2)",
+        "ln(1)",
+        "log(10)",
+        "exp(0)",
+        "pi()",
+        "array_length(ARRAY[1,2], 1)",
+        "cardinality(ARRAY[1,2])",
+        "ARRAY[1,2][1]",
+        "array_to_string(ARRAY['a'], ',')",
+        "string_to_array('a,b', ',')",
+        "array_append(ARRAY[1], 2)",
+        "1 = ANY(ARRAY[1,2])",
+        "gen_random_uuid()",
+        "btrim(' a ')",
+        "ltrim('a')",
+        "trim(both 'x' from 'xax')",
+        "upper('a')",
+        "reverse('ab')",
+        "repeat('a', 2)",
+        "starts_with('abc', 'a')",
+        "'abc' LIKE 'a%'",
+        "'abc' ILIKE 'A%'",
+        "'abc' ~ '^a'",
+        "'abc' SIMILAR TO 'a.*'",
+        "chr(65)",
+        "ascii('A')",
+        "to_hex(255)",
+        "encode('a'::bytea, 'hex')",
+        "jsonb_typeof('1'::jsonb)",
+        "json_array_length('[1]'::json)",
+        "now() - interval '1 day'",
+        "interval '1 day' * 2",
+        "isfinite(now())",
+        "(timestamp '2026-01-01 10:00' AT TIME ZONE 'Europe/Amsterdam')",
+        "age(now(), now())",
+        "localtimestamp",
+        "clock_timestamp()",
+        "statement_timestamp()",
+        "every(true)",
+        "bool_or(true)",
+        "stddev(1.0)",
+        "count(DISTINCT 1)",
+        "percentile_cont(0.5) WITHIN GROUP (ORDER BY 1.0)",
+        "json_build_object('a', 1)",
+        "div(7, 2)",
+        "factorial(3)",
+        "date '2026-01-01' + 1",
+        "date '2026-01-02' - date '2026-01-01'",
+        "overlay('abc' placing 'x' from 2)",
+        "regexp_match('abc', 'b')",
+        "translate('abc', 'a', 'x')",
+        "octet_length('a')",
+        "bit_length('a')",
+        "cbrt(8)",
+        "degrees(1)",
+        "atan2(1, 1)",
+        "quote_literal('a')",
+        "format('%s', 'a')",
+        "to_json(1)",
+        "row_to_json(ROW(1))",
+    ] {
+        if let Err(error) = fixture.run(&format!("SELECT {expr}"), vec![]) {
+            failed += &format!("{expr}: {}\n", crate::fixture::show_error(&error));
+        }
+    }
+    expect![[r#"
+        ceiling(1.5): 42883: function ceiling(numeric(2,1)) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        mod(5, 3): 42883: function mod(bigint, bigint) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        sign(-2): 42883: function sign(bigint) does not exist at 8
+        HINT: Perhaps you meant "sin".
+        interval '1 day' * 2: 42601: cannot get result type for temporal operation Interval(MonthDayNano) * Int64: Invalid argument error: Invalid interval arithmetic operation: Interval(MonthDayNano) * Interval(MonthDayNano)
+        isfinite(now()): 42883: function isfinite(timestamp with time zone) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        age(now(), now()): 42883: function age(timestamp with time zone, timestamp with time zone) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        localtimestamp: 42883: function localtimestamp() does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        clock_timestamp(): 42883: function clock_timestamp() does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        statement_timestamp(): 42883: function statement_timestamp() does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        every(true): 42883: function every(boolean) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        json_build_object('a', 1): 42883: function json_build_object(text, bigint) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        div(7, 2): 42883: function div(bigint, bigint) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        quote_literal('a'): 42883: function quote_literal(text) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        format('%s', 'a'): 42883: function format(text, text) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        to_json(1): 42883: function to_json(bigint) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+        row_to_json(ROW(1)): 42883: function row_to_json(struct<c0 bigint>) does not exist at 8
+        HINT: No function matches the given name and argument types. You might need to add explicit type casts.
+    "#]].assert_eq(&failed);
+}
+
+#[test]
+fn times_go_to_zones_and_back() {
+    check(
+        &[
+            "SELECT (timestamp '2026-07-01 12:00' AT TIME ZONE 'Europe/Amsterdam')::text",
+            "SELECT (timestamptz '2026-07-01 12:00+00' AT TIME ZONE 'Europe/Amsterdam')::text AS t",
+            "SELECT at AT TIME ZONE 'nowhere' FROM payments",
+        ],
+        expect![[r#"
+            > SELECT (timestamp '2026-07-01 12:00' AT TIME ZONE 'Europe/Amsterdam')::text
+            timezone text
+            +------------------------+
+            | timezone               |
+            +------------------------+
+            | 2026-07-01 10:00:00+00 |
+            +------------------------+
+            > SELECT (timestamptz '2026-07-01 12:00+00' AT TIME ZONE 'Europe/Amsterdam')::text AS t
+            t text
+            +---------------------+
+            | t                   |
+            +---------------------+
+            | 2026-07-01 14:00:00 |
+            +---------------------+
+            > SELECT at AT TIME ZONE 'nowhere' FROM payments
+            22023: time zone "nowhere" not recognized
+        "#]],
+    );
+}
+
+#[test]
+fn parameters_take_types_from_where_they_stand() {
+    let fixture = Fixture::new();
+    let mut shown = String::new();
+    for sql in [
+        "SELECT * FROM payments WHERE id = $1 AND amount > $2 AND at < $3",
+        "SELECT $1::int, $2, lower($3) FROM things WHERE u = $4 LIMIT $5",
+        "SELECT * FROM payments WHERE id IN ($1, $2) OR amount BETWEEN $3 AND 5 OR account LIKE $4",
+    ] {
+        let types = match fixture.plan(sql, &[]) {
+            Ok(planned) => planned.parameters.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Err(error) => crate::fixture::show_error(&error),
+        };
+        shown += &format!("{sql}: {types}\n");
+    }
+    let five = datafusion::common::ScalarValue::Int64(Some(2));
+    shown += &fixture.run("SELECT id FROM payments WHERE id = $1", vec![five]).unwrap();
+    let declared = fixture.plan("SELECT $1 + 1", &[Some(tidewire_types::SqlType::Int2)]).unwrap();
+    shown += &format!("\n{:?} {:?}", declared.parameters, declared.schema.field(0).data_type());
+    expect![[r#"
+        SELECT * FROM payments WHERE id = $1 AND amount > $2 AND at < $3: bigint, numeric(12,2), timestamp with time zone
+        SELECT $1::int, $2, lower($3) FROM things WHERE u = $4 LIMIT $5: integer, text, text, uuid, bigint
+        SELECT * FROM payments WHERE id IN ($1, $2) OR amount BETWEEN $3 AND 5 OR account LIKE $4: bigint, bigint, numeric(12,2), text
+        id bigint
+        +----+
+        | id |
+        +----+
+        | 2  |
+        +----+
+        [Int2] Int64"#]].assert_eq(&shown);
+}
+
+#[test]
+fn deep_statements_are_refused_before_the_stack_ends() {
+    let fixture = Fixture::new();
+    let chain = |n: usize| format!("SELECT {}", vec!["1"; n].join(" + "));
+    assert!(fixture.show(&chain(400)).contains("400"));
+    assert!(fixture.show(&chain(20_000)).starts_with("54001"));
 }

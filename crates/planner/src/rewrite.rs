@@ -204,8 +204,45 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        if let Expr::AtTimeZone { timestamp, time_zone } = expr {
+            let mut take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
+            *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
+        }
+        rename_function(expr);
         flow(rewrite_cast(expr))
     }
+}
+
+/// Functions that DataFusion has under another name, or as an operator.
+fn rename_function(expr: &mut Expr) {
+    let Expr::Function(function) = expr else { return };
+    let [part] = function.name.0.as_slice() else { return };
+    let Some(name) = part.as_ident().map(tidewire_sql::fold) else { return };
+    let renamed = match name.as_str() {
+        "ceiling" => "ceil",
+        "every" => "bool_and",
+        "sign" => "signum",
+        "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",
+        "localtimestamp" => {
+            let (kind, data_type) = (ast::CastKind::Cast, ast::DataType::Timestamp(None, ast::TimezoneInfo::None));
+            *expr = Expr::Cast { kind, expr: Box::new(call("now", vec![])), data_type, array: false, format: None };
+            return;
+        }
+        "mod" => {
+            if let FunctionArguments::List(list) = &function.args
+                && let [
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(left)),
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(right)),
+                ] = list.args.as_slice()
+            {
+                let nested = |e: &Expr| Box::new(Expr::Nested(Box::new(e.clone())));
+                *expr = Expr::BinaryOp { left: nested(left), op: ast::BinaryOperator::Modulo, right: nested(right) };
+            }
+            return;
+        }
+        _ => return,
+    };
+    function.name = ast::ObjectName::from(vec![ast::Ident::new(renamed)]);
 }
 
 impl Rewriter {
@@ -295,7 +332,7 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
             let target = sql_type(&typed.data_type)?;
             complete_literal(&mut typed.value.value, &target);
             if let Some(name) = functions::cast::function_name(&target) {
-                *expr = call(&name, Expr::Value(typed.value.clone()));
+                *expr = call(&name, vec![Expr::Value(typed.value.clone())]);
             }
             return Ok(());
         }
@@ -311,7 +348,7 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
     }
     if let Some(name) = functions::cast::function_name(&target) {
         let inner = std::mem::replace(inner, Expr::value(Value::Null));
-        *expr = call(&name, inner);
+        *expr = call(&name, vec![inner]);
     }
     Ok(())
 }
@@ -334,14 +371,14 @@ pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
     (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
-fn call(name: &str, arg: Expr) -> Expr {
+fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(ast::Function {
         name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))],
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
             clauses: vec![],
         }),
         filter: None,
