@@ -28,7 +28,15 @@ impl SingleRow {
         let converter = RowConverter::new(fields)
             .map_err(|e| SqlError::unsupported("a scalar subquery of such a type").with_detail(e.to_string()))?;
         let schema = Arc::clone(&self.schema);
-        Ok(Box::new(SingleRowShard { schema, shard_idx, converter, rows: BTreeMap::new(), n_copies: 0, shown: None }))
+        Ok(Box::new(SingleRowShard {
+            schema,
+            shard_idx,
+            converter,
+            rows: BTreeMap::new(),
+            row_bytes: 0,
+            n_copies: 0,
+            shown: None,
+        }))
     }
 }
 
@@ -41,6 +49,7 @@ struct SingleRowShard {
     converter: RowConverter,
     /// The rows of the subquery, with how many copies.
     rows: BTreeMap<Encoded, i64>,
+    row_bytes: usize,
     n_copies: i64,
     /// The row that is out; `None`: all NULL.
     shown: Option<Encoded>,
@@ -78,7 +87,7 @@ impl Operator for SingleRowShard {
     }
 
     fn state_bytes(&self) -> usize {
-        self.rows.keys().map(|row| row.len() + size_of::<(Encoded, i64)>()).sum()
+        self.row_bytes + self.rows.len() * size_of::<(Encoded, i64)>() * 3 / 2
     }
 
     fn state_rows(&self) -> usize {
@@ -93,8 +102,12 @@ impl SingleRowShard {
             let weight = delta.weight(idx);
             self.n_copies += weight;
             let count = self.rows.entry(row.data().into()).or_insert(0);
+            if *count == 0 {
+                self.row_bytes += row.data().len();
+            }
             *count += weight;
             if *count == 0 {
+                self.row_bytes -= row.data().len();
                 self.rows.remove(row.data());
             }
         }

@@ -45,7 +45,7 @@ pub(super) enum Kind {
     /// Sum of floats that never leave. One word.
     SumFloat,
     /// Sum of floats that may leave. One word.
-    SumExact(Vec<ExactSum>),
+    SumExact { sums: Vec<ExactSum>, n_wide: usize },
     /// Least or greatest of values that never leave. One word.
     BestWord { order: Order, is_max: bool },
     /// The same of decimals. Two words.
@@ -108,7 +108,7 @@ impl Accumulator {
     /// The words of a new group.
     pub(super) fn initial(&self) -> Vec<u64> {
         match self.kind {
-            Kind::Count | Kind::SumWord | Kind::SumFloat | Kind::SumExact(_) => vec![0],
+            Kind::Count | Kind::SumWord | Kind::SumFloat | Kind::SumExact { .. } => vec![0],
             Kind::SumWide { .. } => vec![0; 2],
             Kind::BestWord { is_max, .. } => vec![if is_max { i64::MIN } else { i64::MAX } as u64],
             Kind::BestWide { is_max } => {
@@ -170,11 +170,13 @@ impl Accumulator {
                     slot[at] = (f64::from_bits(slot[at]) + values[row_idx] * weight as f64).to_bits();
                 });
             }
-            Kind::SumExact(sums) => {
+            Kind::SumExact { sums, n_wide } => {
                 let values = argument(fed, &DataType::Float64)?;
                 let values = values.as_primitive::<Float64Type>().values();
                 sums.resize_with(n_slots.max(sums.len()), ExactSum::default);
-                each_group(ids, weights, |row_idx, weight, id| sums[id].add(values[row_idx], weight));
+                each_group(ids, weights, |row_idx, weight, id| {
+                    *n_wide += usize::from(sums[id].add(values[row_idx], weight));
+                });
             }
             Kind::BestWord { order, is_max } => {
                 let (order, values) = (*order, raw_words(first(fed)?)?);
@@ -222,7 +224,7 @@ impl Accumulator {
     pub(super) fn settle(&mut self, touched: &[u32], slots: &mut Slots) {
         let at = self.offset;
         match &mut self.kind {
-            Kind::SumExact(sums) => touched.iter().for_each(|id| {
+            Kind::SumExact { sums, .. } => touched.iter().for_each(|id| {
                 slots.get_mut(*id)[at] = sums.get(*id as usize).map_or(0.0, ExactSum::value).to_bits();
             }),
             Kind::OrderedWord { groups, .. } => touched.iter().for_each(|id| {
@@ -245,7 +247,10 @@ impl Accumulator {
     pub(super) fn forget(&mut self, id: u32) {
         let idx = id as usize;
         match &mut self.kind {
-            Kind::SumExact(sums) => reset(sums, idx),
+            Kind::SumExact { sums, n_wide } => {
+                *n_wide -= usize::from(sums.get(idx).is_some_and(ExactSum::is_wide));
+                reset(sums, idx);
+            }
             Kind::OrderedWord { groups, .. } => reset(groups, idx),
             Kind::OrderedWide { groups, .. } => reset(groups, idx),
             Kind::Value(store) => {
@@ -269,15 +274,11 @@ impl Accumulator {
     /// Bytes allocated beside the slots.
     pub(super) fn bytes(&self) -> usize {
         match &self.kind {
-            Kind::SumExact(sums) => {
-                sums.capacity() * size_of::<ExactSum>() + sums.iter().map(ExactSum::heap_bytes).sum::<usize>()
+            Kind::SumExact { sums, n_wide } => sums.capacity() * size_of::<ExactSum>() + n_wide * ExactSum::WIDE_BYTES,
+            Kind::OrderedWord { groups, n_values, .. } => {
+                Multiset::<i64>::estimated_bytes(groups.capacity(), *n_values)
             }
-            Kind::OrderedWord { groups, .. } => {
-                groups.capacity() * size_of::<Multiset<i64>>() + groups.iter().map(Multiset::heap_bytes).sum::<usize>()
-            }
-            Kind::OrderedWide { groups, .. } => {
-                groups.capacity() * size_of::<Multiset<i128>>() + groups.iter().map(Multiset::heap_bytes).sum::<usize>()
-            }
+            Kind::OrderedWide { groups, n_values } => Multiset::<i128>::estimated_bytes(groups.capacity(), *n_values),
             Kind::Value(store) => store.state.bytes() + store.results.capacity() * size_of::<ScalarValue>(),
             _ => 0,
         }

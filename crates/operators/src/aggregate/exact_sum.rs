@@ -29,23 +29,24 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 impl ExactSum {
-    /// Adds `weight` times `value`.
+    /// Adds `weight` times `value`. Returns whether the sum has moved to the heap for that.
     #[inline]
-    pub(super) fn add(&mut self, value: f64, weight: i64) {
+    pub(super) fn add(&mut self, value: f64, weight: i64) -> bool {
         if self.wide.is_none() && (weight == 1 || weight == -1) {
             let (sum, error) = two_sum(self.high, if weight == 1 { value } else { -value });
             let (low, rest) = two_sum(self.low, error);
             // False for a NaN too, which an infinity or an overflow leaves in `rest`.
             if rest == 0.0 && sum.is_finite() {
                 (self.high, self.low) = two_sum(sum, low);
-                return;
+                return false;
             }
         }
-        self.add_wide(value, weight);
+        self.add_wide(value, weight)
     }
 
     #[cold]
-    fn add_wide(&mut self, value: f64, weight: i64) {
+    fn add_wide(&mut self, value: f64, weight: i64) -> bool {
+        let has_moved = self.wide.is_none();
         let (high, low) = (self.high, self.low);
         let wide = self.wide.get_or_insert_with(|| {
             let mut wide = Box::<Wide>::default();
@@ -54,6 +55,7 @@ impl ExactSum {
             wide
         });
         wide.add(value, weight);
+        has_moved
     }
 
     /// The sum, rounded to the nearest double; infinite where it is beyond the largest one.
@@ -64,10 +66,13 @@ impl ExactSum {
         }
     }
 
-    /// Bytes on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
-        if self.wide.is_some() { size_of::<Wide>() } else { 0 }
+    /// Whether it is on the heap.
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide.is_some()
     }
+
+    /// Bytes that a sum takes on the heap.
+    pub(super) const WIDE_BYTES: usize = size_of::<Wide>();
 }
 
 /// A fixed-point number in two's complement, least word first; its unit is 2^-1074.
@@ -180,7 +185,9 @@ mod tests {
 
     fn sum(values: &[f64]) -> ExactSum {
         let mut sum = ExactSum::default();
-        values.iter().for_each(|v| sum.add(*v, 1));
+        for value in values {
+            sum.add(*value, 1);
+        }
         sum
     }
 

@@ -197,7 +197,9 @@ impl Layout {
         let idx = if self.append_only {
             self.accumulator(key.clone(), Kind::SumFloat, |k| matches!(k, Kind::SumFloat))
         } else {
-            self.accumulator(key.clone(), Kind::SumExact(vec![]), |k| matches!(k, Kind::SumExact(_)))
+            self.accumulator(key.clone(), Kind::SumExact { sums: vec![], n_wide: 0 }, |k| {
+                matches!(k, Kind::SumExact { .. })
+            })
         };
         self.offset(idx)
     }

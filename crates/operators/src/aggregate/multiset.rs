@@ -87,12 +87,10 @@ impl<V: Ord> Multiset<V> {
         }
     }
 
-    /// Bytes on the heap, what the values themselves point to apart.
-    pub(super) fn heap_bytes(&self) -> usize {
-        match self {
-            Multiset::Small(list) => list.capacity() * size_of::<(V, i64)>(),
-            // B-tree nodes are about two thirds full.
-            Multiset::Large(map) => map.len() * size_of::<(V, i64)>() * 3 / 2,
-        }
+    /// About the bytes of `n_groups` multisets that hold `n_values` in all; what the values point to apart. An estimate,
+    /// because every step asks and must not walk over all groups.
+    pub(super) fn estimated_bytes(n_groups: usize, n_values: usize) -> usize {
+        // Lists and B-tree nodes are about two thirds full.
+        n_groups * size_of::<Self>() + n_values * size_of::<(V, i64)>() * 3 / 2
     }
 }

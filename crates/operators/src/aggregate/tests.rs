@@ -69,7 +69,9 @@ fn ints(values: &[Value]) -> Vec<i64> {
 
 fn exact(values: &[Value]) -> f64 {
     let mut sum = ExactSum::default();
-    values.iter().filter_map(Value::as_float).for_each(|v| sum.add(v, 1));
+    for value in values.iter().filter_map(Value::as_float) {
+        sum.add(value, 1);
+    }
     sum.value()
 }
 

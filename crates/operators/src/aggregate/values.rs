@@ -99,8 +99,7 @@ impl Values for BestBytes {
     }
 
     fn bytes(&self) -> usize {
-        let lists: usize = self.groups.iter().map(Multiset::heap_bytes).sum();
-        self.groups.capacity() * size_of::<Multiset<Box<[u8]>>>() + lists + self.value_bytes
+        Multiset::<Box<[u8]>>::estimated_bytes(self.groups.capacity(), self.n_values) + self.value_bytes
     }
 
     fn len(&self) -> usize {
@@ -257,8 +256,7 @@ impl Values for Reevaluated {
     }
 
     fn bytes(&self) -> usize {
-        let lists: usize = self.groups.iter().map(Multiset::heap_bytes).sum();
-        self.groups.capacity() * size_of::<Multiset<Box<[u8]>>>() + lists + self.value_bytes
+        Multiset::<Box<[u8]>>::estimated_bytes(self.groups.capacity(), self.n_values) + self.value_bytes
     }
 
     fn len(&self) -> usize {
