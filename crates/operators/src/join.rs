@@ -7,7 +7,10 @@
 //! the key; with one, the matches of each row are counted.
 //! Source: Budiu et al., "DBSP", VLDB 2023.
 
+mod not_in;
 mod operator;
+mod output;
+mod residual;
 mod side;
 #[cfg(test)]
 mod tests;

@@ -58,14 +58,21 @@ impl Life {
         if let Some(place) = self.epochs.get(offset) {
             place.store(u64::from(epoch.0) << 32 | u64::from(Epoch::NEVER.0), Ordering::Relaxed);
         }
-        self.last_born.fetch_max(epoch.0, Ordering::Relaxed);
+        self.raise_last_born(epoch.0);
+    }
+
+    /// Only the writer changes it: no atomic read-and-write is needed.
+    fn raise_last_born(&self, epoch: u32) {
+        if self.last_born.load(Ordering::Relaxed) < epoch {
+            self.last_born.store(epoch, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn kill(&self, offset: usize, epoch: Epoch) {
         if let Some(place) = self.epochs.get(offset) {
             let born = place.load(Ordering::Relaxed) >> 32;
             place.store(born << 32 | u64::from(epoch.0), Ordering::Relaxed);
-            self.n_dead.fetch_add(1, Ordering::Relaxed);
+            self.n_dead.store(self.n_dead() + 1, Ordering::Relaxed);
         }
     }
 
@@ -98,9 +105,9 @@ impl Life {
         if let Some(place) = self.epochs.get(offset) {
             place.store(epochs, Ordering::Relaxed);
         }
-        self.last_born.fetch_max((epochs >> 32) as u32, Ordering::Relaxed);
+        self.raise_last_born((epochs >> 32) as u32);
         if epochs as u32 != Epoch::NEVER.0 {
-            self.n_dead.fetch_add(1, Ordering::Relaxed);
+            self.n_dead.store(self.n_dead() + 1, Ordering::Relaxed);
         }
         self.set_weight(offset, from.weight(from_offset));
     }

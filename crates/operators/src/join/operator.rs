@@ -3,28 +3,25 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::new_null_array;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{filter, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::physical_expr::expressions::Column;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
-use parking_lot::Mutex;
 use tidewire_types::{Delta, Result, SqlError, SqlState};
 
 use super::side::{BATCH_ROWS_MAX, Count, Keys, Properties, Side};
-use super::{Join, Kind};
+use super::{Join, Kind, residual};
 use crate::arrangement::index::NONE;
-use crate::{Operator, StepContext, expr};
+use crate::{Operator, StepContext};
 
 /// The two sides, as indices.
-const LEFT: usize = 0;
-const RIGHT: usize = 1;
+pub(super) const LEFT: usize = 0;
+pub(super) const RIGHT: usize = 1;
 
 /// Whether a row has a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+pub(super) enum Status {
     False,
     Unknown,
     True,
@@ -41,34 +38,36 @@ impl From<Count> for Status {
 }
 
 pub(super) struct JoinOperator {
-    kind: Kind,
+    pub(super) kind: Kind,
     sides: [Side; 2],
-    key_idxs: [Vec<usize>; 2],
-    schemas: [SchemaRef; 2],
-    schema: SchemaRef,
+    pub(super) key_idxs: [Vec<usize>; 2],
+    pub(super) schemas: [SchemaRef; 2],
+    pub(super) schema: SchemaRef,
     /// The left's columns, then the right's: what the residual sees.
     pair_schema: SchemaRef,
     residual: Option<Arc<dyn PhysicalExpr>>,
-    /// The columns that are compared by SQL's NULL logic: not part of the keys.
+    /// The columns that are compared by SQL's NULL logic for each pair: not part of the keys.
     null_aware: Option<[usize; 2]>,
+    /// The one key is compared by SQL's NULL logic, and nothing else: see `not_in`.
+    is_not_in: bool,
 }
 
 /// Rows of one delta that are all put in, or all taken out.
-struct Chunk {
-    rows: RecordBatch,
+pub(super) struct Chunk {
+    pub(super) rows: RecordBatch,
     /// Copies of each row, positive; None: one each.
     weights: Option<Vec<i64>>,
-    is_removal: bool,
+    pub(super) is_removal: bool,
 }
 
 impl Chunk {
     /// The weight of a row in the delta.
-    fn signed(&self, row: u32) -> i64 {
+    pub(super) fn signed(&self, row: u32) -> i64 {
         let weight = self.weights.as_ref().map_or(1, |w| w.get(row as usize).copied().unwrap_or(1));
         if self.is_removal { -weight } else { weight }
     }
 
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.weights.is_none() && !self.is_removal
     }
 }
@@ -127,18 +126,26 @@ impl Operator for JoinOperator {
 
 impl JoinOperator {
     pub(super) fn new(plan: &Join) -> Result<JoinOperator> {
-        let key_idxs = [plan.shard_keys(LEFT).to_vec(), plan.shard_keys(RIGHT).to_vec()];
+        let is_not_in = plan.is_null_aware() && plan.left_keys.len() == 1 && plan.residual.is_none();
+        let key_idxs = match is_not_in {
+            true => [plan.left_keys.clone(), plan.right_keys.clone()],
+            false => [plan.shard_keys(LEFT).to_vec(), plan.shard_keys(RIGHT).to_vec()],
+        };
         let null_aware = match (plan.left_keys.last(), plan.right_keys.last()) {
-            (Some(left), Some(right)) if plan.is_null_aware() => Some([*left, *right]),
+            (Some(left), Some(right)) if plan.is_null_aware() && !is_not_in => Some([*left, *right]),
             _ => None,
         };
-        let [left, right] = &key_idxs;
-        let side = |schema: &SchemaRef, keys: &Vec<usize>, append_only, unique| {
-            // A unique key is unique no more without its last column.
-            let unique = unique && null_aware.is_none();
-            let (schema, key_idxs) = (schema.clone(), keys.clone());
-            Side::new(Properties { schema, key_idxs, null_equals_null: plan.null_equals_null, append_only, unique })
+        let side = |schema: &SchemaRef, keys: &[usize], append_only, unique| {
+            Side::new(Properties {
+                schema: schema.clone(),
+                key_idxs: keys.to_vec(),
+                null_equals_null: plan.null_equals_null || is_not_in,
+                append_only,
+                // A unique key is unique no more without its last column.
+                unique: unique && null_aware.is_none(),
+            })
         };
+        let [left, right] = &key_idxs;
         let sides = [
             side(&plan.left_schema, left, plan.left_append_only, plan.left_unique)?,
             side(&plan.right_schema, right, plan.right_append_only, plan.right_unique)?,
@@ -154,6 +161,7 @@ impl JoinOperator {
             pair_schema,
             residual: plan.residual.clone(),
             null_aware,
+            is_not_in,
         })
     }
 
@@ -162,7 +170,7 @@ impl JoinOperator {
     }
 
     /// Whether the status of that side's rows shows in the output.
-    fn has_status(&self, side: usize) -> bool {
+    pub(super) fn has_status(&self, side: usize) -> bool {
         match self.kind {
             Kind::Inner => false,
             Kind::Left | Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark => side == LEFT,
@@ -175,11 +183,11 @@ impl JoinOperator {
         self.residual.is_some() || self.null_aware.is_some()
     }
 
-    fn side(&self, idx: usize) -> Result<&Side> {
+    pub(super) fn side(&self, idx: usize) -> Result<&Side> {
         self.sides.get(idx).ok_or_else(no_side)
     }
 
-    fn side_mut(&mut self, idx: usize) -> Result<&mut Side> {
+    pub(super) fn side_mut(&mut self, idx: usize) -> Result<&mut Side> {
         self.sides.get_mut(idx).ok_or_else(no_side)
     }
 
@@ -190,6 +198,18 @@ impl JoinOperator {
         let key = |idx: &usize| chunk.rows.columns().get(*idx).cloned().ok_or_else(none);
         let columns = key_idxs.iter().map(key).collect::<Result<Vec<_>>>()?;
         let keys = self.side(from)?.keys(&columns, chunk.rows.num_rows())?;
+        if let ([values], RIGHT) = (columns.as_slice(), from)
+            && self.is_not_in
+            && self.may_turn(chunk, values)?
+        {
+            return self.turn(chunk, &keys, out);
+        }
+        if let ([values], LEFT) = (columns.as_slice(), from)
+            && self.is_not_in
+        {
+            self.put_out_chunk(LEFT, chunk, &self.listed(values)?, out)?;
+            return self.keep(LEFT, chunk, &keys, None);
+        }
         let heads = self.side(1 - from)?.probe(&keys, &keys.rows);
         let (rows, slots): (Vec<u32>, Vec<u32>) =
             keys.rows.iter().zip(&heads).filter(|(_, slot)| **slot != NONE).map(|(row, slot)| (*row, *slot)).unzip();
@@ -238,7 +258,8 @@ impl JoinOperator {
         let mut seen = HashSet::new();
         let flipped = known.iter().zip(rows.iter().zip(&heads)).filter(|(known, _)| **known == NONE);
         let (rows, heads) = flipped.map(|(_, pair)| pair).filter(|(_, head)| seen.insert(**head)).unzip();
-        let (old, new) = if chunk.is_removal { (Status::True, Status::False) } else { (Status::False, Status::True) };
+        let unmatched = if self.is_not_in { self.unlisted()? } else { Status::False };
+        let (old, new) = if chunk.is_removal { (Status::True, unmatched) } else { (unmatched, Status::True) };
         self.side(1 - from)?.chains(rows, heads, |_, slots| {
             self.put_out_flips(1 - from, slots, &vec![old; slots.len()], &vec![new; slots.len()], out)
         })
@@ -310,7 +331,7 @@ impl JoinOperator {
         Ok(())
     }
 
-    fn keep(&mut self, from: usize, chunk: &Chunk, keys: &Keys, counts: Option<&[Count]>) -> Result<()> {
+    pub(super) fn keep(&mut self, from: usize, chunk: &Chunk, keys: &Keys, counts: Option<&[Count]>) -> Result<()> {
         let side = self.side_mut(from)?;
         match (chunk.is_removal, &chunk.weights) {
             (false, weights) => side.insert(&chunk.rows, keys, weights.as_deref(), counts),
@@ -358,7 +379,7 @@ impl JoinOperator {
         if let Some(residual) = &self.residual {
             let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
             let pairs = RecordBatch::try_new_with_options(self.pair_schema.clone(), columns.to_vec(), &options)?;
-            let holds = residual_holds(residual, &pairs, weights, cx)?;
+            let holds = residual::holds(residual, &pairs, weights, cx)?;
             for (status, holds) in statuses.iter_mut().zip(holds) {
                 if !holds {
                     *status = Status::False;
@@ -381,133 +402,6 @@ impl JoinOperator {
         }
         Ok(statuses)
     }
-
-    /// Puts out what the status of a chunk's own rows makes of them.
-    fn put_out_chunk(&self, from: usize, chunk: &Chunk, statuses: &[Status], out: &mut Vec<Delta>) -> Result<()> {
-        let weights = (!chunk.is_plain()).then(|| (0..statuses.len() as u32).map(|row| chunk.signed(row)).collect());
-        self.put_out_rows(from, chunk.rows.columns(), statuses, weights, out)
-    }
-
-    /// Takes kept rows back as they were put out, and puts them out as they are now.
-    fn put_out_flips(
-        &self,
-        side_idx: usize,
-        slots: &[u32],
-        old: &[Status],
-        new: &[Status],
-        out: &mut Vec<Delta>,
-    ) -> Result<()> {
-        let side = self.side(side_idx)?;
-        let columns = side.gather(slots)?;
-        let weights: Vec<i64> = slots.iter().map(|slot| side.weight(*slot)).collect();
-        self.put_out_rows(side_idx, &columns, old, Some(weights.iter().map(|w| -w).collect()), out)?;
-        self.put_out_rows(side_idx, &columns, new, Some(weights), out)
-    }
-
-    fn put_out_rows(
-        &self,
-        side_idx: usize,
-        columns: &[ArrayRef],
-        statuses: &[Status],
-        weights: Option<Vec<i64>>,
-        out: &mut Vec<Delta>,
-    ) -> Result<()> {
-        let is_out = |status: &Status| match self.kind {
-            Kind::LeftMark => true,
-            Kind::LeftSemi => *status == Status::True,
-            Kind::Inner | Kind::Left | Kind::Right | Kind::Full | Kind::LeftAnti => *status == Status::False,
-        };
-        let mask: BooleanArray = statuses.iter().map(|status| Some(is_out(status))).collect();
-        let n_out = mask.true_count();
-        if n_out == 0 {
-            return Ok(());
-        }
-        let weights = weights.map(Int64Array::from);
-        let (mut own, weights) = if n_out == statuses.len() {
-            (columns.to_vec(), weights)
-        } else {
-            let own = columns.iter().map(|c| Ok(filter(c, &mask)?)).collect::<Result<Vec<_>>>()?;
-            (own, weights.map(|w| filter(&w, &mask)).transpose()?.map(|w| w.as_primitive().clone()))
-        };
-        let nulls = |side: usize| -> Vec<ArrayRef> {
-            let fields = self.schemas.get(side).map(|schema| schema.fields().iter());
-            fields.into_iter().flatten().map(|field| new_null_array(field.data_type(), n_out)).collect()
-        };
-        match self.kind {
-            Kind::LeftMark => {
-                let mark = |status: &Status| match status {
-                    Status::True => Some(true),
-                    Status::False => Some(false),
-                    Status::Unknown => None,
-                };
-                own.push(Arc::new(statuses.iter().map(mark).collect::<BooleanArray>()));
-            }
-            Kind::LeftSemi | Kind::LeftAnti => {}
-            _ if side_idx == LEFT => own.extend(nulls(RIGHT)),
-            _ => own.splice(0..0, nulls(LEFT)).for_each(drop),
-        }
-        self.put_out(own, n_out, weights, out)
-    }
-
-    fn put_out(
-        &self,
-        columns: Vec<ArrayRef>,
-        n_rows: usize,
-        weights: Option<Int64Array>,
-        out: &mut Vec<Delta>,
-    ) -> Result<()> {
-        if n_rows > 0 {
-            let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-            let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
-            out.push(Delta::new(rows, weights));
-        }
-        Ok(())
-    }
-}
-
-/// For which pairs the residual is true. A pair that it cannot be computed for is a dead letter and does not match.
-fn residual_holds(
-    residual: &Arc<dyn PhysicalExpr>,
-    pairs: &RecordBatch,
-    weights: Option<&Int64Array>,
-    cx: &StepContext<'_>,
-) -> Result<Vec<bool>> {
-    let n_rows = pairs.num_rows();
-    let is_true = |array: &ArrayRef| -> Result<Vec<bool>> {
-        let array = array.as_boolean_opt().ok_or_else(|| SqlError::internal("a join condition that is not boolean"))?;
-        Ok(array.iter().map(|value| value == Some(true)).collect())
-    };
-    if let Ok(array) = residual.evaluate(pairs).and_then(|value| value.into_array(n_rows)) {
-        return is_true(&array);
-    }
-    // Once more, with a column that tells which rows could be computed.
-    let n_columns = pairs.num_columns();
-    let ordinal: Arc<dyn PhysicalExpr> = Arc::new(Column::new("ordinal", n_columns));
-    let mut fields = pairs.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new("ordinal", DataType::UInt32, false)));
-    let schema = Arc::new(Schema::new(fields));
-    let mut columns = pairs.columns().to_vec();
-    columns.push(Arc::new(UInt32Array::from_iter_values(0..n_rows as u32)));
-    let delta = Delta::new(RecordBatch::try_new(schema, columns)?, weights.cloned());
-    let errors = Mutex::default();
-    let inner = StepContext { epoch: cx.epoch, now_us: cx.now_us, row_errors: &errors };
-    let (computed, _) = expr::evaluate(&[residual.clone(), ordinal], delta, &inner)?;
-    let own_columns: Vec<usize> = (0..n_columns).collect();
-    for mut error in errors.into_inner() {
-        error.row = error.row.project(&own_columns)?;
-        cx.row_errors.lock().push(error);
-    }
-    let mut holds = vec![false; n_rows];
-    if let [values, ordinals] = computed.as_slice()
-        && let Some(ordinals) = ordinals.as_primitive_opt::<arrow::datatypes::UInt32Type>()
-    {
-        for (value, row) in is_true(values)?.into_iter().zip(ordinals.values()) {
-            if let Some(place) = holds.get_mut(*row as usize) {
-                *place = value;
-            }
-        }
-    }
-    Ok(holds)
 }
 
 fn add(count: &mut Count, status: Status, n: i64) -> Result<()> {

@@ -5,12 +5,14 @@
 //! again. Invariant: the rows of one key are one chain that starts at the index's entry for that key; every stored
 //! row weighs more than zero.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
 use crate::arrangement::index::{Index, NONE};
-use crate::arrangement::store::{Slots, Store};
+use crate::arrangement::store::{SEGMENT_BITS, Slots, Store};
 use crate::arrangement::{Cells, Column};
 
 /// Rows of one output batch at most.
@@ -264,6 +266,22 @@ impl Side {
     /// All columns of the rows at `slots`.
     pub(super) fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         self.all_idxs.iter().map(|idx| self.store.gather(*idx, slots)).collect()
+    }
+
+    /// One column of the rows at `slots`.
+    pub(super) fn gather_column(&self, column_idx: usize, slots: &[u32]) -> Result<ArrayRef> {
+        self.store.gather(column_idx, slots)
+    }
+
+    /// The slots of all rows.
+    pub(super) fn all_slots(&self) -> Vec<u32> {
+        let free: HashSet<u32> = self.free.iter().copied().collect();
+        let segments = self.store.segments();
+        let slots = segments.flat_map(|(idx, segment)| {
+            let first = (idx as u32) << SEGMENT_BITS;
+            first..first + segment.n_rows as u32
+        });
+        slots.filter(|slot| !free.contains(slot)).collect()
     }
 
     /// Adds rows: those of `keys.rows`, each with its weight and its count of matches (where these are kept).
