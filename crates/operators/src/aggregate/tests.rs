@@ -407,3 +407,60 @@ fn many_groups_come_and_go_in_bounded_memory() {
     }
     assert!(operator.state_bytes() <= bytes_after_ten * 2, "{} after {bytes_after_ten}", operator.state_bytes());
 }
+
+/// Every type that can be a key or have a least value, with these texts cast to it.
+#[test]
+fn keys_and_least_values_of_every_type() {
+    use DataType as T;
+    let numbers = ["3", "1", "2", "1"];
+    let texts = ["a text longer than twelve", "", "b", ""];
+    let times = ["2026-01-03", "2026-01-01", "2026-01-02", "2026-01-01"];
+    let all: [(&[&str; 4], &[DataType]); 3] = [
+        (&numbers, &[T::Int8, T::Int16, T::Int32, T::Int64, T::UInt8, T::UInt16, T::UInt32, T::UInt64]),
+        (&texts, &[T::Utf8, T::LargeUtf8, T::Utf8View, T::Binary, T::LargeBinary, T::BinaryView]),
+        (
+            &times,
+            &[T::Date32, T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), T::Timestamp(TimeUnit::Second, None)],
+        ),
+    ];
+    let more: [(&[&str; 4], &[DataType]); 1] = [(
+        &numbers,
+        &[T::Float32, T::Float64, T::Decimal128(20, 3), T::Dictionary(Box::new(T::Int32), Box::new(T::Utf8))],
+    )];
+    for (values, types) in all.iter().chain(&more) {
+        for data_type in *types {
+            check_key_type(values, data_type);
+        }
+    }
+}
+
+fn check_key_type(values: &[&str; 4], data_type: &DataType) {
+    let texts: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(values.to_vec()));
+    let column = arrow::compute::cast(&texts, data_type).unwrap();
+    let field = Field::new("k", data_type.clone(), true);
+    let rows =
+        arrow::array::RecordBatch::try_new(Arc::new(Schema::new(vec![field.clone()])), vec![column.clone()]).unwrap();
+    let least = |append_only| Aggregate {
+        keys: vec![],
+        calls: vec![call(Function::Min, &[0], data_type.clone())],
+        append_only,
+        schema: Arc::new(Schema::new(vec![Field::new("least", data_type.clone(), true)])),
+    };
+    let steps = Steps::default();
+    for append_only in [false, true] {
+        let keys =
+            Aggregate { keys: vec![0], calls: vec![], append_only, schema: Arc::new(Schema::new(vec![field.clone()])) };
+        let mut out = vec![];
+        keys.build(0).unwrap().step(&mut [vec![Delta::insert(rows.clone())]], &steps.context(1), &mut out).unwrap();
+        assert_eq!(out[0].rows().column(0), &column.slice(0, 3), "{data_type}");
+        out.clear();
+        least(append_only)
+            .build(0)
+            .unwrap()
+            .step(&mut [vec![Delta::insert(rows.clone())]], &steps.context(1), &mut out)
+            .unwrap();
+        // The row of an empty input goes, this one comes.
+        assert_eq!(out[0].weights().unwrap().values(), &[-1, 1]);
+        assert_eq!(&out[0].rows().column(0).slice(1, 1), &column.slice(1, 1), "{data_type}");
+    }
+}
