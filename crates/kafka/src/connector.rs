@@ -51,6 +51,7 @@ impl Connector for Kafka {
     }
 
     fn create(&self, spec: SourceSpec) -> Result<Arc<dyn Source>> {
+        spec.options.check(&[self.options()])?;
         let settings = Settings::new(&spec)?;
         Ok(Arc::new(KafkaSource::create(spec, settings)?))
     }

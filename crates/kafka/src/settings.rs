@@ -4,6 +4,7 @@
 //! user's, then our defaults. Everything a user writes under `properties.` reaches librdkafka unchanged.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -23,7 +24,7 @@ pub(crate) enum StartMode {
 }
 
 /// One source's options, checked as far as that goes without a broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// The source's name, for logs and errors.
     pub(crate) name: String,
@@ -34,6 +35,17 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) metadata_interval: Duration,
     properties: BTreeMap<String, String>,
+    /// The user says nothing of how long a broker may hold an empty answer back.
+    default_wait: bool,
+}
+
+/// Without the properties: a password may be among them.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Settings");
+        fields.field("name", &self.name).field("topic", &self.topic).field("brokers", &self.brokers);
+        fields.field("start", &self.start).finish_non_exhaustive()
+    }
 }
 
 /// What positions that are ours, exactly once, depend on.
@@ -99,6 +111,7 @@ impl Settings {
             connect_timeout: millis(options, "connect.timeout.ms", 5_000)?,
             metadata_interval: millis(options, "metadata.refresh.interval.ms", 5_000)?,
             properties,
+            default_wait: options.get("properties.fetch.wait.max.ms").is_none(),
         })
     }
 
@@ -109,7 +122,7 @@ impl Settings {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
-        if bounded {
+        if bounded && self.default_wait {
             config.set("fetch.wait.max.ms", "10");
         }
         // What is worth showing is decided by the log filter, not here.
@@ -226,6 +239,7 @@ mod tests {
         let settings = with(&[("properties.fetch.wait.max.ms", "7"), ("properties.group.id", "g")]).unwrap();
         let config = settings.client_config(false);
         assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
+        assert_eq!(settings.client_config(true).get("fetch.wait.max.ms"), Some("7"));
         assert_eq!(config.get("group.id"), Some("g"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
         assert_eq!(config.get("auto.offset.reset"), Some("error"));
@@ -233,6 +247,13 @@ mod tests {
         let error = with(&[("properties.auto.offset.reset", "latest")]).unwrap_err();
         assert_eq!(error.message(), "property \"auto.offset.reset\" of a Kafka source is always error");
         assert!(with(&[("properties.enable.auto.commit", "false")]).is_ok());
+    }
+
+    #[test]
+    fn a_password_is_not_in_what_is_logged() {
+        let settings = with(&[("properties.sasl.password", "xyzzy")]).unwrap();
+        assert!(!format!("{settings:?}").contains("xyzzy"));
+        assert_eq!(settings.client_config(false).get("sasl.password"), Some("xyzzy"));
     }
 
     #[test]

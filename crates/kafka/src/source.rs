@@ -23,7 +23,6 @@ use crate::settings::{Settings, StartMode};
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a source and its readers share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) spec: SourceSpec,
     pub(crate) settings: Settings,

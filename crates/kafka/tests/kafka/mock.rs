@@ -256,6 +256,13 @@ fn properties_that_librdkafka_does_not_take_are_told() {
 }
 
 #[test]
+fn an_option_that_nobody_knows_is_told_with_the_closest() {
+    let error = refused(spec("b:1", &[("scan.startup.mod", "latest")]));
+    assert_eq!(error.state(), SqlState::InvalidParameterValue);
+    assert_eq!(error.hint(), Some("Perhaps you meant \"scan.startup.mode\"."));
+}
+
+#[test]
 fn a_format_that_does_not_exist_is_told_before_a_broker_is_asked() {
     let mut spec = spec("127.0.0.1:1", &[]);
     spec.format = Some(FormatSpec { format: "PLAIN".into(), encode: "JSN".into(), options: Options::default() });

@@ -6,28 +6,31 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tidewire_connect::{Health, ReadMode, Split};
+use tidewire_connect::{Connector, Health, ReadMode, Split};
 use tidewire_kafka::testing::{
     Producer, add_partitions, create_topic, create_topic_with, delete_records, delete_topic,
 };
+use tidewire_testkit::kafka::Kafka;
 use tidewire_types::SqlState;
 
 use crate::reading::{ALL, DEADLINE, Seen, at, create, read_all, refused, send, spec};
 
-mod broker {
-    //! The broker under test.
-    pub fn bootstrap() -> String {
-        std::env::var("TIDEWIRE_TEST_KAFKA").unwrap()
-    }
+/// The broker that all tests share, those excepted that need one of their own.
+fn bootstrap() -> String {
+    Kafka::shared().unwrap().bootstrap().to_owned()
 }
 
 /// A new topic of this name on the shared broker, and a producer.
 fn topic(name: &str, partitions: usize) -> (String, Producer) {
-    let bootstrap = broker::bootstrap();
+    topic_with(name, partitions, &[])
+}
+
+fn topic_with(name: &str, partitions: usize, properties: &[(&str, &str)]) -> (String, Producer) {
+    let bootstrap = bootstrap();
     // A broker that outlives the tests may have it from last time.
     let _ = delete_topic(&bootstrap, name);
     let began = Instant::now();
-    while let Err(error) = create_topic(&bootstrap, name, partitions) {
+    while let Err(error) = create_topic_with(&bootstrap, name, partitions, properties) {
         assert!(error.state() == SqlState::DuplicateObject && began.elapsed() < DEADLINE, "{error}");
     }
     let producer = Producer::new(&bootstrap, &[]).unwrap();
@@ -106,6 +109,34 @@ fn only_committed_transactions_are_read_and_their_markers_end_nothing_early() {
 }
 
 #[test]
+fn a_compacted_topic_is_read_to_its_end() {
+    let properties = [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0.01")];
+    let (bootstrap, producer) = topic_with("compacted", 1, &properties);
+    // One key: each record makes the one before it superfluous; a new segment at each flush.
+    let began = Instant::now();
+    for id in 0.. {
+        let value = format!("{{\"id\": {id}}}");
+        producer.send("compacted", Some(0), Some(b"k"), Some(value.as_bytes()), None, &[]).unwrap();
+        producer.flush(DEADLINE).unwrap();
+        if id % 100 != 99 {
+            continue;
+        }
+        let source = create(&bootstrap, "compacted", &[]);
+        let seen = read_all(&*source);
+        assert_eq!(seen.ids(0).last(), Some(&id));
+        assert_eq!(seen.positions, at(&[(0, id + 1)]));
+        if i64::try_from(seen.rows.len()).unwrap() <= id {
+            // The end lies among the gaps: behind what is left, or where nothing is left.
+            let until = ReadMode::Until(at(&[(0, seen.ids(0)[0])]));
+            let seen = Seen::to_end(&mut *source.read(at(&[(0, 0)]), vec![0, 1], until.clone()).unwrap());
+            assert_eq!((seen.rows.len(), until), (0, ReadMode::Until(seen.positions)));
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "Kafka did not compact the topic");
+    }
+}
+
+#[test]
 fn partitions_that_appear_are_read_from_their_beginning() {
     let (bootstrap, producer) = topic("growing", 1);
     send(&producer, "growing", 0, 0..3);
@@ -155,12 +186,7 @@ fn a_position_that_was_deleted_ends_the_source_with_what_is_left() {
 
 #[test]
 fn a_record_of_ten_megabytes_is_read() {
-    let bootstrap = broker::bootstrap();
-    let _ = delete_topic(&bootstrap, "large");
-    let began = Instant::now();
-    while let Err(error) = create_topic_with(&bootstrap, "large", 1, &[("max.message.bytes", "20000000")]) {
-        assert!(error.state() == SqlState::DuplicateObject && began.elapsed() < DEADLINE, "{error}");
-    }
+    let (bootstrap, _) = topic_with("large", 1, &[("max.message.bytes", "20000000")]);
     let producer = Producer::new(&bootstrap, &[("message.max.bytes", "20000000")]).unwrap();
     let padding = "x".repeat(10 << 20);
     for id in 0..3 {
@@ -183,10 +209,18 @@ fn every_compression_is_read() {
 
 #[test]
 fn a_wrong_password_is_told_and_the_right_one_works() {
-    let (bootstrap, producer) = topic("secret", 1);
-    send(&producer, "secret", 0, 0..2);
-    let (host, port) = bootstrap.rsplit_once(':').unwrap();
-    let login = format!("{host}:{}", port.parse::<u16>().unwrap() + 1);
+    // A broker that the environment names may ask for no password.
+    let own;
+    let kafka = match Kafka::shared().unwrap() {
+        shared if shared.is_own() => shared,
+        _ => {
+            own = Kafka::start_own().unwrap();
+            &own
+        }
+    };
+    create_topic(kafka.bootstrap(), "secret", 1).unwrap();
+    send(&Producer::new(kafka.bootstrap(), &[]).unwrap(), "secret", 0, 0..2);
+    let login = kafka.sasl_bootstrap().unwrap();
     let with = |password| {
         spec(
             &login,
@@ -205,7 +239,7 @@ fn a_wrong_password_is_told_and_the_right_one_works() {
     assert_eq!(error.message(), format!("Kafka at \"{login}\" refuses the login"));
     assert!(error.hint().is_some_and(|hint| hint.contains("properties.sasl.password")));
     assert!(began.elapsed() < Duration::from_secs(5));
-    let source = tidewire_connect::Connector::create(&tidewire_kafka::Kafka, with("alice-secret")).unwrap();
+    let source = tidewire_kafka::Kafka.create(with("alice-secret")).unwrap();
     assert_eq!(read_all(&*source).ids(0), [0, 1]);
 }
 
@@ -245,20 +279,8 @@ fn positions_are_shown_by_a_consumer_group() {
 
 #[test]
 fn a_broker_that_was_killed_is_waited_for_and_nothing_is_lost_or_doubled() {
-    let Ok(script) = std::env::var("SCRIPT") else { return };
-    let kafka = |verb: &str| {
-        assert!(
-            std::process::Command::new(&script)
-                .args([verb, "29192"])
-                .env("KAFKA_HEAP", "512m")
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
-    kafka("clean");
-    kafka("start");
-    let bootstrap = "127.0.0.1:29192";
+    let kafka = Kafka::start_own().unwrap();
+    let bootstrap = kafka.bootstrap();
     create_topic(bootstrap, "killed", 2).unwrap();
     let producer = Producer::new(bootstrap, &[("enable.idempotence", "true")]).unwrap();
     send(&producer, "killed", 0, 0..1000);
@@ -267,7 +289,7 @@ fn a_broker_that_was_killed_is_waited_for_and_nothing_is_lost_or_doubled() {
     let mut reader = source.read(source.start().unwrap(), vec![0, 1], ReadMode::Follow).unwrap();
     let mut seen = Seen::default();
     seen.until(&mut *reader, |seen, _| seen.rows.len() == 2000);
-    kafka("kill");
+    kafka.kill().unwrap();
     let mut words = String::new();
     seen.until(&mut *reader, |_, health| match health {
         Health::Retrying(why) => {
@@ -277,11 +299,9 @@ fn a_broker_that_was_killed_is_waited_for_and_nothing_is_lost_or_doubled() {
         Health::Running => false,
     });
     assert!(!words.is_empty());
-    println!("{words}");
     assert_eq!(refused(spec(bootstrap, "killed", &[])).state(), SqlState::ConnectionFailure);
-    kafka("start");
+    kafka.restart().unwrap();
     send(&producer, "killed", 0, 1000..1500);
     seen.until(&mut *reader, |seen, health| seen.rows.len() >= 2500 && *health == Health::Running);
     assert_eq!((seen.ids(0), seen.ids(1)), ((0..1500).collect(), (0..1000).collect()));
-    kafka("clean");
 }
