@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use crate::database::{Answer, Database, Failure};
 use crate::memory::Stored;
 use crate::oracle::Oracle;
 use crate::server::Server;
+
+/// How long a statement may take.
+const STATEMENT_MAX: Duration = Duration::from_secs(20);
 
 /// How a file is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,34 +55,47 @@ impl Mode {
 
 /// Runs a file. Returns how many comparisons the oracle made.
 ///
-/// Errors: what went wrong, with file and line.
-pub async fn run_file(path: &Path, mode: Mode) -> Result<usize, String> {
-    let script = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+/// Errors: all that went wrong, with file and line. A statement that fails does not keep the next from being run.
+pub async fn run_file(path: &Path, mode: Mode) -> Result<usize, Vec<String>> {
+    let script = std::fs::read_to_string(path).map_err(|e| vec![format!("cannot read {}: {e}", path.display())])?;
     run_script(&script, &path.display().to_string(), mode, |sql| sql.to_string()).await
 }
 
 /// Runs a script whose statements `change` rewrites on their way to the server; the oracle sees them unchanged. This is
 /// how a test shows that a wrong operator is caught.
-pub async fn run_script(script: &str, name: &str, mode: Mode, change: fn(&str) -> String) -> Result<usize, String> {
-    let mut server = Server::start(mode.settings()).map_err(|e| e.to_string())?;
+pub async fn run_script(
+    script: &str,
+    name: &str,
+    mode: Mode,
+    change: fn(&str) -> String,
+) -> Result<usize, Vec<String>> {
+    let mut server = Server::start(mode.settings()).map_err(|e| vec![e.to_string()])?;
     if mode == Mode::Wire {
-        server.listen().await.map_err(|e| e.to_string())?;
+        server.listen().await.map_err(|e| vec![e.to_string()])?;
     }
     let shared = Arc::new(Shared { server, oracle: Mutex::default(), change });
     let mut runner = Runner::new(|| Connection::open(shared.clone()));
     runner.add_label(if mode == Mode::Wire { "wire" } else { "in-process" });
-    let result = runner.run_script_with_name_async(script, name).await;
+    let records = sqllogictest::parse_with_name(script, name).map_err(|e| vec![e.to_string()])?;
+    let mut failures = vec![];
+    for record in records {
+        if let Err(failure) = runner.run_async(record).await {
+            failures.push(failure.to_string());
+        }
+    }
     runner.shutdown_async().await;
     drop(runner);
-    let mut result = result.map_err(|e| format!("{mode:?}: {e}"));
-    if mode == Mode::Deleted && result.is_ok() {
-        result = shared.delete_everything().await.map_err(|e| format!("{name}: {mode:?}: {e}"));
+    if mode == Mode::Deleted
+        && failures.is_empty()
+        && let Err(failure) = shared.delete_everything().await
+    {
+        failures.push(format!("after everything was deleted: {failure}\nat {name}"));
     }
     let n_checks = shared.oracle.lock().await.n_checks;
     if let Some(shared) = Arc::into_inner(shared) {
         shared.server.shutdown().await;
     }
-    result.map(|()| n_checks)
+    if failures.is_empty() { Ok(n_checks) } else { Err(failures) }
 }
 
 struct Shared {
@@ -108,7 +125,14 @@ impl Connection {
     }
 
     async fn run_sql(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let answer = self.db.run(&(self.shared.change)(sql)).await?;
+        let sql_sent = (self.shared.change)(sql);
+        let answer = match tokio::time::timeout(STATEMENT_MAX, self.db.run(&sql_sent)).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                self.db = self.shared.server.client().await?;
+                return Err(Failure::of_test("the statement did not end (a push needs EMIT CHANGES LIMIT n)"));
+            }
+        };
         let mut oracle = self.shared.oracle.lock().await;
         let mut wrote = false;
         for parsed in tidewire_sql::parse(sql)? {

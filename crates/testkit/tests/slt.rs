@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p tidewire-testkit --test slt -- join` runs the files whose path has `join` in it. All failures are
 //! printed before the test fails.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test: what fails here fails it")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use tidewire_testkit::slt::{Mode, run_file};
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql-tests");
+    let root = root.canonicalize().unwrap_or(root);
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let listing = std::env::args().any(|a| a == "--list");
     let mut files = vec![];
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut failures = vec![];
+    let mut failures: Vec<(String, Vec<Mode>)> = vec![];
     for file in &files {
         let start = Instant::now();
         let mut n_checks = 0;
@@ -30,15 +32,23 @@ fn main() -> ExitCode {
         for mode in Mode::ALL {
             match runtime.block_on(run_file(file, mode)) {
                 Ok(n) => n_checks += n,
-                Err(failure) => failures.push(failure),
+                Err(failed) => failed.into_iter().for_each(|f| note(&mut failures, mode, f)),
             }
         }
         let verdict = if failures.len() == before { "ok" } else { "FAILED" };
         println!("{verdict:6} {:32} {n_checks:5} comparisons {:6} ms", name(file), start.elapsed().as_millis());
     }
-    failures.iter().for_each(|f| println!("\n{f}"));
+    failures.iter().for_each(|(failure, modes)| println!("\n{modes:?} {failure}"));
     println!("\n{} files in {} modes, {} failures", files.len(), Mode::ALL.len(), failures.len());
     if failures.is_empty() && !(files.is_empty() && wanted.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A failure that is the same in several modes is shown once.
+fn note(failures: &mut Vec<(String, Vec<Mode>)>, mode: Mode, failure: String) {
+    match failures.iter_mut().find(|(f, _)| *f == failure) {
+        Some((_, modes)) => modes.push(mode),
+        None => failures.push((failure, vec![mode])),
+    }
 }
 
 fn name(file: &Path) -> String {
