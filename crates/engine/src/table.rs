@@ -93,10 +93,14 @@ impl Table {
         let (removed, added, rows) = match change {
             Change::Insert(rows, on_conflict) => self.resolve(rows, &on_conflict)?,
             Change::Update(old, new) => {
+                self.check_present(&old)?;
                 self.check_update(&old, &new)?;
                 (old, new.clone(), new)
             }
-            Change::Delete(old) => (old.clone(), self.nothing(), old),
+            Change::Delete(old) => {
+                self.check_present(&old)?;
+                (old.clone(), self.nothing(), old)
+            }
             Change::Truncate => {
                 let batches = self.rows.reader().scan(Epoch(epoch.0), None)?.collect::<Result<Vec<_>>>()?;
                 let all = compute::concat_batches(&self.object.schema, &batches)?;
@@ -110,8 +114,12 @@ impl Table {
         if added.num_rows() > 0 {
             deltas.push(Delta::insert(added));
         }
-        self.rows.apply(&deltas, epoch)?;
-        Ok(Applied { deltas, rows })
+        match self.rows.apply(&deltas, epoch) {
+            // A table without a key finds out here that a row is no longer there.
+            Err(_) if self.primary_key.is_empty() => Err(changed_meanwhile()),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Applied { deltas, rows }),
+        }
     }
 
     /// Takes a change of the same epoch back.
@@ -170,6 +178,23 @@ impl Table {
         }
     }
 
+    /// Refuses rows that are not there as they are named: another session changed them meanwhile. `40001`
+    fn check_present(&self, old: &RecordBatch) -> Result<()> {
+        if self.primary_key.is_empty() || old.num_rows() == 0 {
+            return Ok(());
+        }
+        let (present, found) = self.rows.get(&old.project(&self.primary_key)?)?;
+        let converter = converter(old)?;
+        let named = converter.convert_columns(old.columns())?;
+        let present = converter.convert_columns(present.columns())?;
+        let same =
+            |(idx, found): (usize, &Option<usize>)| found.is_some_and(|place| present.row(place) == named.row(idx));
+        match found.iter().enumerate().all(same) {
+            true => Ok(()),
+            false => Err(changed_meanwhile()),
+        }
+    }
+
     /// Refuses new rows whose key another row has: one that is not among the `old` ones, or another new one.
     fn check_update(&self, old: &RecordBatch, new: &RecordBatch) -> Result<()> {
         if self.primary_key.is_empty() {
@@ -202,6 +227,11 @@ impl Table {
         )
         .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), row_text(keys, idx)))
     }
+}
+
+fn changed_meanwhile() -> SqlError {
+    SqlError::new(SqlState::SerializationFailure, "could not serialize access due to concurrent update")
+        .with_hint("Run the transaction again.")
 }
 
 fn converter(rows: &RecordBatch) -> Result<RowConverter> {

@@ -45,6 +45,7 @@ sql_states! {
     InvalidAuthorization = "28000",
     InvalidPassword = "28P01",
     DependentObjectsStillExist = "2BP01",
+    SerializationFailure = "40001",
     InvalidCursorName = "34000",
     InvalidCatalogName = "3D000",
     InvalidSchemaName = "3F000",

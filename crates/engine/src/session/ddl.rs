@@ -128,7 +128,7 @@ impl Session {
             default: c.default.clone(),
         });
         let columns: Vec<ColumnDef> = columns.collect();
-        self.check_defaults(&columns)?;
+        self.check_defaults(&columns).await?;
         let (sql, def) = (parsed.text.clone(), Kind::Table(TableDef { primary_key }));
         self.shared().call(move |core| core.create(|id| Object::new(id, name, sql, columns, def), None)).await??;
         Ok(Outcome::command("CREATE TABLE"))
@@ -154,7 +154,7 @@ impl Session {
             return self.create_materialized_view(name, create, text).await;
         }
         let planned = self.plan_view(create).await?;
-        let columns = view_columns(create, &planned.schema)?;
+        let columns = named_columns(&create.columns, &planned.schema, create.name.position)?;
         let def = ViewDef { query: create.query_text.clone(), depends_on: planned.objects };
         let sql = text.to_string();
         let make = |id| Object::new(id, name, sql, columns, Kind::View(def));
@@ -182,7 +182,7 @@ impl Session {
 
     async fn create_materialized_view(&mut self, name: Name, create: &CreateView, text: &str) -> Result<Outcome> {
         let (dataflow, planned) = self.plan_dataflow(&create.query, &create.query_text, create.query_offset).await?;
-        let columns = view_columns(create, &planned.schema)?;
+        let columns = named_columns(&create.columns, &planned.schema, create.name.position)?;
         let depends_on = planned.objects.clone();
         let def = ViewDef { query: create.query_text.clone(), depends_on: depends_on.clone() };
         let (sql, full_name) = (text.to_string(), name.to_string());
@@ -344,19 +344,23 @@ fn duplicate_column(name: &str) -> SqlError {
     SqlError::new(SqlState::DuplicateColumn, format!("column \"{name}\" specified more than once"))
 }
 
-/// A view's columns: the query's, under the names of the statement's list.
-pub(super) fn view_columns(create: &CreateView, schema: &arrow::datatypes::Schema) -> Result<Vec<ColumnDef>> {
-    if create.columns.len() > schema.fields().len() {
-        return Err(SqlError::new(SqlState::SyntaxError, "CREATE VIEW specifies more column names than columns"));
+/// A query's columns under the names of a statement's list, which may be shorter.
+pub(super) fn named_columns(
+    names: &[String],
+    schema: &arrow::datatypes::Schema,
+    position: usize,
+) -> Result<Vec<ColumnDef>> {
+    if names.len() > schema.fields().len() {
+        return Err(SqlError::new(SqlState::SyntaxError, "too many column names were specified").at(position));
     }
-    let names = create.columns.iter().map(Some).chain(std::iter::repeat(None));
+    let names = names.iter().map(Some).chain(std::iter::repeat(None));
     let columns: Vec<ColumnDef> = schema
         .fields()
         .iter()
         .zip(names)
         .map(|(field, name)| ColumnDef::new(name.unwrap_or(field.name()), SqlType::of(field)))
         .collect();
-    check_columns(columns.iter().map(|c| (c.name.as_str(), create.name.position)))?;
+    check_columns(columns.iter().map(|c| (c.name.as_str(), position)))?;
     Ok(columns)
 }
 

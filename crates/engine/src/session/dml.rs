@@ -1,45 +1,187 @@
-//! INSERT, UPDATE, DELETE, TRUNCATE.
+//! INSERT, UPDATE, DELETE, TRUNCATE, CREATE TABLE AS.
+//!
+//! The rows of a statement are computed at a snapshot and applied by the epoch loop. UPDATE and DELETE name the rows
+//! as they were: when another session was faster, the loop refuses with `40001` and the statement is computed again;
+//! within BEGIN .. COMMIT, where writes are applied at the end, the client gets the `40001`.
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
-use tidewire_sql::{ObjectName, Parsed};
-use tidewire_types::{Result, SqlError, SqlType};
+use futures::{StreamExt, TryStreamExt};
+use tidewire_catalog::{ColumnDef, Kind, Name, Object, TableDef};
+use tidewire_operators::expr::sql_error;
+use tidewire_planner::{Context, Delete, Insert, OnConflict as PlannedConflict, Planned, Returning, Update};
+use tidewire_sql::{CreateTable, ObjectName, Parsed, Statement, ast};
+use tidewire_types::{Result, SqlError, SqlState, SqlType};
 use tokio::sync::oneshot;
 
-use super::{Outcome, Prepared, Session};
+use super::{Outcome, Prepared, Session, Transaction, ddl};
 use crate::shared::stopped;
-use crate::table::{Operation, Write};
+use crate::table::{Change, OnConflict, Operation, Write, check_not_null};
+
+/// How often a statement is computed again because another session changed its rows meanwhile.
+const N_TRIES: usize = 20;
+
+/// A planned statement.
+enum Dml {
+    Insert(Insert),
+    Update(Update),
+    Delete(Delete),
+}
+
+impl Dml {
+    fn new(cx: &Context<'_>, parsed: &Parsed, parameters: &[Option<SqlType>]) -> Result<Dml> {
+        let text = &parsed.text;
+        match &parsed.statement {
+            Statement::Insert(insert) => cx.insert(insert, text, parameters).map(Dml::Insert),
+            Statement::Update(update) => cx.update(update, text, parameters).map(Dml::Update),
+            Statement::Delete(delete) => cx.delete(delete, text, parameters).map(Dml::Delete),
+            _ => Err(SqlError::internal("not a statement that writes")),
+        }
+    }
+
+    fn table(&self) -> &Arc<Object> {
+        match self {
+            Dml::Insert(p) => &p.table,
+            Dml::Update(p) => &p.table,
+            Dml::Delete(p) => &p.table,
+        }
+    }
+
+    fn rows(&self) -> &Planned {
+        match self {
+            Dml::Insert(p) => &p.rows,
+            Dml::Update(p) => &p.rows,
+            Dml::Delete(p) => &p.rows,
+        }
+    }
+
+    fn parameters(&self) -> &[SqlType] {
+        match self {
+            Dml::Insert(p) => &p.parameters,
+            Dml::Update(p) => &p.parameters,
+            Dml::Delete(p) => &p.parameters,
+        }
+    }
+
+    fn returning(&self) -> Option<&Returning> {
+        match self {
+            Dml::Insert(p) => p.returning.as_ref(),
+            Dml::Update(p) => p.returning.as_ref(),
+            Dml::Delete(p) => p.returning.as_ref(),
+        }
+    }
+
+    /// The words of the command tag before the count.
+    fn tag(&self) -> &'static str {
+        match self {
+            Dml::Insert(_) => "INSERT 0",
+            Dml::Update(_) => "UPDATE",
+            Dml::Delete(_) => "DELETE",
+        }
+    }
+}
 
 impl Session {
+    /// The parameter types and, with RETURNING, the columns of a statement that writes.
     pub(super) async fn describe_dml(
-        &self,
-        _: &Parsed,
-        _: &[Option<SqlType>],
-    ) -> Result<(Vec<SqlType>, Option<SchemaRef>)> {
-        Err(SqlError::unsupported("DML"))
-    }
-
-    pub(super) async fn run_dml(&mut self, _: &Prepared, _: Vec<ScalarValue>) -> Result<Outcome> {
-        Err(SqlError::unsupported("DML"))
-    }
-
-    pub(super) async fn truncate(&mut self, _: &[ObjectName]) -> Result<Outcome> {
-        Err(SqlError::unsupported("DML"))
-    }
-
-    pub(super) async fn create_table_as(
         &mut self,
-        _: tidewire_catalog::Name,
-        _: &tidewire_sql::CreateTable,
-        _: &tidewire_sql::ast::Query,
-        _: &str,
-    ) -> Result<Outcome> {
-        Err(SqlError::unsupported("DML"))
+        parsed: &Parsed,
+        parameters: &[Option<SqlType>],
+    ) -> Result<(Vec<SqlType>, Option<SchemaRef>)> {
+        let planned = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, parameters)).await?.0;
+        Ok((planned.parameters().to_vec(), planned.returning().map(|r| r.schema.clone())))
     }
 
-    pub(super) fn check_defaults(&self, _: &[tidewire_catalog::ColumnDef]) -> Result<()> {
-        Ok(())
+    pub(super) async fn run_dml(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        let parsed = &prepared.parsed;
+        let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
+        for tries_left in (0..N_TRIES).rev() {
+            // The snapshot stays until the rows are computed.
+            let (planned, _snapshot) = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, &types)).await?;
+            self.check_not_written(&planned.rows().objects)?;
+            let change = self.change(&planned, &parameters).await?;
+            let operation = Operation { table: planned.table().id, change };
+            let rows = match self.transaction {
+                Transaction::Open => self.write_later(&planned, operation)?,
+                Transaction::Idle | Transaction::Failed => match self.write(vec![operation]).await {
+                    Ok(mut rows) => rows.pop().ok_or_else(|| SqlError::internal("a write without an answer"))?,
+                    Err(error) if error.state() == SqlState::SerializationFailure && tries_left > 0 => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            return self.answer(&planned, rows, parameters).await;
+        }
+        Err(SqlError::internal("a statement was tried too often"))
+    }
+
+    /// What the statement does to its table, computed now.
+    async fn change(&self, planned: &Dml, parameters: &[ScalarValue]) -> Result<Change> {
+        let (plan, table) = (planned.rows(), planned.table());
+        let mut stream = self.engine.run(plan, parameters_of(plan, parameters)).await?;
+        let mut batches = vec![];
+        while let Some(batch) = stream.next().await {
+            batches.push(batch?);
+        }
+        let rows = compute::concat_batches(&plan.schema, &batches)?;
+        let n_columns = table.columns.len();
+        match planned {
+            Dml::Insert(insert) => {
+                let on_conflict = match &insert.on_conflict {
+                    PlannedConflict::Fail => OnConflict::Fail,
+                    PlannedConflict::DoNothing => OnConflict::Ignore,
+                    PlannedConflict::DoUpdate(update) => {
+                        let bound = update.bind(parameters, &self.engine.datafusion)?;
+                        let table = table.clone();
+                        OnConflict::Update(Arc::new(move |existing, excluded| {
+                            let (rows, written) = bound.resolve(existing, excluded)?;
+                            check_not_null(&table, &compute::filter_record_batch(&rows, &written)?)?;
+                            Ok((rows, written))
+                        }))
+                    }
+                };
+                Ok(Change::Insert(table_rows(table, &rows)?, on_conflict))
+            }
+            Dml::Update(_) => {
+                let columns = |from: usize| (from..from + n_columns).collect::<Vec<_>>();
+                let (old, new) = (rows.project(&columns(0))?, rows.project(&columns(n_columns))?);
+                Ok(Change::Update(table_rows(table, &old)?, table_rows(table, &new)?))
+            }
+            Dml::Delete(_) => Ok(Change::Delete(table_rows(table, &rows)?)),
+        }
+    }
+
+    /// Keeps a write until its transaction commits; the rows that RETURNING sees now.
+    fn write_later(&mut self, planned: &Dml, operation: Operation) -> Result<RecordBatch> {
+        let rows = match &operation.change {
+            Change::Insert(rows, OnConflict::Fail) => rows.clone(),
+            Change::Insert(rows, _) if planned.returning().is_none() => rows.clone(),
+            Change::Insert(..) => {
+                return Err(SqlError::unsupported("ON CONFLICT with RETURNING within a transaction")
+                    .with_detail("The writes of a transaction take effect when it commits."));
+            }
+            Change::Update(_, new) => new.clone(),
+            Change::Delete(old) => old.clone(),
+            Change::Truncate => return Err(SqlError::internal("TRUNCATE is not kept")),
+        };
+        if matches!(operation.change, Change::Update(..) | Change::Delete(_)) {
+            // Its rows were computed without what this transaction has written of the same table.
+            self.check_not_written(&[operation.table])?;
+        }
+        self.written.push(operation);
+        Ok(rows)
+    }
+
+    async fn answer(&self, planned: &Dml, rows: RecordBatch, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        let Some(returning) = planned.returning() else {
+            return Ok(Outcome::command(format!("{} {}", planned.tag(), rows.num_rows())));
+        };
+        let stream = returning.evaluate(&rows, parameters, &self.engine.datafusion).await?;
+        let rows = stream.map_err(sql_error).boxed();
+        Ok(Outcome::Rows { schema: returning.schema.clone(), rows, tag: planned.tag() })
     }
 
     /// Applies the operations as one transaction; returns when every view shows them.
@@ -48,4 +190,69 @@ impl Session {
         self.shared().push_write(Write { operations, reply })?;
         answer.await.map_err(|_| stopped())?
     }
+
+    pub(super) async fn truncate(&mut self, names: &[ObjectName]) -> Result<Outcome> {
+        let catalog = self.shared().published().catalog;
+        let mut operations = vec![];
+        for name in names {
+            let object = self.resolve(&catalog, name)?;
+            if !matches!(object.def, Kind::Table(_)) {
+                let message = format!("\"{}\" is not a table", object.name);
+                return Err(SqlError::new(SqlState::WrongObjectType, message).at(name.position));
+            }
+            operations.push(Operation { table: object.id, change: Change::Truncate });
+        }
+        self.write(operations).await?;
+        Ok(Outcome::command("TRUNCATE TABLE"))
+    }
+
+    pub(super) async fn create_table_as(
+        &mut self,
+        name: Name,
+        create: &CreateTable,
+        query: &ast::Query,
+        text: &str,
+    ) -> Result<Outcome> {
+        let ready = self.plan_query(query, text, &[]).await?;
+        let names: Vec<String> = create.columns.iter().map(|c| c.name.clone()).collect();
+        let columns = ddl::named_columns(&names, &ready.planned.schema, create.name.position)?;
+        let mut stream = self.engine.run(&ready.planned, vec![]).await?;
+        let mut batches = vec![];
+        while let Some(batch) = stream.next().await {
+            batches.push(batch?);
+        }
+        let rows = compute::concat_batches(&ready.planned.schema, &batches)?;
+        let (sql, def) = (text.to_string(), Kind::Table(TableDef { primary_key: vec![] }));
+        let make = |id| Object::new(id, name, sql, columns, def);
+        let table = self.shared().call(move |core| core.create(make, None)).await??;
+        let n_rows = rows.num_rows();
+        let change = Change::Insert(table_rows(&table, &rows)?, OnConflict::Fail);
+        self.write(vec![Operation { table: table.id, change }]).await?;
+        Ok(Outcome::command(format!("SELECT {n_rows}")))
+    }
+
+    /// Plans each DEFAULT once, so that a wrong one is the error of CREATE TABLE.
+    pub(super) async fn check_defaults(&mut self, columns: &[ColumnDef]) -> Result<()> {
+        for default in columns.iter().filter_map(|c| c.default.as_deref()) {
+            let text = format!("SELECT {default}");
+            for parsed in tidewire_sql::parse(&text)? {
+                if let Statement::Query(query) = &parsed.statement {
+                    self.plan_query(query, &parsed.text, &[]).await.map_err(|e| e.with_position(None))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parameters that a part of a statement knows of.
+fn parameters_of(plan: &Planned, parameters: &[ScalarValue]) -> Vec<ScalarValue> {
+    parameters.iter().take(plan.parameters.len()).cloned().collect()
+}
+
+/// Rows under the table's schema. Errors: `23502`.
+fn table_rows(table: &Object, rows: &RecordBatch) -> Result<RecordBatch> {
+    check_not_null(table, rows)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(table.schema.clone(), rows.columns().to_vec(), &options)?)
 }

@@ -65,7 +65,11 @@ impl Session {
     }
 
     /// Runs `f` with what planning may look at, at a new snapshot.
-    async fn plan<T>(&mut self, text: &str, f: impl FnOnce(&Context<'_>) -> Result<T>) -> Result<(T, Arc<Snapshot>)> {
+    pub(super) async fn plan<T>(
+        &mut self,
+        text: &str,
+        f: impl FnOnce(&Context<'_>) -> Result<T>,
+    ) -> Result<(T, Arc<Snapshot>)> {
         let snapshot = self.snapshot();
         let own = self.system_tables(text).await?;
         let environment = self.environment(&snapshot);
