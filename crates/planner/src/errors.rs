@@ -286,10 +286,8 @@ fn offset_of(chars: &[char], line: usize, column: usize) -> Option<usize> {
 
 fn is_word(chars: &[char], at: usize, word: &[char]) -> bool {
     let is_part = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric() || *c == '_');
-    let found = chars.get(at..at + word.len());
-    let Some(found) = found else { return false };
-    !word.is_empty()
-        && found.iter().zip(word).all(|(a, b)| a == b || a.to_lowercase().eq(b.to_lowercase()))
-        && !is_part(chars.get(at + word.len()))
-        && !(at > 0 && is_part(chars.get(at - 1)))
+    let Some(found) = chars.get(at..at + word.len()).filter(|found| !found.is_empty()) else { return false };
+    let before = at.checked_sub(1).and_then(|before| chars.get(before));
+    let same = |(a, b): (&char, &char)| a == b || a.to_lowercase().eq(b.to_lowercase());
+    found.iter().zip(word).all(same) && !is_part(chars.get(at + word.len())) && !is_part(before)
 }

@@ -136,16 +136,25 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<String> {
-        let planned = self.plan(sql, &[])?;
+    pub(crate) fn rows_of(&self, object: ObjectId) -> &RecordBatch {
+        &self.rows[&object]
+    }
+
+    pub(crate) fn batches(&self, planned: &crate::Planned, parameters: Vec<ScalarValue>) -> Result<Vec<RecordBatch>> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let batches: Vec<RecordBatch> = runtime.block_on(async {
-            let stream = execute(&planned, parameters, &self.session).await?;
+            let stream = execute(planned, parameters, &self.session).await?;
             stream.try_collect().await.map_err(sql_error)
         })?;
         for batch in &batches {
             assert_eq!(batch.schema(), planned.schema);
         }
+        Ok(batches)
+    }
+
+    pub(crate) fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<String> {
+        let planned = self.plan(sql, &[])?;
+        let batches = self.batches(&planned, parameters)?;
         let mut shown = String::new();
         for field in planned.schema.fields() {
             shown += &format!("{} {}, ", field.name(), SqlType::of(field));

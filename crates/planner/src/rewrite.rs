@@ -205,7 +205,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         if let Expr::AtTimeZone { timestamp, time_zone } = expr {
-            let mut take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
+            let take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         rename_function(expr);

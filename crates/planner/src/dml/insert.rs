@@ -43,7 +43,7 @@ impl Context<'_> {
             None => self.default_row(&target, text)?,
             Some(query) => match rows_of_values(query) {
                 Some(rows) => self.values(rows, &target, &columns, !insert.columns.is_empty(), text, parameters)?,
-                None => self.from_query(query, &target, &columns, !insert.columns.is_empty(), text, parameters)?,
+                None => self.selected(query, &target, &columns, !insert.columns.is_empty(), text, parameters)?,
             },
         };
         let rows = self.optimized(rows, text)?;
@@ -119,7 +119,7 @@ impl Context<'_> {
         Ok(Logical { plan, schema: row_schema(&target.table), parameters, objects: vec![] })
     }
 
-    fn from_query(
+    fn selected(
         &self,
         query: &Query,
         target: &Target,
