@@ -210,7 +210,8 @@ mod tests {
             tidewire_operator_step_seconds_total{view="v",operator="0"} 0.0000005
             tidewire_operator_state_bytes{view="v",operator="0"} 0
             process_resident_memory_bytes 1024
-            process_cpu_seconds_total 1.5"#]].assert_eq(&samples.join("\n"));
+            process_cpu_seconds_total 1.5"#]]
+        .assert_eq(&samples.join("\n"));
     }
 
     #[test]
