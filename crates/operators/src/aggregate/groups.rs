@@ -15,8 +15,8 @@
 use super::arena::Arena;
 use super::keys::{EncodedKeys, Keys};
 
-/// Slots of a chunk, as a power of two.
-const CHUNK_BITS: u32 = 12;
+/// Slots of a chunk, as a power of two: few enough chunks that their list stays in the first cache.
+const CHUNK_BITS: u32 = 16;
 const CHUNK_LEN: usize = 1 << CHUNK_BITS;
 /// Parts of the table, as a power of two.
 const PART_BITS: u32 = 6;
