@@ -150,6 +150,8 @@ fn relations_are_found_and_hidden_as_in_postgresql() {
             "SELECT id FROM payments p WHERE amount NOT IN (SELECT amount FROM payments q WHERE q.account = p.account AND q.id <> p.id)",
             "SELECT id FROM payments WHERE (amount IN (SELECT amount FROM payments)) IS NULL",
             "SELECT id FROM payments WHERE account NOT IN (SELECT CAST(NULL AS text))",
+            "SELECT id FROM payments WHERE amount = ANY (SELECT amount FROM payments WHERE id < 3)",
+            "SELECT id FROM payments WHERE amount > ALL (SELECT amount FROM payments WHERE id = 2)",
             "SELECT x FROM generate_series(1, 3) AS t(x)",
             "SELECT unnest(array[1,2])",
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
@@ -245,6 +247,21 @@ fn relations_are_found_and_hidden_as_in_postgresql() {
             id bigint
             ++
             ++
+            > SELECT id FROM payments WHERE amount = ANY (SELECT amount FROM payments WHERE id < 3)
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 1  |
+            | 2  |
+            +----+
+            > SELECT id FROM payments WHERE amount > ALL (SELECT amount FROM payments WHERE id = 2)
+            id bigint
+            +----+
+            | id |
+            +----+
+            | 1  |
+            +----+
             > SELECT x FROM generate_series(1, 3) AS t(x)
             x bigint
             +---+
@@ -545,7 +562,8 @@ fn functions_that_postgresql_users_expect_are_there() {
         HINT: No function matches the given name and argument types. You might need to add explicit type casts.
         row_to_json(ROW(1)): 42883: function row_to_json(struct<c0 bigint>) does not exist at 8
         HINT: No function matches the given name and argument types. You might need to add explicit type casts.
-    "#]].assert_eq(&failed);
+    "#]]
+    .assert_eq(&failed);
 }
 
 #[test]

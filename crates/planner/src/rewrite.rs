@@ -72,7 +72,7 @@ pub(crate) fn check_depth<T: ast::Visit>(node: &T) -> Result<usize> {
 /// Rewrites a query. Errors: `0A000` for what cannot be planned, `42704` for a type that does not exist.
 pub(crate) fn rewrite(query: &Query) -> Result<Rewritten> {
     let mut query = query.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0 };
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_compared: 0 };
     match query.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -94,7 +94,7 @@ pub(crate) struct RewrittenExpr {
 /// Rewrites an expression outside of a query.
 pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut expr = expr.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0 };
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_compared: 0 };
     match expr.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -119,6 +119,7 @@ pub(crate) fn has_subquery(expr: &Expr) -> bool {
 struct Rewriter {
     parameters: HashMap<usize, SqlType>,
     n_parameters: usize,
+    n_compared: usize,
 }
 
 type Flow = ControlFlow<Box<SqlError>>;
@@ -191,6 +192,9 @@ impl VisitorMut for Rewriter {
         {
             self.infer(inner, target);
         }
+        if let Err(error) = self.name_compared(expr) {
+            return flow(Err(error));
+        }
         if let Expr::Value(value) = expr
             && let Some(number) = parameter_number(&value.value)
         {
@@ -246,6 +250,34 @@ fn rename_function(expr: &mut Expr) {
 }
 
 impl Rewriter {
+    /// `x = ANY (SELECT ..)` is IN, `x <> ALL (..)` is NOT IN. For the other operators DataFusion compares by name:
+    /// the subquery's column gets one that no column outside has.
+    fn name_compared(&mut self, expr: &mut Expr) -> Result<()> {
+        let (left, op, right, any) = match expr {
+            Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, true),
+            Expr::AllOp { left, compare_op, right } => (left, compare_op, right, false),
+            _ => return Ok(()),
+        };
+        let Expr::Subquery(subquery) = right.as_mut() else { return Ok(()) };
+        let is_in = matches!((any, &*op), (true, ast::BinaryOperator::Eq) | (false, ast::BinaryOperator::NotEq));
+        if is_in {
+            let (expr_in, subquery) = (left.clone(), subquery.clone());
+            *expr = Expr::InSubquery { expr: expr_in, subquery, negated: !any };
+            return Ok(());
+        }
+        if let SetExpr::Select(select) = subquery.body.as_mut()
+            && let [item @ (ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })] =
+                select.projection.as_mut_slice()
+            && let ast::SelectItem::UnnamedExpr(value) | ast::SelectItem::ExprWithAlias { expr: value, .. } = item
+        {
+            self.n_compared += 1;
+            let alias = ast::Ident::with_quote('"', format!("__compared_{}", self.n_compared));
+            *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
+            return Ok(());
+        }
+        Err(SqlError::unsupported("ANY or ALL over this subquery"))
+    }
+
     fn infer(&mut self, expr: &Expr, sql_type: SqlType) {
         if let Expr::Value(value) = expr
             && let Some(number) = parameter_number(&value.value)

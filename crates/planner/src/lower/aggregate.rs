@@ -132,8 +132,9 @@ fn call(expr: &Expr, field: &Field, needed: &mut Needed) -> Result<Call> {
     let args = match &function {
         // count(*) is count(1) by now.
         Function::Count if args.iter().all(constant) && !distinct => vec![],
-        Function::Other(_) if args.iter().any(constant) => {
-            return Err(not_maintained(&format!("{}() with a constant argument", func.name())));
+        // A separator, a fraction: the operator takes constants behind the first argument.
+        Function::Other(_) if args.first().is_some_and(constant) => {
+            return Err(not_maintained(&format!("{}() of a constant", func.name())));
         }
         Function::Other(_) => args.iter().map(|e| needed.index(e)).collect(),
         _ if args.len() != 1 => return Err(not_maintained(&format!("{}() of several arguments", func.name()))),
