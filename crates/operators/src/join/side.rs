@@ -307,6 +307,8 @@ impl Side {
             }
         };
         let slots = self.store_rows(&cells, &fresh)?;
+        // Brings the entries into the cache with overlapping misses; the loop below would wait for each.
+        std::hint::black_box(fresh.iter().fold(0, |all, row| all ^ self.index.first(keys.hash(*row))));
         for (row, slot) in fresh.iter().zip(&slots) {
             let (row, slot) = (*row, *slot);
             if self.row_index.is_some() {
