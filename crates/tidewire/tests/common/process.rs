@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(missing_docs, reason = "helpers of tests")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

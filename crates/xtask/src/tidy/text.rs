@@ -9,7 +9,11 @@ const TEST_LINES_MAX: usize = 1_500;
 const LONG: &[(&str, &str)] = &[("Cargo.lock", "written by cargo")];
 
 /// Where `unsafe` may stand, and why.
-const UNSAFE: &[(&str, &str)] = &[("crates/kafka/src/queue.rs", "librdkafka's batch consumer has no safe wrapper")];
+const UNSAFE: &[(&str, &str)] = &[
+    ("crates/kafka/src/queue.rs", "librdkafka's batch consumer has no safe wrapper"),
+    ("crates/operators/src/arrangement/raw.rs", "readers share a column that its one writer appends to"),
+    ("crates/operators/src/arrangement/views.rs", "string views over blocks that only grow"),
+];
 
 // Written in parts, so that this file is not found by itself.
 const UNFINISHED: &[&str] =
@@ -49,10 +53,17 @@ pub fn machine_paths(workspace: &Workspace) -> Vec<String> {
     workspace.files.iter().flat_map(|file| lines_with(file, MACHINE_PATHS)).collect()
 }
 
-/// A clock, input or output, or a thread in an operator.
+/// A clock, input or output, or a thread in an operator. Its tests may have them.
 pub fn impure_operators(workspace: &Workspace) -> Vec<String> {
     let operators = workspace.rust_files().filter(|file| file.path.starts_with("crates/operators/src/"));
-    operators.flat_map(|file| lines_with(file, IMPURE)).collect()
+    let operators = operators.filter(|file| !file.path.ends_with("/tests.rs"));
+    operators.flat_map(|file| lines_with(&without_tests(file), IMPURE)).collect()
+}
+
+/// A file up to its module of tests.
+fn without_tests(file: &TextFile) -> TextFile {
+    let text = file.text.split("\n#[cfg(test)]").next().unwrap_or_default();
+    TextFile { path: file.path.clone(), text: text.to_owned() }
 }
 
 /// `unsafe` outside of its places.
@@ -88,6 +99,8 @@ mod tests {
         assert_eq!(long_files(&workspace("crates/a/src/b.rs", &long)).len(), 1);
         assert!(long_files(&workspace("crates/a/tests/b.rs", &long)).is_empty());
         assert_eq!(impure_operators(&workspace("crates/operators/src/a.rs", "Instant::now()")).len(), 1);
+        let in_test = "//! X.\n#[cfg(test)]\nmod tests { Instant::now() }";
+        assert!(impure_operators(&workspace("crates/operators/src/a.rs", in_test)).is_empty());
         let block = format!("{} x }}", concat!("unsafe", " {"));
         assert_eq!(unsafe_elsewhere(&workspace("crates/a/src/b.rs", &block)).len(), 1);
         assert!(unsafe_elsewhere(&workspace("crates/kafka/src/queue.rs", &block)).is_empty());
