@@ -40,6 +40,7 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     // The plan that `prepare` made, for an `execute` that follows at the same moment.
     ready: Option<query::Ready>,
+    ready_dml: Option<dml::ReadyDml>,
     environment: Option<Arc<query::Environment>>,
 }
 
@@ -141,6 +142,7 @@ impl Session {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             ready: None,
+            ready_dml: None,
             environment: None,
         }
     }

@@ -84,6 +84,14 @@ pub struct Snapshot {
     shared: Arc<Shared>,
 }
 
+impl Snapshot {
+    /// Whether nothing has been published since.
+    pub fn is_present(&self) -> bool {
+        let present = self.shared.published.read();
+        present.epoch == self.moment.epoch && Arc::ptr_eq(&present.relations, &self.moment.relations)
+    }
+}
+
 impl Drop for Snapshot {
     fn drop(&mut self) {
         let mut pins = self.shared.pins.lock();

@@ -19,7 +19,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 use tokio::sync::oneshot;
 
 use super::{Outcome, Prepared, Session, Transaction, ddl};
-use crate::shared::stopped;
+use crate::shared::{Snapshot, stopped};
 use crate::table::{Change, OnConflict, Operation, Write, check_not_null};
 
 /// How often a statement is computed again because another session changed its rows meanwhile.
@@ -30,6 +30,13 @@ enum Dml {
     Insert(Insert),
     Update(Update),
     Delete(Delete),
+}
+
+/// A planned statement and the moment that its tables stand at.
+pub struct ReadyDml {
+    dml: Dml,
+    snapshot: Arc<Snapshot>,
+    text: String,
 }
 
 impl Dml {
@@ -92,16 +99,29 @@ impl Session {
         parsed: &Parsed,
         parameters: &[Option<SqlType>],
     ) -> Result<(Vec<SqlType>, Option<SchemaRef>)> {
-        let planned = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, parameters)).await?.0;
-        Ok((planned.parameters().to_vec(), planned.returning().map(|r| r.schema.clone())))
+        let (dml, snapshot) = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, parameters)).await?;
+        let described = (dml.parameters().to_vec(), dml.returning().map(|r| r.schema.clone()));
+        self.ready_dml = Some(ReadyDml { dml, snapshot, text: parsed.text.clone() });
+        Ok(described)
+    }
+
+    /// The plan that `prepare` made, where it was made for this very moment, or a new one. The snapshot must live until
+    /// the rows are computed.
+    async fn planned_dml(&mut self, parsed: &Parsed, types: &[Option<SqlType>]) -> Result<(Dml, Arc<Snapshot>)> {
+        if let Some(ready) = self.ready_dml.take()
+            && ready.text == parsed.text
+            && ready.snapshot.is_present()
+        {
+            return Ok((ready.dml, ready.snapshot));
+        }
+        self.plan(&parsed.text, |cx| Dml::new(cx, parsed, types)).await
     }
 
     pub(super) async fn run_dml(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
         let parsed = &prepared.parsed;
         let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
         for tries_left in (0..N_TRIES).rev() {
-            // The snapshot stays until the rows are computed.
-            let (planned, _snapshot) = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, &types)).await?;
+            let (planned, _snapshot) = self.planned_dml(parsed, &types).await?;
             self.check_not_written(&planned.rows().objects)?;
             let change = self.change(&planned, &parameters).await?;
             let operation = Operation { table: planned.table().id, change };

@@ -135,11 +135,7 @@ impl Session {
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
         let text = &prepared.parsed.text;
-        let present = self.shared().published();
-        let ready = self.ready.take().filter(|ready| {
-            let moment = &ready.snapshot.moment;
-            ready.text == *text && moment.epoch == present.epoch && Arc::ptr_eq(&moment.relations, &present.relations)
-        });
+        let ready = self.ready.take().filter(|ready| ready.text == *text && ready.snapshot.is_present());
         let ready = match ready {
             Some(ready) => ready,
             None => {
