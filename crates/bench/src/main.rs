@@ -4,7 +4,13 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+mod aggregate;
+mod cpu;
+mod join;
 mod json;
+mod kafka;
+mod latency;
+mod server;
 
 /// The allocator that the server has.
 #[global_allocator]
@@ -21,11 +27,29 @@ struct Benchmark {
 }
 
 /// All benchmarks: a new one adds its module above and its line here.
-static BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "json",
-    help: "[RECORDS] [ROUNDS]: JSON records to columns, beside arrow-json",
-    run: json::run,
-}];
+static BENCHMARKS: &[Benchmark] = &[
+    Benchmark { name: "json", help: "[RECORDS] [ROUNDS]: JSON records to columns, beside arrow-json", run: json::run },
+    Benchmark {
+        name: "aggregate",
+        help: "[MILLION ROWS] [ROUNDS] [MILLION GROUPS] [EPOCH ROWS]: GROUP BY of an endless input, beside DataFusion's",
+        run: aggregate::run,
+    },
+    Benchmark {
+        name: "join",
+        help: "[MILLION FACTS] [EPOCH ROWS] [ROUNDS]: a join of two unbounded inputs, beside DataFusion's hash join",
+        run: join::run,
+    },
+    Benchmark {
+        name: "kafka",
+        help: "BOOTSTRAP [RECORDS]: JSON from a real Kafka into views, beside DataFusion's batch over the same rows",
+        run: kafka::run,
+    },
+    Benchmark {
+        name: "latency",
+        help: "BOOTSTRAP [SECONDS]: how long a change takes to reach a subscriber; what an idle server costs",
+        run: latency::run,
+    },
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,77 @@
+//! A whole server in this process, for the end-to-end benchmarks.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tidewire_connect::Connector;
+use tidewire_engine::{Components, Engine, Outcome, Session, Settings};
+use tidewire_kafka::Kafka;
+use tidewire_server::PgSystem;
+use tidewire_types::Result as SqlResult;
+use tokio::runtime::Runtime;
+
+static KAFKA: Kafka = Kafka;
+static CONNECTORS: &[&dyn Connector] = &[&KAFKA, &tidewire_connect::nexmark::Nexmark];
+
+/// A server and one session.
+pub struct Server {
+    pub runtime: Runtime,
+    pub session: Session,
+    engine: Arc<Engine>,
+}
+
+impl Server {
+    /// Starts one with default settings.
+    pub fn start() -> Result<Server, Box<dyn Error>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let components = Components { connectors: CONNECTORS, system: Arc::new(PgSystem) };
+        let engine = Engine::start(Settings::default(), components)?;
+        let session = engine.session("tidewire", "tidewire");
+        Ok(Server { runtime, session, engine })
+    }
+
+    /// Another session of the same server.
+    pub fn session(&self) -> Session {
+        self.engine.session("tidewire", "tidewire")
+    }
+
+    /// Runs one statement and gives its rows.
+    pub fn rows(&mut self, sql: &str) -> Result<Vec<RecordBatch>, Box<dyn Error>> {
+        let session = &mut self.session;
+        Ok(self.runtime.block_on(async { rows(session, sql).await })?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.engine.shutdown());
+    }
+}
+
+/// Runs one statement and gives its rows.
+pub async fn rows(session: &mut Session, sql: &str) -> SqlResult<Vec<RecordBatch>> {
+    match outcome(session, sql).await? {
+        Outcome::Rows { rows, .. } => rows.collect::<Vec<_>>().await.into_iter().collect(),
+        Outcome::Push { .. } | Outcome::Command { .. } | Outcome::Empty => Ok(vec![]),
+    }
+}
+
+/// Starts a push and gives its stream.
+pub async fn push(session: &mut Session, sql: &str) -> SqlResult<BoxStream<'static, SqlResult<RecordBatch>>> {
+    match outcome(session, sql).await? {
+        Outcome::Push { rows, .. } => Ok(rows),
+        Outcome::Rows { .. } | Outcome::Command { .. } | Outcome::Empty => Ok(futures::stream::empty().boxed()),
+    }
+}
+
+async fn outcome(session: &mut Session, sql: &str) -> SqlResult<Outcome> {
+    let mut outcome = Outcome::Empty;
+    for parsed in tidewire_sql::parse(sql)? {
+        let prepared = session.prepare(parsed, &[]).await?;
+        outcome = session.execute(&prepared, vec![]).await?;
+    }
+    Ok(outcome)
+}
