@@ -29,6 +29,17 @@ pub struct Oracle {
     pub n_checks: usize,
 }
 
+/// What a statement may have changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Nothing that a view shows.
+    Nothing,
+    /// There is a new view of this name; the others are as they were.
+    View(String),
+    /// Rows.
+    Rows,
+}
+
 #[derive(Clone, Debug)]
 struct View {
     name: String,
@@ -36,33 +47,33 @@ struct View {
 }
 
 impl Oracle {
-    /// Learns from a statement that succeeded. True: it may have changed what views contain.
-    pub fn observe(&mut self, parsed: &Parsed) -> bool {
+    /// Learns from a statement that succeeded.
+    pub fn observe(&mut self, parsed: &Parsed) -> Change {
         match &parsed.statement {
             Statement::CreateView(view) if view.materialized => {
                 let name = quoted(&view.name);
                 let known = self.views.iter().any(|v| v.name == name);
                 if !known || view.or_replace {
                     self.views.retain(|v| v.name != name);
-                    self.views.push(View { name, definition: view.query_text.clone() });
+                    self.views.push(View { name: name.clone(), definition: view.query_text.clone() });
                 }
-                true
+                Change::View(name)
             }
             Statement::CreateTable(table) => {
                 self.tables.insert(quoted(&table.name));
-                false
+                Change::Nothing
             }
             Statement::Drop(drop) => {
                 self.forget(drop);
-                false
+                Change::Nothing
             }
             Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Truncate(_)
             | Statement::Copy(_)
-            | Statement::Commit => true,
-            _ => false,
+            | Statement::Commit => Change::Rows,
+            _ => Change::Nothing,
         }
     }
 
@@ -88,10 +99,15 @@ impl Oracle {
         }
     }
 
-    /// Compares every view with its query.
-    pub async fn check(&mut self, db: &mut dyn Database) -> Result<(), Failure> {
+    /// Compares with their queries the views that a change concerns.
+    pub async fn check(&mut self, db: &mut dyn Database, change: &Change) -> Result<(), Failure> {
         self.drop_stale(db).await?;
-        for view in self.views.iter().filter(|v| !self.off.contains(&v.name)) {
+        let concerned = |view: &&View| match change {
+            Change::Nothing => false,
+            Change::View(name) => view.name == *name,
+            Change::Rows => true,
+        };
+        for view in self.views.iter().filter(concerned).filter(|v| !self.off.contains(&v.name)) {
             let content = db.run(&format!("SELECT * FROM {}", view.name)).await;
             let content = content.map_err(|e| Failure::of_test(format!("cannot read {}: {e}", view.name)))?;
             let batch = db.run(&view.definition).await;
@@ -135,14 +151,14 @@ impl Oracle {
             if let (Some(column), Some(middle)) = (rows.columns.first(), first.get(first.len() / 2)) {
                 let (column, middle) = (column.replace('"', "\"\""), middle.replace('\'', "''"));
                 db.run(&format!("DELETE FROM {table} WHERE CAST(\"{column}\" AS text) < '{middle}'")).await?;
-                self.check(db).await?;
+                self.check(db, &Change::Rows).await?;
             }
             db.run(&format!("DELETE FROM {table}")).await?;
             let left = db.run(&format!("SELECT * FROM {table}")).await?;
             if !left.rows.is_empty() {
                 return Err(Failure::of_test(format!("table {table} still has {} rows", left.rows.len())));
             }
-            self.check(db).await?;
+            self.check(db, &Change::Rows).await?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::database::{Answer, Database, Failure};
 use crate::memory::Stored;
-use crate::oracle::Oracle;
+use crate::oracle::{Change, Oracle};
 use crate::server::Server;
 
 /// How long a statement may take.
@@ -134,18 +134,18 @@ impl Connection {
             }
         };
         let mut oracle = self.shared.oracle.lock().await;
-        let mut wrote = false;
+        let mut change = Change::Nothing;
         for parsed in tidewire_sql::parse(sql)? {
-            wrote |= oracle.observe(&parsed);
+            change = change.max(oracle.observe(&parsed));
             match parsed.statement {
                 Statement::Begin { .. } => self.in_transaction = true,
                 Statement::Commit | Statement::Rollback => self.in_transaction = false,
                 _ => {}
             }
         }
-        if wrote && !self.in_transaction {
+        if change != Change::Nothing && !self.in_transaction {
             self.shared.server.caught_up().await?;
-            oracle.check(self.db.as_mut()).await?;
+            oracle.check(self.db.as_mut(), &change).await?;
         }
         Ok(answer)
     }
@@ -157,7 +157,7 @@ impl Connection {
         let count = records.len() as u64;
         self.shared.server.memory.append(&target.topic, target.split, records);
         self.shared.server.caught_up().await?;
-        self.shared.oracle.lock().await.check(self.db.as_mut()).await?;
+        self.shared.oracle.lock().await.check(self.db.as_mut(), &Change::Rows).await?;
         Ok(Answer { count, ..Answer::default() })
     }
 }

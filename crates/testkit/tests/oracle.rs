@@ -59,7 +59,7 @@ caught! {
     a_filter_that_keeps_a_border: "SELECT id FROM t WHERE v > 5" with "> 5" -> ">= 5"
     a_union_that_forgets_copies: "SELECT v FROM t UNION ALL SELECT w FROM u" with "UNION ALL" -> "UNION"
     a_top_n_of_the_wrong_end: "SELECT id FROM t ORDER BY id LIMIT 2" with "ORDER BY id" -> "ORDER BY id DESC"
-    a_projection_of_another_column: "SELECT id, v FROM t" with "id, v" -> "id, id"
+    a_projection_of_another_column: "SELECT id, v FROM t" with "id, v" -> "id, id AS v"
 }
 
 /// The difference is shown.
