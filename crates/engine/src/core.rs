@@ -594,6 +594,14 @@ impl Core {
         self.stop_idle_sources();
     }
 
+    /// Forgets the subscribers of a relation whose clients are gone.
+    pub fn forget_gone_subscribers(&mut self, id: ObjectId) {
+        if let Some(subscribers) = self.subscribers.get_mut(&id) {
+            subscribers.retain(|subscriber| !subscriber.is_gone());
+        }
+        self.subscribers.retain(|_, subscribers| !subscribers.is_empty());
+    }
+
     /// From the next epoch on `subscriber` gets the changes of a relation. The epoch that is published stays the same
     /// until this call has ended.
     pub fn subscribe(&mut self, id: ObjectId, subscriber: Subscriber) -> Result<()> {

@@ -43,6 +43,7 @@ pub struct Runtime {
 
 struct NodeState {
     node: Node,
+    description: String,
     n_uses: usize,
     shards: Vec<Option<Box<dyn Operator>>>,
     n_input_rows: u64,
@@ -75,7 +76,8 @@ impl Runtime {
             };
             let n_uses = dataflow.nodes.iter().flat_map(|n| &n.inputs).filter(|input| **input == id).count();
             let node = node.clone();
-            nodes.push(NodeState { node, n_uses, shards, n_input_rows: 0, n_output_rows: 0, step_ns: 0 });
+            let description = dataflow.describe(id);
+            nodes.push(NodeState { node, description, n_uses, shards, n_input_rows: 0, n_output_rows: 0, step_ns: 0 });
         }
         Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0) })
     }
@@ -205,14 +207,9 @@ impl NodeState {
     }
 
     fn status(&self) -> OperatorStatus {
-        let description = match &self.node.kind {
-            NodeKind::Input(input) => format!("Input: {}", input.name),
-            NodeKind::Constant(rows) => format!("Constant: rows={}", rows.num_rows()),
-            NodeKind::Operator(plan) => format!("{}: {plan}", plan.name()),
-        };
         let shards = || self.shards.iter().flatten();
         OperatorStatus {
-            description,
+            description: self.description.clone(),
             n_input_rows: self.n_input_rows,
             n_output_rows: self.n_output_rows,
             step_ns: self.step_ns,

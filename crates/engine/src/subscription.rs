@@ -54,6 +54,11 @@ impl Subscriber {
         self.sender.send(Ok(EpochDeltas { epoch, deltas: deltas.to_vec(), n_bytes })).is_ok()
     }
 
+    /// Whether the client is gone.
+    pub fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Ends the subscription with an error, behind what waits already.
     pub fn fail(&self, error: SqlError) {
         // A client that went away wants no answer.

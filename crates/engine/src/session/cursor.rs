@@ -28,9 +28,6 @@ pub struct Cursor {
     push: bool,
 }
 
-/// How long a FETCH from a subscription waits where it does not say.
-const PUSH_WAIT: Duration = Duration::ZERO;
-
 impl Session {
     pub(super) fn cursor(&self, name: &str) -> Result<&Cursor> {
         self.cursors.get(name).ok_or_else(|| no_cursor(name))
@@ -64,8 +61,7 @@ impl Session {
     pub(super) async fn fetch(&mut self, name: &str, count: Option<u64>, timeout_ms: Option<u64>) -> Result<Outcome> {
         let cursor = self.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
         let count = count.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let wait = timeout_ms.map_or(PUSH_WAIT, Duration::from_millis);
-        let rows = cursor.fetch(count, wait).await?;
+        let rows = cursor.fetch(count, timeout_ms.map(Duration::from_millis)).await?;
         Ok(Outcome::rows(rows, "FETCH"))
     }
 
@@ -83,11 +79,12 @@ fn no_cursor(name: &str) -> SqlError {
 }
 
 impl Cursor {
-    /// Up to `count` rows. A subscription waits up to `wait` for the first and then gives what is there.
-    async fn fetch(&mut self, count: usize, wait: Duration) -> Result<RecordBatch> {
+    /// Up to `count` rows. A subscription waits for the first, at most `wait`, and then gives what is there. Without a
+    /// `wait` it waits until the client cancels: psql (with FETCH_COUNT) takes a FETCH without rows for the end.
+    async fn fetch(&mut self, count: usize, wait: Option<Duration>) -> Result<RecordBatch> {
         let mut batches = vec![];
         let mut n_rows = 0;
-        let deadline = Instant::now() + wait;
+        let deadline = wait.map(|wait| Instant::now() + wait);
         while n_rows < count {
             let batch = match self.rest.take() {
                 Some(rest) => rest,
@@ -97,10 +94,15 @@ impl Cursor {
                 },
                 None => {
                     // Once there are rows, only what is ready already joins them.
-                    let until = if n_rows == 0 { deadline } else { Instant::now() };
-                    match timeout_at(until, self.rows.get_mut().next()).await {
-                        Ok(Some(batch)) => batch?,
-                        Ok(None) | Err(_) => break,
+                    let until = if n_rows == 0 { deadline } else { Some(Instant::now()) };
+                    let next = self.rows.get_mut().next();
+                    let batch = match until {
+                        Some(until) => timeout_at(until, next).await.ok().flatten(),
+                        None => next.await,
+                    };
+                    match batch {
+                        Some(batch) => batch?,
+                        None => break,
                     }
                 }
             };

@@ -212,8 +212,8 @@ impl Session {
             subscriber: Some(subscriber),
         };
         let view = build.start(self.shared()).await?.finished().await?;
-        let guard = DropView { shared: self.shared().clone(), view };
-        Ok(changes(receiver, schema.clone(), None, Some(guard)).boxed())
+        let guard = Unsubscribe { shared: self.shared().clone(), id: view, own_view: true };
+        Ok(changes(receiver, schema.clone(), None, guard).boxed())
     }
 }
 
@@ -249,16 +249,18 @@ impl PushOptions {
     }
 }
 
-/// Ends a subscription's own view when the client goes.
-struct DropView {
+/// Ends a subscription when the client goes.
+struct Unsubscribe {
     shared: Arc<Shared>,
-    view: ObjectId,
+    id: ObjectId,
+    // The view is the subscription's own.
+    own_view: bool,
 }
 
-impl Drop for DropView {
+impl Drop for Unsubscribe {
     fn drop(&mut self) {
-        let view = self.view;
-        self.shared.cast(move |core| core.drop_view(view));
+        let (id, own_view) = (self.id, self.own_view);
+        self.shared.cast(move |core| if own_view { core.drop_view(id) } else { core.forget_gone_subscribers(id) });
     }
 }
 
@@ -316,7 +318,8 @@ async fn follow_relation(
         Some(Relation::Rows(reader)) if options.snapshot != Some(false) => Some((reader.clone(), snapshot)),
         _ => None,
     };
-    Ok(changes(receiver, schema.clone(), initial, None).boxed())
+    let guard = Unsubscribe { shared: shared.clone(), id, own_view: false };
+    Ok(changes(receiver, schema.clone(), initial, guard).boxed())
 }
 
 /// The rows of a push.
@@ -324,7 +327,7 @@ fn changes(
     receiver: Receiver,
     schema: SchemaRef,
     initial: Option<(Arc<ArrangementReader>, Arc<Snapshot>)>,
-    guard: Option<DropView>,
+    guard: Unsubscribe,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let schema_ = schema.clone();
     let initial = stream::iter(initial).flat_map(move |(reader, snapshot)| {
@@ -339,6 +342,7 @@ fn changes(
             push_rows(&schema, "insert", epoch, rows?.columns().to_vec())
         }))
     });
+    // Dropped in this order: when the loop is told, the receiver is gone.
     let live = stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
         let received = receiver.recv().await?;
         Some((received, (receiver, guard)))

@@ -12,10 +12,10 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use serde_json::Value;
+use tidewire_connect::jsonb_text;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
-use super::convert::normalize;
 
 /// One of the operators, under a function's name.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -135,7 +135,7 @@ impl JsonGet {
         match value {
             Value::Null if self.text => None,
             Value::String(text) if self.text => Some(text),
-            value if jsonb => Some(normalize(&value)),
+            value if jsonb => jsonb_text(&value.to_string()).ok(),
             value => Some(value.to_string()),
         }
     }
