@@ -151,7 +151,7 @@ impl Arrangement {
     fn lookup(&self, hashes: &[u64], cells: &[Cells], rows: &[u32]) -> Vec<u32> {
         // Two passes: the misses of the index, and then those of the columns, overlap.
         let hash = |row: u32| hashes.get(row as usize).copied().unwrap_or_default();
-        let mut slots: Vec<u32> = rows.iter().map(|row| self.index.first(hash(*row))).collect();
+        let mut slots = self.index.first_of_all(rows.iter().map(|row| hash(*row)));
         let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
         self.store.compare(&self.key_idxs, &slots, cells, rows, self.by_value(), &mut same);
         for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {

@@ -129,10 +129,26 @@ impl Index {
         self.n_used
     }
 
+    /// Brings the places where probes for these hashes start into the cache. Nothing here depends on what is read, so
+    /// that all misses overlap; a probe's branches would wait for each.
+    pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) {
+        let slot = |hash| match self.table(hash) {
+            Some(table) if !table.entries.is_empty() => table.entries[home(hash, table.entries.len() - 1)].slot,
+            _ => 0,
+        };
+        std::hint::black_box(hashes.fold(0, |all, hash| all ^ slot(hash)));
+    }
+
     /// The slot of the first entry with this hash, or `NONE`.
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> u32 {
         self.find(hash, |_| true)
+    }
+
+    /// `first` for each hash.
+    pub(crate) fn first_of_all(&self, hashes: impl Iterator<Item = u64> + Clone) -> Vec<u32> {
+        self.touch(hashes.clone());
+        hashes.map(|hash| self.first(hash)).collect()
     }
 
     /// The slot of the entry with this hash that `found` accepts, or `NONE`.

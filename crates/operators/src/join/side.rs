@@ -160,7 +160,7 @@ impl Side {
     /// For each of `rows`, the first slot of its key's chain, or `NONE`.
     pub(super) fn probe(&self, keys: &Keys, rows: &[u32]) -> Vec<u32> {
         // First the index for all, then the keys for all: the misses overlap.
-        let mut slots: Vec<u32> = rows.iter().map(|row| self.index.first(keys.hash(*row))).collect();
+        let mut slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
         if !self.is_exact {
             let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
             self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same);
@@ -209,13 +209,12 @@ impl Side {
             let mut n_kept = 0;
             for idx in 0..slots.len() {
                 let (Some(slot), Some(row)) = (slots.get(idx).copied(), rows.get(idx).copied()) else { break };
+                // Written in any case and counted only where there is a next: a branch would wait for the miss.
                 let next = self.next(slot);
-                if next != NONE
-                    && let (Some(to_slot), Some(to_row)) = (slots.get_mut(n_kept), rows.get_mut(n_kept))
-                {
+                if let (Some(to_slot), Some(to_row)) = (slots.get_mut(n_kept), rows.get_mut(n_kept)) {
                     (*to_slot, *to_row) = (next, row);
-                    n_kept += 1;
                 }
+                n_kept += usize::from(next != NONE);
             }
             slots.truncate(n_kept);
             rows.truncate(n_kept);
@@ -307,8 +306,7 @@ impl Side {
             }
         };
         let slots = self.store_rows(&cells, &fresh)?;
-        // Brings the entries into the cache with overlapping misses; the loop below would wait for each.
-        std::hint::black_box(fresh.iter().fold(0, |all, row| all ^ self.index.first(keys.hash(*row))));
+        self.index.touch(fresh.iter().map(|row| keys.hash(*row)));
         for (row, slot) in fresh.iter().zip(&slots) {
             let (row, slot) = (*row, *slot);
             if self.row_index.is_some() {
@@ -346,7 +344,7 @@ impl Side {
 
     fn lookup_rows(&self, row_index: &Index, hashes: &[u64], cells: &[Cells], rows: &[u32]) -> Vec<u32> {
         let hash = |row: u32| hashes.get(row as usize).copied().unwrap_or_default();
-        let mut slots: Vec<u32> = rows.iter().map(|row| row_index.first(hash(*row))).collect();
+        let mut slots = row_index.first_of_all(rows.iter().map(|row| hash(*row)));
         let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
         self.store.compare(&self.all_idxs, &slots, cells, rows, false, &mut same);
         for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {
