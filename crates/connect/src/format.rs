@@ -57,10 +57,10 @@ pub trait Format: Send + Sync {
     /// The options it understands behind ENCODE, and with the encoding's name as prefix in WITH (`json.timestamp`).
     fn options(&self) -> &'static [OptionSpec];
 
-    /// A decoder of the columns that `wanted` names (ascending), of all the columns that values have.
+    /// A decoder of the columns that values have.
     ///
     /// Errors: a column type that the encoding cannot carry, an option's value.
-    fn decoder(&self, columns: &[Column], wanted: &[usize], options: &Options) -> Result<Box<dyn ValueDecoder>>;
+    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>>;
 }
 
 /// Decodes values into the columns that it was made for.
@@ -71,7 +71,7 @@ pub trait ValueDecoder: Send + fmt::Debug {
     /// Takes back the rows from the `len`th on.
     fn truncate(&mut self, len: usize);
 
-    /// The columns, in the order of `wanted`; the decoder is empty afterwards.
+    /// The columns; the decoder is empty afterwards.
     fn finish(&mut self) -> Result<Vec<ArrayRef>>;
 }
 
@@ -98,30 +98,28 @@ struct Metadata {
 impl Decoder {
     /// A decoder of the columns `projection` (ascending indices into `columns`).
     ///
+    /// Whatever the projection, every value is read as the type of its column: whether a record is bad depends on the
+    /// record and the declaration alone, never on which columns the views of the moment read.
+    ///
     /// Errors: `0A000` for a format that is not there, `42704` for one that no one has, `22023` for an option, `42804`
     /// for a column type that the encoding or a metadata column cannot have.
     pub fn new(columns: &[Column], projection: &[usize], spec: &FormatSpec) -> Result<Decoder> {
         let format = find_format(spec)?;
         let declared: Vec<Column> = columns.iter().filter(|c| c.source == ColumnSource::Value).cloned().collect();
-        let (mut wanted, mut order, mut metadata) = (vec![], vec![], vec![]);
+        let (mut order, mut metadata) = (vec![], vec![]);
         for idx in projection {
             let column = columns.get(*idx).ok_or_else(|| SqlError::internal("projection beyond the columns"))?;
             if column.source == ColumnSource::Value {
                 let before = columns.iter().take(*idx).filter(|c| c.source == ColumnSource::Value);
-                order.push(wanted.len());
-                wanted.push(before.count());
+                order.push(before.count());
             } else {
-                // Counted from behind the values, once their number is known.
-                order.push(usize::MAX - metadata.len());
+                order.push(declared.len() + metadata.len());
                 metadata.push(Metadata::new(column)?);
             }
         }
-        for place in order.iter_mut().filter(|place| **place > usize::MAX / 2) {
-            *place = wanted.len() + (usize::MAX - *place);
-        }
         let values = match declared.is_empty() {
             true => None,
-            false => Some(format.decoder(&declared, &wanted, &spec.options)?),
+            false => Some(format.decoder(&declared, &spec.options)?),
         };
         Ok(Decoder { schema: schema_of(columns, projection), values, metadata, order, n_rows: 0 })
     }

@@ -19,7 +19,7 @@ impl Format for Bytes {
         &[]
     }
 
-    fn decoder(&self, columns: &[Column], wanted: &[usize], _options: &Options) -> Result<Box<dyn ValueDecoder>> {
+    fn decoder(&self, columns: &[Column], _options: &Options) -> Result<Box<dyn ValueDecoder>> {
         let [column] = columns else {
             let error = SqlError::new(SqlState::InvalidTableDefinition, "ENCODE BYTES needs exactly one column");
             return Err(error.with_hint("Declare one column of type bytea; metadata columns come by INCLUDE."));
@@ -30,7 +30,7 @@ impl Format for Bytes {
                 .with_hint("ENCODE BYTES fills a column of type bytea or text."));
         }
         let (name, builder) = (column.name.clone(), Builder::new(&column.sql_type));
-        Ok(Box::new(BytesDecoder { name, builder, wanted: !wanted.is_empty() }))
+        Ok(Box::new(BytesDecoder { name, builder }))
     }
 }
 
@@ -38,14 +38,13 @@ impl Format for Bytes {
 struct BytesDecoder {
     name: String,
     builder: Builder,
-    wanted: bool,
 }
 
 impl ValueDecoder for BytesDecoder {
     fn decode(&mut self, value: &[u8]) -> Result<(), String> {
         let len = self.builder.len();
         let appended = append_bytes(&mut self.builder, value).map_err(|bad| bad.within(&self.name).to_string());
-        if appended.is_err() || !self.wanted {
+        if appended.is_err() {
             self.builder.truncate(len);
         }
         appended
@@ -56,7 +55,6 @@ impl ValueDecoder for BytesDecoder {
     }
 
     fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        let array = self.builder.finish()?;
-        Ok(if self.wanted { vec![array] } else { vec![] })
+        Ok(vec![self.builder.finish()?])
     }
 }

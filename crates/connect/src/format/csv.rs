@@ -35,12 +35,10 @@ impl Format for Csv {
         OPTIONS
     }
 
-    fn decoder(&self, columns: &[Column], wanted: &[usize], options: &Options) -> Result<Box<dyn ValueDecoder>> {
-        let fields = wanted.iter().filter_map(|idx| columns.get(*idx));
+    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>> {
+        let field = |c: &Column| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) };
         Ok(Box::new(CsvDecoder {
-            fields: fields.map(|c| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) }).collect(),
-            wanted: wanted.to_vec(),
-            n_columns: columns.len(),
+            fields: columns.iter().map(field).collect(),
             dialect: Dialect::new(options)?,
             null: options.get("null").unwrap_or_default().to_string(),
             scratch: String::new(),
@@ -91,9 +89,6 @@ impl Dialect {
 #[derive(Debug)]
 struct CsvDecoder {
     fields: Vec<NamedBuilder>,
-    /// The places of the fields, ascending.
-    wanted: Vec<usize>,
-    n_columns: usize,
     dialect: Dialect,
     null: String,
     scratch: String,
@@ -104,12 +99,13 @@ impl CsvDecoder {
     fn read(&mut self, value: &[u8]) -> Outcome<()> {
         let line = utf8(value)?;
         let mut rest = Some(line.strip_suffix('\n').map_or(line, |l| l.strip_suffix('\r').unwrap_or(l)));
-        let mut fields = self.wanted.iter().zip(&mut self.fields).peekable();
+        let n_columns = self.fields.len();
+        let mut fields = self.fields.iter_mut();
         let mut n_fields = 0;
         while let Some(text) = rest {
             let (field, is_quoted, next) = self.dialect.field(text, &mut self.scratch)?;
             rest = next;
-            if let Some((_, column)) = fields.next_if(|(wanted, _)| **wanted == n_fields) {
+            if let Some(column) = fields.next() {
                 if !is_quoted && field == self.null {
                     column.builder.append_null();
                 } else {
@@ -118,8 +114,8 @@ impl CsvDecoder {
             }
             n_fields += 1;
         }
-        if n_fields != self.n_columns {
-            return Err(bad(format!("record has {n_fields} fields, {} are expected", self.n_columns)));
+        if n_fields != n_columns {
+            return Err(bad(format!("record has {n_fields} fields, {n_columns} are expected")));
         }
         Ok(())
     }

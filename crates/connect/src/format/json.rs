@@ -45,15 +45,14 @@ impl Format for Json {
         }]
     }
 
-    fn decoder(&self, columns: &[Column], wanted: &[usize], options: &Options) -> Result<Box<dyn ValueDecoder>> {
+    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>> {
         let epoch = match options.get("timestamp") {
             None => EpochUnit::Auto,
             Some(name) => EpochUnit::read(name)
                 .ok_or_else(|| options.invalid("timestamp", "it must be auto, second, milli, micro or nano"))?,
         };
-        let wanted = wanted.iter().filter_map(|idx| columns.get(*idx));
-        let fields: Vec<NamedBuilder> =
-            wanted.map(|c| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) }).collect();
+        let field = |c: &Column| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) };
+        let fields: Vec<NamedBuilder> = columns.iter().map(field).collect();
         let keys = Keys::new(fields.iter().map(|f| f.name.as_str()));
         Ok(Box::new(JsonDecoder { fields, keys, n_rows: 0, context: Context::new(epoch) }))
     }

@@ -26,7 +26,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rdkafka", &["tidewire-kafka"]),
     ("pgwire", &["tidewire-server"]),
     ("sqlparser", &["tidewire-sql", "tidewire-planner", "tidewire-server"]),
-    ("sonic-rs", &["tidewire-connect"]),
     ("axum", &["tidewire"]),
     ("clap", &["tidewire"]),
     ("mimalloc", &["tidewire", "tidewire-bench"]),
