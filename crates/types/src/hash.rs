@@ -134,7 +134,7 @@ mod tests {
     fn hashes(column: impl Array + 'static) -> Vec<u64> {
         let column: ArrayRef = Arc::new(column);
         let mut out = vec![];
-        hash_rows(&[column.clone()], column.len(), &mut out).unwrap();
+        hash_rows(std::slice::from_ref(&column), column.len(), &mut out).unwrap();
         out
     }
 
