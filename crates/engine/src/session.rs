@@ -1,5 +1,6 @@
 //! One client: runs statements, one at a time.
 
+mod copy;
 mod cursor;
 mod ddl;
 mod dml;
@@ -15,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tidewire_sql::{Parsed, Statement};
+use tidewire_sql::{CopyOptions, Parsed, Statement};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::Engine;
@@ -85,6 +86,17 @@ pub enum Outcome {
         rows: BoxStream<'static, Result<RecordBatch>>,
         /// The words of the command tag before the count: `SUBSCRIBE`.
         tag: &'static str,
+    },
+    /// Rows that are written as lines; the command tag is `COPY` and their count.
+    CopyOut {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows.
+        rows: BoxStream<'static, Result<RecordBatch>>,
+        /// They go on until the client cancels: each batch is sent at once.
+        is_push: bool,
+        /// How the lines look.
+        options: CopyOptions,
     },
     /// No rows.
     Command {
@@ -235,7 +247,7 @@ impl Session {
             Statement::Fetch { name, count, timeout_ms } => self.fetch(name, *count, *timeout_ms).await,
             Statement::Close(name) => self.close(name.as_deref()),
             Statement::Flush => Ok(Outcome::command("FLUSH")),
-            Statement::Copy(_) => Err(SqlError::unsupported("COPY")),
+            Statement::Copy(copy) => self.copy(copy, parsed).await,
             Statement::Unsupported(what) => Err(SqlError::unsupported(what)),
             Statement::Empty => Ok(Outcome::Empty),
         }

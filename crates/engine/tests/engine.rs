@@ -39,7 +39,7 @@ async fn run(session: &mut Session, sql: &str) -> Result<String> {
                 let batches = rows.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
                 shown = pretty_format_batches(&batches).unwrap().to_string();
             }
-            Outcome::Push { mut rows, .. } => {
+            Outcome::Push { mut rows, .. } | Outcome::CopyOut { mut rows, .. } => {
                 let first = rows.next().await.unwrap()?;
                 shown = pretty_format_batches(&[first]).unwrap().to_string();
             }

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use pgwire::messages::PgWireBackendMessage as Backend;
+use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{
@@ -9,10 +10,10 @@ use pgwire::messages::response::{
 };
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
 use tidewire_engine::{Notice, Transaction};
-use tidewire_types::{SqlError, SqlType};
+use tidewire_types::{Result, SqlError, SqlType};
 use tracing::error;
 
-use crate::encode::Format;
+use crate::encode::{self, Format};
 use crate::oid;
 
 fn put(out: &mut BytesMut, message: Backend) {
@@ -71,6 +72,18 @@ pub fn parameter_description(out: &mut BytesMut, types: &[SqlType]) {
 /// NoData.
 pub fn no_data(out: &mut BytesMut) {
     put(out, Backend::NoData(NoData::new()));
+}
+
+/// CopyOutResponse: so many columns, all in text.
+pub fn copy_out(out: &mut BytesMut, n_columns: usize) -> Result<()> {
+    let n = i16::try_from(n_columns).map_err(|_| encode::too_many_columns())?;
+    put(out, Backend::CopyOutResponse(CopyOutResponse::new(0, n, vec![Format::Text.code(); n_columns])));
+    Ok(())
+}
+
+/// CopyDone.
+pub fn copy_done(out: &mut BytesMut) {
+    put(out, Backend::CopyDone(CopyDone::new()));
 }
 
 /// CommandComplete.

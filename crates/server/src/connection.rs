@@ -8,6 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::BytesMut;
+use futures::stream::BoxStream;
 use tidewire_engine::{Outcome, Session, Transaction};
 use tidewire_sql::{Parsed, Statement};
 use tidewire_types::{SqlError, SqlState};
@@ -238,23 +242,24 @@ impl Connection {
         if forgets_statements {
             self.statements.clear();
         }
-        let (schema, rows, tag, is_push) = match outcome {
-            Outcome::Rows { schema, rows, tag } => (schema, rows, tag, false),
-            Outcome::Push { schema, rows, tag } => (schema, rows, tag, true),
+        let style = self.style();
+        let out = &mut self.output.buffer;
+        let mut rows = match outcome {
+            Outcome::Rows { schema, rows, tag } => described(&schema, rows, false, tag, style, out),
+            Outcome::Push { schema, rows, tag } => described(&schema, rows, true, tag, style, out),
+            Outcome::CopyOut { schema, rows, is_push, options } => {
+                ResultRows::copy_out(rows, is_push, columns(&schema), options, style, out)?
+            }
             Outcome::Command { tag, notices } => {
-                notices.iter().for_each(|notice| backend::notice(&mut self.output.buffer, notice));
-                backend::complete(&mut self.output.buffer, &tag);
+                notices.iter().for_each(|notice| backend::notice(out, notice));
+                backend::complete(out, &tag);
                 return Ok(());
             }
             Outcome::Empty => {
-                backend::empty(&mut self.output.buffer);
+                backend::empty(out);
                 return Ok(());
             }
         };
-        let columns = columns(&schema);
-        let formats = vec![Format::Text; columns.len()];
-        backend::row_description(&mut self.output.buffer, &columns, &formats);
-        let mut rows = ResultRows::new(rows, is_push, tag, columns, formats, self.style());
         match rows.send(None, &mut self.input, &mut self.output, &mut watch).await? {
             Progress::Done(tag) => backend::complete(&mut self.output.buffer, &tag),
             // Without a limit nothing is suspended.
@@ -270,6 +275,21 @@ impl Connection {
             _ => false,
         }
     }
+}
+
+/// A result in text, whose columns the client is told.
+fn described(
+    schema: &SchemaRef,
+    rows: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    is_push: bool,
+    tag: &'static str,
+    style: Style,
+    out: &mut BytesMut,
+) -> ResultRows {
+    let columns = columns(schema);
+    let formats = vec![Format::Text; columns.len()];
+    backend::row_description(out, &columns, &formats);
+    ResultRows::new(rows, is_push, tag, columns, formats, style)
 }
 
 /// An error of a statement that begins `offset` characters into what the client sent.

@@ -3,6 +3,7 @@
 //! A batch's columns are brought to one physical type for each SQL type and downcast once; a cell then costs one
 //! `match`. Invariant: every Arrow type has a form here, if need be the text that Arrow shows for it.
 
+mod copy;
 mod datetime;
 mod nested;
 mod number;
@@ -25,6 +26,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+pub use copy::write_names;
 pub use datetime::{date_from_pg, parse_uuid, timestamp_from_pg, write_uuid};
 
 /// How values look that a session's settings shape.
@@ -87,8 +89,7 @@ impl Rows {
             .zip(formats)
             .map(|((array, sql_type), format)| Ok((Column::new(array, sql_type)?, *format)))
             .collect::<Result<Vec<_>>>()?;
-        let n_columns = i16::try_from(columns.len())
-            .map_err(|_| SqlError::new(SqlState::ProgramLimitExceeded, "a row can have at most 32767 columns"))?;
+        let n_columns = i16::try_from(columns.len()).map_err(|_| too_many_columns())?;
         Ok(Rows { columns, n_columns, style })
     }
 
@@ -103,6 +104,11 @@ impl Rows {
         }
         set_length(out, start, out.len() - start)
     }
+}
+
+/// `54000`: the protocol counts columns in 16 bits.
+pub fn too_many_columns() -> SqlError {
+    SqlError::new(SqlState::ProgramLimitExceeded, "a row can have at most 32767 columns")
 }
 
 /// Writes a length into the four bytes kept for it at `at`.

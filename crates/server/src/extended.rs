@@ -188,22 +188,29 @@ impl Connection {
                 if forgets_statements {
                     self.statements.clear();
                 }
-                let (stream, tag, is_push) = match outcome {
-                    Outcome::Rows { rows, tag, .. } => (rows, tag, false),
-                    Outcome::Push { rows, tag, .. } => (rows, tag, true),
+                let style = self.style();
+                let out = &mut self.output.buffer;
+                // The columns are those that the client was told at Describe.
+                let described = |stream, is_push, tag| {
+                    let columns = portal.statement.columns.clone().unwrap_or_default();
+                    ResultRows::new(stream, is_push, tag, columns, portal.formats.clone(), style)
+                };
+                Box::new(match outcome {
+                    Outcome::Rows { rows, tag, .. } => described(rows, false, tag),
+                    Outcome::Push { rows, tag, .. } => described(rows, true, tag),
+                    Outcome::CopyOut { schema, rows, is_push, options } => {
+                        ResultRows::copy_out(rows, is_push, columns(&schema), options, style, out)?
+                    }
                     Outcome::Command { tag, notices } => {
-                        notices.iter().for_each(|notice| backend::notice(&mut self.output.buffer, notice));
-                        backend::complete(&mut self.output.buffer, &tag);
+                        notices.iter().for_each(|notice| backend::notice(out, notice));
+                        backend::complete(out, &tag);
                         return Ok(portal);
                     }
                     Outcome::Empty => {
-                        backend::empty(&mut self.output.buffer);
+                        backend::empty(out);
                         return Ok(portal);
                     }
-                };
-                // The columns are those that the client was told at Describe.
-                let columns = portal.statement.columns.clone().unwrap_or_default();
-                Box::new(ResultRows::new(stream, is_push, tag, columns, portal.formats.clone(), self.style()))
+                })
             }
         };
         match rows.send(limit, &mut self.input, &mut self.output, &mut watch).await? {

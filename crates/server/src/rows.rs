@@ -4,12 +4,15 @@
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bytes::BytesMut;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tidewire_sql::CopyOptions;
 use tidewire_types::{Result, SqlType};
 
+use crate::backend;
 use crate::connection::{Fault, Watch};
-use crate::encode::{Format, Rows, Style};
+use crate::encode::{self, Format, Rows, Style};
 use crate::wire::{Input, Output};
 
 /// Names and types of a result's columns.
@@ -24,6 +27,8 @@ pub struct ResultRows {
     tag: &'static str,
     types: Vec<SqlType>,
     formats: Vec<Format>,
+    /// The rows travel as lines of COPY.
+    copy: Option<CopyOptions>,
     style: Style,
     /// The batch at hand, its next row, and the number of its rows.
     current: Option<(Rows, usize, usize)>,
@@ -49,10 +54,28 @@ impl ResultRows {
         style: Style,
     ) -> ResultRows {
         let types = columns.into_iter().map(|(_, t)| t).collect();
-        ResultRows { stream, is_push, tag, types, formats, style, current: None, n_sent: 0 }
+        ResultRows { stream, is_push, tag, types, formats, copy: None, style, current: None, n_sent: 0 }
     }
 
-    /// Sends up to `limit` rows.
+    /// A result that travels as lines of COPY: tells the client so, with the names of the columns where they are wanted.
+    pub fn copy_out(
+        stream: BoxStream<'static, Result<RecordBatch>>,
+        is_push: bool,
+        columns: Vec<(String, SqlType)>,
+        options: CopyOptions,
+        style: Style,
+        out: &mut BytesMut,
+    ) -> Result<ResultRows> {
+        backend::copy_out(out, columns.len())?;
+        if options.header {
+            encode::write_names(columns.iter().map(|(name, _)| name.as_str()), &options, out)?;
+        }
+        let formats = vec![Format::Text; columns.len()];
+        let rows = ResultRows::new(stream, is_push, "COPY", columns, formats, style);
+        Ok(ResultRows { copy: Some(options), ..rows })
+    }
+
+    /// Sends up to `limit` rows; COPY has no limit, as in PostgreSQL.
     pub async fn send(
         &mut self,
         limit: Option<u64>,
@@ -65,11 +88,14 @@ impl ResultRows {
             // The client sees that it has begun, even when nothing changes for a while.
             watch.run(input, output.flush()).await??;
         }
-        let mut n_left = limit.unwrap_or(u64::MAX);
+        let mut n_left = limit.filter(|_| self.copy.is_none()).unwrap_or(u64::MAX);
         loop {
             while let Some((rows, next, n_rows)) = &mut self.current {
                 while *next < *n_rows && n_left > 0 && !output.is_full() {
-                    rows.write(*next, &mut output.buffer)?;
+                    match &self.copy {
+                        None => rows.write(*next, &mut output.buffer)?,
+                        Some(options) => rows.write_line(*next, options, &mut output.buffer)?,
+                    }
                     *next += 1;
                     n_left -= 1;
                     self.n_sent += 1;
@@ -88,7 +114,12 @@ impl ResultRows {
                 watch.run(input, output.flush()).await??;
             }
             match watch.run(input, self.stream.next()).await? {
-                None => return Ok(Progress::Done(self.command_tag())),
+                None => {
+                    if self.copy.is_some() {
+                        backend::copy_done(&mut output.buffer);
+                    }
+                    return Ok(Progress::Done(self.command_tag()));
+                }
                 Some(batch) => {
                     let batch = batch?;
                     let rows = Rows::new(&batch, &self.types, &self.formats, self.style)?;

@@ -1,8 +1,9 @@
 //! Clients against a running server: tokio-postgres, psql, and bare sockets.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what a helper here cannot do fails the test")]
 
+use std::io::BufRead;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tidewire_engine::{Components, Engine, Settings};
 use tidewire_server::{Limits, PgSystem, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -404,13 +405,100 @@ async fn a_pipeline_is_answered_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copy_is_refused_and_the_session_goes_on() {
+async fn copy_from_is_refused_and_the_session_goes_on() {
     let server = Server::start().await;
     let client = server.client().await;
     client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
     let error = client.batch_execute("COPY t FROM STDIN").await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
     assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_writes_rows_as_lines() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, a text, b numeric(5,1))").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (1, E'x\\ty', 2.5), (2, NULL, NULL), (3, 'a,b', 0)").await.unwrap();
+    client.batch_execute("CREATE MATERIALIZED VIEW v AS SELECT a, id FROM t WHERE id < 3").await.unwrap();
+    let copied = async |sql: &str| {
+        let lines: Vec<_> = client.copy_out(sql).await?.try_collect().await?;
+        Ok::<_, tokio_postgres::Error>(lines.into_iter().map(|l| String::from_utf8(l.to_vec()).unwrap()).collect())
+    };
+    let lines: Vec<String> = copied("COPY (SELECT * FROM t ORDER BY id) TO STDOUT").await.unwrap();
+    assert_eq!(lines, ["1\tx\\ty\t2.5\n", "2\t\\N\t\\N\n", "3\ta,b\t0.0\n"]);
+    let lines: Vec<String> = copied("COPY (SELECT a, id FROM t ORDER BY id) TO STDOUT CSV HEADER").await.unwrap();
+    assert_eq!(lines, ["a,id\n", "x\ty,1\n", ",2\n", "\"a,b\",3\n"]);
+    let mut lines: Vec<String> = copied("COPY v (id) TO STDOUT").await.unwrap();
+    lines.sort();
+    assert_eq!(lines, ["1\n", "2\n"]);
+    // The last 3 changes end it.
+    let push = "COPY (SELECT id FROM t WHERE id > 0 EMIT CHANGES LIMIT 3) TO STDOUT (FORMAT csv)";
+    let lines: Vec<String> = copied(push).await.unwrap();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line.starts_with("insert,")), "{lines:?}");
+
+    let error = copied("COPY (SELECT 1, nope FROM t) TO STDOUT").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_COLUMN));
+    let position = error.as_db_error().unwrap().position();
+    assert_eq!(position, Some(&tokio_postgres::error::ErrorPosition::Original(17)));
+    let error = copied("COPY t (id, nope) TO STDOUT").await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().position(), Some(&tokio_postgres::error::ErrorPosition::Original(13)));
+    let error = copied("COPY (SELECT $1::int) TO STDOUT").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_PARAMETER));
+    // An error behind the first lines ends the data, not the session.
+    let error = copied("COPY (SELECT 1 / (id - 3) FROM t) TO STDOUT").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::DIVISION_BY_ZERO));
+    assert_eq!(server.psql(&["COPY t (id, b) TO STDOUT WITH CSV HEADER NULL '-'"]).lines().next(), Some("id,b"));
+    // psql does not show the command tag of a COPY, but a script may go on behind it.
+    assert_eq!(server.psql(&["COPY (SELECT 'x', NULL) TO STDOUT; SELECT 7 AS n"]), "x\t\\N\n n\n---\n 7\n(1 row)\n");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_copied_sends_each_change_at_once() {
+    let server = Server::start().await;
+    let (writer, reader) = (server.client().await, server.client().await);
+    writer.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let cancel = reader.cancel_token();
+    let lines = reader.copy_out("COPY (SUBSCRIBE TO t) TO STDOUT").await.unwrap();
+    let mut lines = std::pin::pin!(lines);
+    for n in 1..4 {
+        writer.batch_execute(&format!("INSERT INTO t VALUES ({n})")).await.unwrap();
+        let line = within(lines.next()).await.unwrap().unwrap();
+        let fields: Vec<&str> = std::str::from_utf8(&line).unwrap().split('\t').collect();
+        assert_eq!((fields[0], fields[2]), ("insert", format!("{n}\n").as_str()));
+    }
+    cancel.cancel_query(NoTls).await.unwrap();
+    let error = within(lines.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    server.stop().await;
+}
+
+/// psql shows a line of COPY when it comes, where it would keep the rows of a SUBSCRIBE until its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_shows_a_copied_subscription_as_it_runs() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (41)").await.unwrap();
+    // Into a pipe psql writes whole blocks unless it is told otherwise; to a terminal it writes lines.
+    let mut psql = Command::new("stdbuf")
+        .args(["-oL", "psql", "-X", "-h", "127.0.0.1", "-U", "ada", "-d", "tidewire"])
+        .args(["-p", &server.address.port().to_string(), "-c", "COPY (SUBSCRIBE TO t) TO STDOUT CSV"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("stdbuf must be installed (Debian: coreutils)");
+    let lines = std::io::BufReader::new(psql.stdout.take().unwrap()).lines();
+    let (sender, mut shown) = mpsc::unbounded_channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    assert!(within(shown.recv()).await.unwrap().ends_with(",41"));
+    client.batch_execute("INSERT INTO t VALUES (42)").await.unwrap();
+    assert!(within(shown.recv()).await.unwrap().ends_with(",42"));
+    psql.kill().unwrap();
+    psql.wait().unwrap();
     server.stop().await;
 }
 

@@ -9,8 +9,8 @@ use crate::source::Source;
 /// How a statement ends: what an error at its end points to.
 #[derive(Clone, Copy)]
 pub(crate) struct End {
-    /// A semicolon stands there (else the text ends).
-    pub semicolon: bool,
+    /// What stands there: a semicolon, or the bracket around the statement. None: the text ends.
+    pub near: Option<char>,
     /// The place in the whole text: characters from 1.
     pub position: usize,
 }
@@ -24,7 +24,10 @@ pub(crate) fn too_deep() -> SqlError {
 /// The error at `token`. `base` is where `source` begins in the whole text.
 pub(crate) fn syntax(source: &Source<'_>, base: usize, end: End, token: &TokenWithSpan) -> SqlError {
     if token.token == Token::EOF || token.span.start.line == 0 {
-        let message = if end.semicolon { "syntax error at or near \";\"" } else { "syntax error at end of input" };
+        let message = match end.near {
+            Some(near) => format!("syntax error at or near \"{near}\""),
+            None => "syntax error at end of input".to_string(),
+        };
         return SqlError::new(SqlState::SyntaxError, message).at(end.position);
     }
     let near = source.slice(token.span);

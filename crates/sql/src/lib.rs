@@ -4,6 +4,7 @@
 //! queries and DML by sqlparser under our own dialect. PostgreSQL's rules for quoting and case hold.
 //! Invariant: no text makes it panic or overflow the stack, and its time is at most quadratic in the text's length.
 
+mod copy;
 mod create;
 mod cursor;
 mod data_type;

@@ -1,5 +1,7 @@
 //! One statement: what is Tidewire's own is parsed by the files beside this one, the rest by sqlparser.
 
+use std::ops::Range;
+
 use sqlparser::ast;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
@@ -22,13 +24,13 @@ pub(crate) fn parse_text(text: &str) -> Result<Vec<Parsed>> {
     let mut tokens = vec![];
     for token in tokenize(&source)? {
         if token.token == Token::SemiColon {
-            let end = End { semicolon: true, position: source.char(token.span.start) + 1 };
+            let end = End { near: Some(';'), position: source.char(token.span.start) + 1 };
             statements.extend(parse_tokens(&source, std::mem::take(&mut tokens), Outer::default(), end)?);
         } else {
             tokens.push(token);
         }
     }
-    let end = End { semicolon: false, position: source.n_chars() + 1 };
+    let end = End { near: None, position: source.n_chars() + 1 };
     statements.extend(parse_tokens(&source, tokens, Outer::default(), end)?);
     if statements.is_empty() {
         statements.push(Parsed { statement: Statement::Empty, text: String::new(), offset: 0 });
@@ -126,7 +128,7 @@ pub(crate) struct StatementParser<'a> {
     pub parser: Parser<'a>,
     pub source: Source<'a>,
     /// Where the statement's text begins in the whole text.
-    base: usize,
+    pub base: usize,
     /// How many statements are around this one.
     depth: usize,
     end: End,
@@ -143,7 +145,8 @@ impl<'a> StatementParser<'a> {
             "SUBSCRIBE" => self.subscribe(),
             "CREATE" => self.create(),
             "DROP" => self.drop(),
-            "INSERT" | "UPDATE" | "DELETE" | "COPY" => self.dml(),
+            "INSERT" | "UPDATE" | "DELETE" => self.dml(),
+            "COPY" => self.copy(),
             "TRUNCATE" => self.truncate(),
             "EXPLAIN" => self.explain(),
             "SHOW" => self.show(),
@@ -266,14 +269,21 @@ impl<'a> StatementParser<'a> {
     pub fn select_all(&mut self) -> Result<Box<ast::Query>> {
         let start = self.parser.index();
         self.object_name()?;
-        let at = |token| {
-            TokenWithSpan::new(
-                token,
-                Span::new(self.parser.token_at(start).span.start, self.parser.token_at(start).span.start),
-            )
-        };
-        let mut tokens = vec![at(Token::make_keyword("SELECT")), at(Token::Mul), at(Token::make_keyword("FROM"))];
-        tokens.extend((start..self.parser.index()).map(|idx| self.parser.token_at(idx).clone()));
+        self.select_from(0..0, start..self.parser.index())
+    }
+
+    /// Makes `SELECT columns FROM name` of two ranges of tokens; no columns is `*`.
+    pub fn select_from(&self, columns: Range<usize>, name: Range<usize>) -> Result<Box<ast::Query>> {
+        let start = self.parser.token_at(name.start).span.start;
+        let at = |token| TokenWithSpan::new(token, Span::new(start, start));
+        let copied = |range: Range<usize>| range.map(|idx| self.parser.token_at(idx).clone());
+        let mut tokens = vec![at(Token::make_keyword("SELECT"))];
+        match columns.is_empty() {
+            true => tokens.push(at(Token::Mul)),
+            false => tokens.extend(copied(columns)),
+        }
+        tokens.push(at(Token::make_keyword("FROM")));
+        tokens.extend(copied(name));
         let mut inner = Parser::new(&TidewireDialect).with_tokens_with_locations(tokens);
         inner.parse_query().map_err(|e| errors::of_parser(&e, &inner, &self.source, self.base, self.end))
     }
@@ -284,7 +294,6 @@ impl<'a> StatementParser<'a> {
             ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
             ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
             update @ ast::Statement::Update(_) => Statement::Update(Box::new(update)),
-            copy @ ast::Statement::Copy { .. } => Statement::Copy(Box::new(copy)),
             _ => return Err(SqlError::internal("a DML statement became another")),
         })
     }
@@ -362,6 +371,35 @@ impl<'a> StatementParser<'a> {
         }
         match parse_tokens(&self.source, tokens, Outer { base: self.base, depth: self.depth + 1 }, self.end)? {
             Some(parsed) => Ok(parsed),
+            None => self.unexpected(),
+        }
+    }
+
+    /// What stands within brackets, as a statement of its own.
+    pub fn bracketed(&mut self) -> Result<Parsed> {
+        self.expect_token(&Token::LParen)?;
+        let mut tokens = vec![];
+        let mut n_open = 1;
+        loop {
+            let token = self.parser.token_at(self.parser.index()).clone();
+            match token.token {
+                Token::LParen => n_open += 1,
+                Token::RParen => n_open -= 1,
+                Token::EOF => return self.unexpected(),
+                _ => {}
+            }
+            if n_open == 0 {
+                break;
+            }
+            tokens.push(token);
+            self.parser.next_token_no_skip();
+        }
+        let end = End { near: Some(')'), position: self.base + self.position() };
+        match parse_tokens(&self.source, tokens, Outer { base: self.base, depth: self.depth + 1 }, end)? {
+            Some(parsed) => {
+                self.skip();
+                Ok(parsed)
+            }
             None => self.unexpected(),
         }
     }
@@ -523,7 +561,12 @@ impl<'a> StatementParser<'a> {
 
     /// The syntax error at the next token.
     pub fn unexpected<T>(&self) -> Result<T> {
-        Err(errors::syntax(&self.source, self.base, self.end, self.peek()))
+        self.unexpected_token(self.peek())
+    }
+
+    /// The syntax error at a token.
+    pub fn unexpected_token<T>(&self, token: &TokenWithSpan) -> Result<T> {
+        Err(errors::syntax(&self.source, self.base, self.end, token))
     }
 }
 
@@ -628,7 +671,7 @@ pub(crate) fn parse_expression(text: &str) -> Result<ast::Expr> {
     let source = Source::new(text);
     let tokens = tokenize(&source)?;
     depth::check(&tokens)?;
-    let end = End { semicolon: false, position: source.n_chars() + 1 };
+    let end = End { near: None, position: source.n_chars() + 1 };
     let parser = Parser::new(&TidewireDialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
     let mut parser = StatementParser { parser, source, base: 0, depth: 0, end };
     let expr = parser.sql(Parser::parse_expr)?;

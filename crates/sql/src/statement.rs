@@ -122,8 +122,8 @@ pub enum Statement {
     Close(Option<String>),
     /// `FLUSH`: returns when all that was written before is visible (it always is).
     Flush,
-    /// `COPY ..`, as sqlparser has it.
-    Copy(Box<ast::Statement>),
+    /// `COPY .. TO STDOUT`.
+    Copy(Copy),
     /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE INDEX`).
     Unsupported(String),
     /// Nothing between two semicolons.
@@ -139,6 +139,41 @@ pub struct Subscribe {
     pub options: Vec<(String, String)>,
     /// `EMIT CHANGES LIMIT n`: ends after n rows.
     pub limit: Option<u64>,
+}
+
+/// `COPY name [(columns)] | (query | SUBSCRIBE ..) TO STDOUT [WITH (..)]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Copy {
+    /// Query or Subscribe; `COPY t (a, b)` is `SELECT a, b FROM t`, with the text of the whole COPY.
+    pub statement: Box<Parsed>,
+    /// How its rows are written.
+    pub options: CopyOptions,
+}
+
+/// How COPY writes rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// The kind of lines.
+    pub format: CopyFormat,
+    /// The names of the columns come first.
+    pub header: bool,
+    /// Between two values; ASCII.
+    pub delimiter: u8,
+    /// What stands for NULL.
+    pub null: String,
+    /// Around values of CSV that need it; ASCII.
+    pub quote: u8,
+    /// Before a quote within quotes; ASCII.
+    pub escape: u8,
+}
+
+/// The kind of lines that COPY writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Backslashes escape.
+    Text,
+    /// Quotes surround.
+    Csv,
 }
 
 /// `CREATE SOURCE|STREAM [IF NOT EXISTS] n (columns) [INCLUDE ..] WITH (..) [FORMAT f ENCODE e (..)]`.

@@ -232,6 +232,8 @@ fn token() -> impl Strategy<Value = &'static str> {
         "BEGIN",
         "COPY",
         "STDIN",
+        "STDOUT",
+        "CSV",
         "TRUNCATE",
         "RESET",
         "TIME",

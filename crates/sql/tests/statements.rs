@@ -13,7 +13,7 @@ fn line(parsed: &Parsed) -> String {
         Statement::Insert(i) => format!("Insert {i}"),
         Statement::Update(u) => format!("Update {u}"),
         Statement::Delete(d) => format!("Delete {d}"),
-        Statement::Copy(c) => format!("Copy {c}"),
+        Statement::Copy(c) => format!("Copy {:?}\n  {}", c.options, within(&c.statement)),
         Statement::CreateTable(t) => {
             let mut out = format!("CreateTable {:?} if_not_exists={}", t.name, t.if_not_exists);
             t.columns.iter().for_each(|c| {
@@ -531,9 +531,6 @@ fn dml() {
          DELETE FROM t
          TRUNCATE a, b.c CASCADE
          TRUNCATE TABLE ONLY a RESTART IDENTITY
-         COPY t (a, b) FROM STDIN WITH (FORMAT csv, HEADER)
-         COPY t TO STDOUT
-         COPY (SELECT 1) TO STDOUT (FORMAT binary)
          INSERT INTO t
          UPDATE t a = 1",
         expect![[r#"
@@ -557,16 +554,116 @@ fn dml() {
                 Truncate([ObjectName { schema: None, name: "a", position: 10 }, ObjectName { schema: Some("b"), name: "c", position: 13 }])
             TRUNCATE TABLE ONLY a RESTART IDENTITY
                 Truncate([ObjectName { schema: None, name: "a", position: 21 }])
-            COPY t (a, b) FROM STDIN WITH (FORMAT csv, HEADER)
-                Copy COPY t (a, b) FROM STDIN (FORMAT csv, HEADER)
-            COPY t TO STDOUT
-                Copy COPY t TO STDOUT
-            COPY (SELECT 1) TO STDOUT (FORMAT binary)
-                Copy COPY (SELECT 1) TO STDOUT (FORMAT binary)
             INSERT INTO t
                 42601 syntax error at end of input at Some(14)
             UPDATE t a = 1
                 42601 syntax error at or near "=" at Some(12)
+        "#]],
+    );
+}
+
+#[test]
+fn copy() {
+    check_lines(
+        "COPY t TO STDOUT
+         COPY s.t (a, \"B c\") TO STDOUT WITH CSV HEADER DELIMITER ';' NULL AS 'none' QUOTE '''' ESCAPE AS '!'
+         COPY (SUBSCRIBE TO v WITH (snapshot = false)) TO STDOUT (FORMAT csv, HEADER off, DELIMITER E'\\t', NULL '-')
+         COPY (SELECT (1) EMIT CHANGES LIMIT 3) TO STDOUT DELIMITER '|'
+         COPY ( TABLE t ) TO STDOUT WITH (HEADER, ENCODING 'UTF8')
+         COPY t FROM STDIN
+         COPY t (a, b) FROM STDIN WITH (FORMAT csv, HEADER)
+         COPY t TO '/etc/passwd'
+         COPY t TO PROGRAM 'true'
+         COPY (INSERT INTO t VALUES (1) RETURNING a) TO STDOUT
+         COPY (SELECT 1) TO STDOUT (FORMAT binary)
+         COPY t TO STDOUT BINARY
+         COPY t TO STDOUT (FORMAT parquet)
+         COPY t TO STDOUT (FORMAT)
+         COPY t TO STDOUT (FORCE_QUOTE *)
+         COPY t TO STDOUT (HEADER, HEADER)
+         COPY t TO STDOUT (FREEZE)
+         COPY t TO STDOUT (DELIMITER '||')
+         COPY t TO STDOUT (DELIMITER 'a')
+         COPY t TO STDOUT (QUOTE 'a')
+         COPY t TO STDOUT CSV DELIMITER '\"'
+         COPY t TO STDOUT CSV NULL 'a,b'
+         COPY t (a, a) TO STDOUT
+         COPY (SELECT 1) FROM STDIN
+         COPY (SELECT 1 +) TO STDOUT
+         COPY () TO STDOUT
+         COPY (SHOW TABLES) TO STDOUT
+         COPY (SELECT 1 TO STDOUT
+         COPY t TO
+         COPY t TO STDOUT HEADERS
+         COPY",
+        expect![[r#"
+            COPY t TO STDOUT
+                Copy CopyOptions { format: Text, header: false, delimiter: 9, null: "\\N", quote: 34, escape: 34 }
+              "COPY t TO STDOUT" at 0: Query SELECT * FROM t
+            COPY s.t (a, "B c") TO STDOUT WITH CSV HEADER DELIMITER ';' NULL AS 'none' QUOTE '''' ESCAPE AS '!'
+                Copy CopyOptions { format: Csv, header: true, delimiter: 59, null: "none", quote: 39, escape: 33 }
+              "COPY s.t (a, \"B c\") TO STDOUT WITH CSV HEADER DELIMITER ';' NULL AS 'none' QUOTE '''' ESCAPE AS '!'" at 0: Query SELECT a, "B c" FROM s.t
+            COPY (SUBSCRIBE TO v WITH (snapshot = false)) TO STDOUT (FORMAT csv, HEADER off, DELIMITER E'\t', NULL '-')
+                Copy CopyOptions { format: Csv, header: false, delimiter: 9, null: "-", quote: 34, escape: 34 }
+              "SUBSCRIBE TO v WITH (snapshot = false)" at 6: Subscribe SELECT * FROM v options=[("snapshot", "false")] limit=None
+            COPY (SELECT (1) EMIT CHANGES LIMIT 3) TO STDOUT DELIMITER '|'
+                Copy CopyOptions { format: Text, header: false, delimiter: 124, null: "\\N", quote: 34, escape: 34 }
+              "SELECT (1) EMIT CHANGES LIMIT 3" at 6: Subscribe SELECT (1) options=[] limit=Some(3)
+            COPY ( TABLE t ) TO STDOUT WITH (HEADER, ENCODING 'UTF8')
+                Copy CopyOptions { format: Text, header: true, delimiter: 9, null: "\\N", quote: 34, escape: 34 }
+              "TABLE t" at 7: Query SELECT * FROM t
+            COPY t FROM STDIN
+                0A000 COPY FROM is not supported at Some(8) (Write rows with INSERT.)
+            COPY t (a, b) FROM STDIN WITH (FORMAT csv, HEADER)
+                0A000 COPY FROM is not supported at Some(15) (Write rows with INSERT.)
+            COPY t TO '/etc/passwd'
+                0A000 COPY to a file or program of the server is not supported at Some(11) (Use COPY .. TO STDOUT, or psql's \copy.)
+            COPY t TO PROGRAM 'true'
+                0A000 COPY to a file or program of the server is not supported at Some(11) (Use COPY .. TO STDOUT, or psql's \copy.)
+            COPY (INSERT INTO t VALUES (1) RETURNING a) TO STDOUT
+                0A000 COPY of what a statement returns that writes is not supported at Some(7)
+            COPY (SELECT 1) TO STDOUT (FORMAT binary)
+                0A000 COPY in binary format is not supported at Some(28) (There are the formats text and csv.)
+            COPY t TO STDOUT BINARY
+                0A000 COPY in binary format is not supported at Some(18) (There are the formats text and csv.)
+            COPY t TO STDOUT (FORMAT parquet)
+                22023 COPY format "parquet" not recognized at Some(19)
+            COPY t TO STDOUT (FORMAT)
+                42601 format requires a parameter at Some(19)
+            COPY t TO STDOUT (FORCE_QUOTE *)
+                0A000 COPY with FORCE QUOTE is not supported at Some(19)
+            COPY t TO STDOUT (HEADER, HEADER)
+                42601 conflicting or redundant options at Some(27)
+            COPY t TO STDOUT (FREEZE)
+                42601 option "freeze" not recognized at Some(19) (There are FORMAT (text, csv), HEADER, DELIMITER, NULL, QUOTE, ESCAPE and ENCODING.)
+            COPY t TO STDOUT (DELIMITER '||')
+                0A000 COPY delimiter must be a single one-byte character at Some(19)
+            COPY t TO STDOUT (DELIMITER 'a')
+                22023 COPY delimiter cannot be "a" at None
+            COPY t TO STDOUT (QUOTE 'a')
+                0A000 COPY QUOTE requires CSV mode at None
+            COPY t TO STDOUT CSV DELIMITER '"'
+                22023 COPY delimiter and quote must be different at None
+            COPY t TO STDOUT CSV NULL 'a,b'
+                22023 COPY delimiter character must not appear in the NULL specification at None
+            COPY t (a, a) TO STDOUT
+                42701 column "a" specified more than once at Some(12)
+            COPY (SELECT 1) FROM STDIN
+                42601 syntax error at or near "FROM" at Some(17)
+            COPY (SELECT 1 +) TO STDOUT
+                42601 syntax error at or near ")" at Some(17)
+            COPY () TO STDOUT
+                42601 syntax error at or near ")" at Some(7)
+            COPY (SHOW TABLES) TO STDOUT
+                42601 syntax error at or near "SHOW" at Some(7)
+            COPY (SELECT 1 TO STDOUT
+                42601 syntax error at end of input at Some(25)
+            COPY t TO
+                42601 syntax error at end of input at Some(10)
+            COPY t TO STDOUT HEADERS
+                42601 syntax error at or near "HEADERS" at Some(18)
+            COPY
+                42601 syntax error at end of input at Some(5)
         "#]],
     );
 }

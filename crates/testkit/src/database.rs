@@ -105,7 +105,9 @@ impl InProcess {
 
 async fn collect(outcome: Outcome) -> Result<Answer, SqlError> {
     match outcome {
-        Outcome::Rows { schema, rows, .. } | Outcome::Push { schema, rows, .. } => drain(&schema, rows).await,
+        Outcome::Rows { schema, rows, .. }
+        | Outcome::Push { schema, rows, .. }
+        | Outcome::CopyOut { schema, rows, .. } => drain(&schema, rows).await,
         Outcome::Command { tag, .. } => {
             let count = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
             Ok(Answer { count, ..Answer::default() })

@@ -54,7 +54,9 @@ impl Session {
                     .insert(name.to_string(), Cursor { schema, hold, rows: Mutex::new(rows), rest: None, push });
                 Ok(Outcome::command("DECLARE CURSOR"))
             }
-            Outcome::Command { .. } | Outcome::Empty => Err(SqlError::unsupported("a cursor for this statement")),
+            Outcome::CopyOut { .. } | Outcome::Command { .. } | Outcome::Empty => {
+                Err(SqlError::unsupported("a cursor for this statement"))
+            }
         }
     }
 
