@@ -100,10 +100,14 @@ fn arrow_json(records: &[Vec<u8>], projection: &[usize], mut take: impl FnMut(Re
     for (n, record) in records.iter().enumerate() {
         decoder.decode(record)?;
         if (n + 1) % BATCH_ROWS == 0 {
-            decoder.flush()?.map_or((), &mut take);
+            if let Some(batch) = decoder.flush()? {
+                take(batch);
+            }
         }
     }
-    decoder.flush()?.map_or((), take);
+    if let Some(batch) = decoder.flush()? {
+        take(batch);
+    }
     Ok(())
 }
 
