@@ -150,6 +150,12 @@ impl Part {
     }
 }
 
+/// The words of a slot such that a small one lies in one cache line: what comparing the key has fetched, the accumulators
+/// need not fetch again.
+fn padded(n_words: usize) -> usize {
+    if n_words <= 8 { n_words.next_power_of_two() } else { n_words }
+}
+
 /// Groups by key.
 pub(super) struct Groups {
     pub(super) slots: Slots,
@@ -167,6 +173,7 @@ impl Groups {
     pub(super) fn new(keys: Keys, state: &[u64]) -> Groups {
         let mut initial = vec![0; 1 + keys.n_words()];
         initial.extend_from_slice(state);
+        initial.resize(padded(initial.len()), 0);
         Groups {
             slots: Slots::new(initial.len()),
             parts: empty_parts(),

@@ -18,6 +18,9 @@ use super::{Aggregate, Function};
 use crate::expr::sql_error;
 use crate::{Operator, RowError, StepContext};
 
+/// Rows that go through all passes together.
+const SLICE_ROWS: usize = 2048;
+
 /// One shard of an aggregate.
 pub(super) struct AggregateShard {
     plan: Aggregate,
@@ -50,7 +53,10 @@ impl Operator for AggregateShard {
                 Some(state) => state,
                 None => self.state.insert(State::new(&self.plan, delta.rows())?),
             };
-            state.take(&self.plan, &delta)?;
+            // Small enough that what one pass over the rows has read is near when the next one comes.
+            for at in (0..delta.n_rows()).step_by(SLICE_ROWS) {
+                state.take(&self.plan, &delta.slice(at, SLICE_ROWS.min(delta.n_rows() - at)))?;
+            }
         }
         match &mut self.state {
             Some(state) if !state.touched.is_empty() => state.finish(&self.plan, cx, out),
@@ -115,6 +121,34 @@ enum Shown {
     Row,
 }
 
+/// What a step changes.
+#[derive(Default)]
+struct Changes {
+    /// Numbers of touched groups whose old row goes.
+    old: Vec<u32>,
+    /// Groups whose new row comes.
+    new: Vec<u32>,
+    /// Groups without rows.
+    gone: Vec<u32>,
+}
+
+/// Appends the words of a slot. The usual widths are copied in place: a call to copy eight words costs as much as the
+/// copy.
+#[inline]
+fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
+    fn exactly<const N: usize>(to: &mut Vec<u64>, slot: &[u64]) {
+        if let Some(words) = slot.first_chunk::<N>() {
+            to.extend_from_slice(words);
+        }
+    }
+    match slot.len() {
+        2 => exactly::<2>(to, slot),
+        4 => exactly::<4>(to, slot),
+        8 => exactly::<8>(to, slot),
+        _ => to.extend_from_slice(slot),
+    }
+}
+
 struct State {
     layout: Layout,
     groups: Groups,
@@ -129,6 +163,8 @@ struct State {
     touched: Vec<u32>,
     before: Vec<u64>,
     shown_before: Vec<Shown>,
+    /// Words of the groups whose new row comes.
+    after: Vec<u64>,
     ids: Vec<u32>,
     hashes: Vec<u64>,
 }
@@ -154,13 +190,15 @@ impl State {
             touched: vec![],
             before: vec![],
             shown_before: vec![],
+            after: vec![],
             ids: vec![],
             hashes: vec![],
         })
     }
 
     fn bytes(&self) -> usize {
-        let scratch = self.before.capacity() * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
+        let scratch =
+            (self.before.capacity() + self.after.capacity()) * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
         let beside: usize = self.layout.accumulators.iter().map(|a| a.bytes()).sum();
         self.groups.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
     }
@@ -216,7 +254,7 @@ impl State {
             }
             slot[0] = slot[0] >> 32 << 32 | u64::from(self.step);
             self.touched.push(*id);
-            self.before.extend_from_slice(slot);
+            push_words(&mut self.before, slot);
             self.shown_before.push(if stamp == 0 && !self.is_global { Shown::Absent } else { Shown::Row });
         }
         if self.can_fail() {
@@ -250,16 +288,16 @@ impl State {
         }
         let mut errors = vec![];
         let values_changed = self.evaluate_values(&mut errors);
-        let (old, new, gone) = self.changes(&values_changed, &mut errors)?;
-        if !old.is_empty() || !new.is_empty() {
-            out.push(self.delta(plan, &old, &new)?);
+        let changes = self.changes(&values_changed, &mut errors)?;
+        if !changes.old.is_empty() || !changes.new.is_empty() {
+            out.push(self.delta(plan, &changes)?);
         }
         for (id, error) in errors {
             let row = self.error_row(plan, id)?;
             let expr = plan.to_string();
             cx.row_errors.lock().push(RowError { row, weight: 1, expr, error });
         }
-        self.forget(&gone)?;
+        self.forget(&changes.gone)?;
         self.groups.tidy();
         self.touched.clear();
         self.before.clear();
@@ -296,67 +334,66 @@ impl State {
         changed
     }
 
-    /// Numbers of touched groups whose old row goes, groups whose new row comes, and groups without rows.
-    fn changes(
-        &self,
-        values_changed: &[bool],
-        errors: &mut Vec<(u32, SqlError)>,
-    ) -> Result<(Vec<u32>, Vec<u32>, Vec<u32>)> {
+    /// Compares the touched groups with what they were. Leaves the words of the old rows that go and, behind them, of the
+    /// new rows that come in `before`.
+    fn changes(&mut self, values_changed: &[bool], errors: &mut Vec<(u32, SqlError)>) -> Result<Changes> {
         let width = self.groups.slots.width();
         let can_fail = self.can_fail();
-        let (mut old, mut new, mut gone) = (vec![], vec![], vec![]);
-        for (idx, (id, words)) in self.touched.iter().zip(self.before.chunks_exact(width)).enumerate() {
-            let slot = self.groups.slots.get(*id);
+        let mut changes = Changes::default();
+        self.after.clear();
+        for idx in 0..self.touched.len() {
+            let id = self.touched[idx];
+            let words = &self.before[idx * width..(idx + 1) * width];
+            let slot = self.groups.slots.get(id);
             let before = self.shown_before[idx];
             let n_rows = self.layout.n_rows_at.map_or(1, |at| slot[at] as i64);
             if n_rows < 0 {
                 return Err(SqlError::internal("a row was removed from a group that does not have it"));
             }
             let after = if n_rows == 0 && !self.is_global {
-                gone.push(*id);
+                changes.gone.push(id);
                 Shown::Absent
-            } else if can_fail && !self.fits(*id, slot) {
-                if before != Shown::Failed && self.failed.range((*id, 0)..=(*id, usize::MAX)).next().is_none() {
-                    errors.push((*id, self.overflow_error(*id, slot)));
+            } else if can_fail && !self.fits(id, slot) {
+                if before != Shown::Failed && self.failed.range((id, 0)..=(id, usize::MAX)).next().is_none() {
+                    errors.push((id, self.overflow_error(id, slot)));
                 }
                 Shown::Failed
             } else {
                 Shown::Row
             };
-            let is_same = || {
-                !values_changed.get(idx).copied().unwrap_or(false)
-                    && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot))
-            };
-            match (before, after) {
-                (Shown::Row, Shown::Row) if is_same() => {}
-                (Shown::Row, Shown::Row) => {
-                    old.push(idx as u32);
-                    new.push(*id);
+            let is_same = before == after
+                && !values_changed.get(idx).copied().unwrap_or(false)
+                && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot));
+            if is_same {
+                continue;
+            }
+            if after == Shown::Row {
+                push_words(&mut self.after, slot);
+                changes.new.push(id);
+            }
+            if before == Shown::Row {
+                let n_old = changes.old.len();
+                if n_old < idx {
+                    self.before.copy_within(idx * width..(idx + 1) * width, n_old * width);
                 }
-                (Shown::Row, _) => old.push(idx as u32),
-                (_, Shown::Row) => new.push(*id),
-                _ => {}
+                changes.old.push(idx as u32);
             }
         }
-        Ok((old, new, gone))
+        self.before.truncate(changes.old.len() * width);
+        self.before.extend_from_slice(&self.after);
+        Ok(changes)
     }
 
     /// The delta of old rows that go and new rows that come.
-    fn delta(&self, plan: &Aggregate, old: &[u32], new: &[u32]) -> Result<Delta> {
+    fn delta(&self, plan: &Aggregate, changes: &Changes) -> Result<Delta> {
         let width = self.groups.slots.width();
+        let Changes { old, new, .. } = changes;
         let n_rows = old.len() + new.len();
-        let mut words = Vec::with_capacity(n_rows * width);
-        for idx in old {
-            words.extend_from_slice(&self.before[*idx as usize * width..(*idx as usize + 1) * width]);
-        }
-        for id in new {
-            words.extend_from_slice(self.groups.slots.get(*id));
-        }
-        let mut columns = self.groups.keys().decode(&words, width, self.groups.arena())?;
+        let mut columns = self.groups.keys().decode(&self.before, width, self.groups.arena())?;
         for (output, data_type) in &self.layout.outputs {
             columns.push(match output {
                 Output::Value { accumulator_idx } => self.value_column(*accumulator_idx, old, new)?,
-                output => output.column(&words, width, data_type)?,
+                output => output.column(&self.before, width, data_type)?,
             });
         }
         let rows = batch(plan, columns, n_rows)?;
