@@ -1,5 +1,7 @@
 //! The engine as a session sees it, over the connectors that need no other system.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
+
 use std::sync::Arc;
 
 use arrow::util::pretty::pretty_format_batches;
