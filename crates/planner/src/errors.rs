@@ -60,6 +60,11 @@ fn first_part(message: &str) -> String {
 }
 
 fn unsupported(message: &str) -> SqlError {
+    if let Some((from, to)) = message.strip_prefix("Unsupported CAST from ").and_then(|cast| cast.split_once(" to ")) {
+        let to = to.lines().next().unwrap_or(to);
+        let message = format!("cannot cast type {} to {}", type_name(from), type_name(to));
+        return SqlError::new(SqlState::CannotCoerce, message);
+    }
     let what = message.lines().next().unwrap_or(message);
     let short = what.chars().count() <= 120;
     SqlError::new(
@@ -166,6 +171,10 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     }
     if contains("ggregate functions are not allowed in") {
         return simple(SqlState::GroupingError, "aggregate functions are not allowed in WHERE");
+    }
+    if let Some(name) = between(message, "WITH query name \"", "\" specified more than once") {
+        let message = format!("WITH query name \"{name}\" specified more than once");
+        return (SqlError::new(SqlState::DuplicateAlias, message), Some(name.to_owned()));
     }
     if contains("different number of columns") || contains("same number of columns") {
         return simple(SqlState::SyntaxError, "each UNION query must have the same number of columns");

@@ -11,12 +11,12 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -157,6 +157,7 @@ impl Context<'_> {
             raw = plan(&types)?;
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
+        check_filters(&raw).map_err(|e| planning_error(e, text))?;
 
         let analyzed = state
             .analyzer()
@@ -223,6 +224,28 @@ fn sql_to_plan(
     SqlToRel::new(provider)
         .sql_statement_to_plan_with_context(statement, &mut context)
         .map_err(|e| planning_error(e, text))
+}
+
+/// FILTER (WHERE ..) takes only a boolean; DataFusion would take any number. Errors: `42804`.
+fn check_filters(plan: &LogicalPlan) -> datafusion::common::Result<()> {
+    plan.apply_with_subqueries(|node| {
+        let LogicalPlan::Aggregate(aggregate) = node else { return Ok(TreeNodeRecursion::Continue) };
+        for expr in &aggregate.aggr_expr {
+            expr.apply(|expr| {
+                let Expr::AggregateFunction(call) = expr else { return Ok(TreeNodeRecursion::Continue) };
+                let Some(filter) = &call.params.filter else { return Ok(TreeNodeRecursion::Continue) };
+                match SqlType::of(&filter.to_field(aggregate.input.schema())?.1) {
+                    SqlType::Bool | SqlType::Null => Ok(TreeNodeRecursion::Continue),
+                    other => {
+                        let message = format!("argument of FILTER must be type boolean, not type {other}");
+                        Err(to_datafusion(SqlError::new(SqlState::DatatypeMismatch, message)))
+                    }
+                }
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
 }
 
 /// What DataFusion found out about parameters whose type was not known; text for the others.

@@ -38,7 +38,7 @@ fn columns_have_the_names_and_types_of_postgresql() {
             | 3     | 12.75 | 10.50 | 3     |
             +-------+-------+-------+-------+
             > SELECT 1, 1+1, 'x', 1::int, CASE WHEN true THEN 1 END, coalesce(1, 2), true, NULL, now()::date - current_date, 1.5, 1.5::float8
-            ?column? bigint, ?column? bigint, ?column? text, int4 integer, case bigint, coalesce bigint, ?column? boolean, ?column? text, ?column? bigint, ?column? numeric(2,1), float8 double precision
+            ?column? bigint, ?column? integer, ?column? text, int4 integer, case bigint, coalesce bigint, ?column? boolean, ?column? text, ?column? bigint, ?column? numeric(2,1), float8 double precision
             +----------+----------+----------+------+------+----------+----------+----------+----------+----------+--------+
             | ?column? | ?column? | ?column? | int4 | case | coalesce | ?column? | ?column? | ?column? | ?column? | float8 |
             +----------+----------+----------+------+------+----------+----------+----------+----------+----------+--------+
@@ -400,7 +400,7 @@ fn errors_are_those_of_postgresql() {
             22P02: invalid input syntax for type uuid: "x"
             > SELECT '{'::jsonb
             22P02: invalid input syntax for type json
-            DETAIL: The value is "{": EOF while parsing an object at line 1 column 1.
+            DETAIL: The value is "{": not JSON: expected a key, found the end of the record.
             > SELECT 'x'::frob
             42704: type "frob" does not exist
             > SELECT true::uuid
@@ -418,7 +418,7 @@ fn errors_are_those_of_postgresql() {
             > SELECT (SELECT id, country FROM accounts)
             42601: subquery must return only one column
             > SELECT (SELECT id FROM accounts)
-            22000: scalar subquery returned more than one row
+            21000: more than one row returned by a subquery used as an expression
             > SELECT f::int FROM things WHERE 2147483648::int = 1
             22003: integer out of range
             > SELECT sum(account) FROM payments
@@ -544,8 +544,6 @@ fn functions_that_postgresql_users_expect_are_there() {
         }
     }
     expect![[r#"
-        interval '1 day' * 2: 42883: operator does not exist: interval * bigint
-        HINT: No operator matches the given name and argument types. You might need to add explicit type casts.
         isfinite(now()): 42883: function isfinite(timestamp with time zone) does not exist at 8
         HINT: No function matches the given name and argument types. You might need to add explicit type casts.
         age(now(), now()): 42883: function age(timestamp with time zone, timestamp with time zone) does not exist at 8
@@ -624,7 +622,7 @@ fn parameters_take_types_from_where_they_stand() {
         +----+
         | 2  |
         +----+
-        [Int2] Int64"#]].assert_eq(&shown);
+        [Int2] Int32"#]].assert_eq(&shown);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::{column_names, functions};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
+/// Digits before or behind the point of a numeric.
+const NUMERIC_DIGITS_MAX: i64 = 38;
 
 /// A query that DataFusion can plan.
 pub(crate) struct Rewritten {
@@ -190,6 +192,9 @@ impl VisitorMut for Rewriter {
         if let Expr::Cast { expr: inner, data_type, .. } = expr
             && let Ok(target) = sql_type(data_type)
         {
+            if matches!(target, SqlType::Float4 | SqlType::Float8) {
+                number_to_text(inner);
+            }
             self.infer(inner, target);
         }
         if let Err(error) = self.name_compared(expr) {
@@ -213,8 +218,67 @@ impl VisitorMut for Rewriter {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         rename_function(expr);
+        plain_number(expr);
+        if let Expr::Interval(interval) = expr {
+            return flow(plain_interval(interval));
+        }
         flow(rewrite_cast(expr))
     }
+}
+
+/// A number that becomes a float is read as one, not by way of a numeric.
+fn number_to_text(expr: &mut Expr) {
+    let (sign, value) = match &*expr {
+        Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: inner } => ("-", inner.as_ref()),
+        value => ("", value),
+    };
+    if let Expr::Value(literal) = value
+        && let Value::Number(digits, _) = &literal.value
+    {
+        let text = format!("{sign}{}", digits.replace('_', ""));
+        *expr = Expr::Value(ast::ValueWithSpan { value: Value::SingleQuotedString(text), span: literal.span });
+    }
+}
+
+/// A number with an exponent, as digits; one with more digits than a numeric has here, as a float.
+fn plain_number(expr: &mut Expr) {
+    let Expr::Value(literal) = expr else { return };
+    let Value::Number(number, _) = &mut literal.value else { return };
+    let Some((digits, exponent)) = number.split_once(['e', 'E']) else { return };
+    let Ok(exponent) = exponent.parse::<i64>() else { return };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}").replace('_', "");
+    let point = whole.replace('_', "").len() as i64 + exponent;
+    let n_digits = digits.len() as i64;
+    if point > NUMERIC_DIGITS_MAX || n_digits - point > NUMERIC_DIGITS_MAX || n_digits > NUMERIC_DIGITS_MAX {
+        number_to_text(expr);
+        let inner = Box::new(std::mem::replace(expr, Expr::value(Value::Null)));
+        let data_type = ast::DataType::DoublePrecision;
+        *expr = Expr::Cast { kind: ast::CastKind::Cast, expr: inner, data_type, array: false, format: None };
+        return;
+    }
+    *number = match usize::try_from(point) {
+        Ok(point) if point >= digits.len() => format!("{digits:0<point$}."),
+        Ok(point) => {
+            let (whole, fraction) = digits.split_at(point);
+            format!("0{whole}.{fraction}")
+        }
+        Err(_) => format!("0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+    };
+}
+
+/// An interval in the words that DataFusion knows.
+fn plain_interval(interval: &mut ast::Interval) -> Result<()> {
+    if interval.leading_field.is_some() || interval.last_field.is_some() {
+        return Ok(());
+    }
+    if let Expr::Value(literal) = interval.value.as_mut()
+        && let Value::SingleQuotedString(text) = &mut literal.value
+    {
+        let read = functions::interval::parse_interval(text)?;
+        *text = format!("{} months {} days {} nanoseconds", read.months, read.days, read.nanoseconds);
+    }
+    Ok(())
 }
 
 /// Functions that DataFusion has under another name, or as an operator.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
@@ -246,6 +247,9 @@ fn readers_and_the_writer_run_beside_each_other() {
     let mut arrangement = Arrangement::new(schema(), Identity::UniqueKey(vec![0])).unwrap();
     let reader = arrangement.reader();
     let (send, receive) = std::sync::mpsc::sync_channel::<u32>(0);
+    // The epoch that is being read: nothing that it needs may be vacuumed.
+    let pinned = Arc::new(AtomicU32::new(u32::MAX));
+    let pin = pinned.clone();
     // In epoch e every row has the value e: a reader must never see two.
     let reading = std::thread::spawn(move || {
         while let Ok(epoch) = receive.recv() {
@@ -255,6 +259,7 @@ fn readers_and_the_writer_run_beside_each_other() {
                 assert!(values.iter().all(|v| v == Some(f64::from(epoch))));
             }
             assert_eq!(scan(&reader, epoch).iter().map(|b| b.num_rows()).sum::<usize>(), 500);
+            pin.store(u32::MAX, Ordering::Release);
         }
     });
     for epoch in 1..200u32 {
@@ -264,12 +269,12 @@ fn readers_and_the_writer_run_beside_each_other() {
             changes.extend((0..500).map(row(epoch - 1)).map(|row| (row, -1)));
         }
         arrangement.apply(&[delta(&changes)], Epoch(epoch)).unwrap();
-        // The reader takes it while the next epochs are written.
-        let taken = send.try_send(epoch).is_ok();
-        if epoch > 10 && !taken {
+        // A reader that is idle takes this epoch, and reads it while the next ones are written.
+        if pinned.load(Ordering::Acquire) == u32::MAX {
+            pinned.store(epoch, Ordering::Release);
             send.send(epoch).unwrap();
         }
-        arrangement.vacuum(Epoch(epoch - 1));
+        arrangement.vacuum(Epoch((epoch - 1).min(pinned.load(Ordering::Acquire))));
     }
     drop(send);
     reading.join().unwrap();

@@ -126,6 +126,10 @@ fn bad_value(message: &str, other: SqlState) -> SqlError {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return SqlError::new(SqlState::DivisionByZero, "division by zero");
     }
+    if lower.contains("scalar subquery returned more than one row") {
+        let message = "more than one row returned by a subquery used as an expression";
+        return SqlError::new(SqlState::CardinalityViolation, message);
+    }
     if let Some(rest) = message.strip_prefix("can't parse the string value ") {
         let value = rest.strip_suffix(" to decimal").unwrap_or(rest);
         return SqlError::new(
@@ -150,11 +154,7 @@ fn bad_value(message: &str, other: SqlState) -> SqlError {
         return SqlError::new(state, plain(message));
     }
     if lower.contains("parsing timestamp") || lower.contains("parsing date") || lower.contains("as time") {
-        let value = message.split('\'').nth(1).unwrap_or_default();
-        return SqlError::new(
-            SqlState::InvalidDatetimeFormat,
-            format!("invalid input syntax for type timestamp: \"{value}\""),
-        );
+        return bad_time(message.split('\'').nth(1).unwrap_or_default(), "timestamp");
     }
     SqlError::new(other, plain(message))
 }
@@ -176,8 +176,24 @@ fn bad_text(value: &str, arrow_type: &str) -> SqlError {
         let message = format!("value \"{value}\" is out of range for type {name}");
         return SqlError::new(SqlState::NumericValueOutOfRange, message);
     }
-    let state = if is_time { SqlState::InvalidDatetimeFormat } else { SqlState::InvalidTextRepresentation };
-    SqlError::new(state, format!("invalid input syntax for type {name}: \"{value}\""))
+    if is_time {
+        return bad_time(value, &name);
+    }
+    SqlError::new(SqlState::InvalidTextRepresentation, format!("invalid input syntax for type {name}: \"{value}\""))
+}
+
+/// PostgreSQL tells a date that no calendar has from one that is none.
+fn bad_time(value: &str, type_name: &str) -> SqlError {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let (first, rest) = value.trim().split_once([' ', 'T']).unwrap_or((value.trim(), ""));
+    let is_date = first.split('-').count() == 3 && first.split('-').all(is_number);
+    let clock = if is_date { rest } else { first };
+    let is_clock = clock.contains(':') && clock.split([':', '.', '+']).all(is_number);
+    if (is_date && (rest.is_empty() || is_clock)) || (is_clock && rest.is_empty()) {
+        let message = format!("date/time field value out of range: \"{value}\"");
+        return SqlError::new(SqlState::DatetimeFieldOverflow, message);
+    }
+    SqlError::new(SqlState::InvalidDatetimeFormat, format!("invalid input syntax for type {type_name}: \"{value}\""))
 }
 
 /// The SQL name of a type as Arrow prints it.

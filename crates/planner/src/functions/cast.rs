@@ -25,7 +25,11 @@ pub(crate) fn function_name(target: &SqlType) -> Option<String> {
 fn needs_function(target: &SqlType) -> bool {
     use SqlType as T;
     let integer = matches!(target, T::Int2 | T::Int4 | T::Int8);
-    integer || matches!(target, T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Varchar(_) | T::Char(_))
+    integer
+        || matches!(
+            target,
+            T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Interval | T::Varchar(_) | T::Char(_)
+        )
 }
 
 /// The function of that name, if it is one of ours.
@@ -36,6 +40,7 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
         "bigint" => SqlType::Int8,
         "bytea" => SqlType::Bytea,
         "text" => SqlType::Text,
+        "interval" => SqlType::Interval,
         tag => {
             let metadata = [(TYPE_KEY.to_string(), tag.to_string())].into();
             SqlType::of(&Field::new("", DataType::Utf8View, true).with_metadata(metadata))

@@ -7,7 +7,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, StringViewArray, StringViewBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, IntervalMonthDayNanoArray, StringViewArray,
+    StringViewBuilder,
+};
 use arrow::compute::{self, CastOptions};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Result;
@@ -16,6 +19,7 @@ use tidewire_connect::jsonb_text;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::interval::parse_interval;
 use super::text;
 use crate::rewrite::with_seconds;
 
@@ -32,6 +36,12 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
         to if to == from && input.data_type() == &to.data_type() => Ok(input.clone()),
         SqlType::Text | SqlType::Varchar(None) => text::of(input, from),
         SqlType::Bytea if is_text => to_bytea(text::of(input, from)?.as_string_view()),
+        SqlType::Interval if is_text => {
+            let text = text::of(input, from)?;
+            let values = text.as_string_view().iter().map(|value| value.map(parse_interval).transpose());
+            let values: IntervalMonthDayNanoArray = values.collect::<Result<_, _>>().map_err(external)?;
+            Ok(Arc::new(values))
+        }
         SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Varchar(_) | SqlType::Char(_) => {
             to_text(text::of(input, from)?.as_string_view(), |value| to_type(to, assign, value))
         }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::BinaryOperator;
-use tidewire_types::SqlType;
+use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::{cast, json};
+use super::{arithmetic, cast, json};
 use crate::rewrite::with_seconds;
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -19,7 +20,7 @@ pub(crate) struct PostgresOperators;
 
 impl ExprPlanner for PostgresOperators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let RawBinaryExpr { op, left, right } = expr;
+        let RawBinaryExpr { op, mut left, mut right } = expr;
         let access = match op {
             BinaryOperator::Arrow => Some((false, false)),
             BinaryOperator::LongArrow => Some((false, true)),
@@ -32,13 +33,52 @@ impl ExprPlanner for PostgresOperators {
             let call = ScalarFunction::new_udf(function, vec![left, right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
         }
+        if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
+            return Ok(PlannerResult::Planned(planned));
+        }
         if !takes_type_of_other_side(&op) {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
         let (left, right) = (typed(left, &right, schema), right);
         let right = typed(right, &left, schema);
+        check_comparable(&op, &left, &right, schema)?;
+        let (left, right) = without_blanks(left, right, schema);
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
+}
+
+/// A number and a text are not compared: DataFusion would read each text as a number. Errors: `42883`.
+fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
+    use SqlType as T;
+    // A parameter takes whatever type the other side has.
+    if matches!(left, Expr::Placeholder(_)) || matches!(right, Expr::Placeholder(_)) {
+        return Ok(());
+    }
+    let (Some(left), Some(right)) = (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema)) else {
+        return Ok(());
+    };
+    let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
+    let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
+    if !(is_number(&left) && is_text(&right)) && !(is_text(&left) && is_number(&right)) {
+        return Ok(());
+    }
+    let message = format!("operator does not exist: {left} {op} {right}");
+    Err(cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
+        "No operator matches the given name and argument types. You might need to add explicit type casts.",
+    )))
+}
+
+/// Blanks at the end of a char(n) do not count in a comparison, nor those of a literal that it is compared with.
+fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let is_char = |expr: &Expr| matches!(arithmetic::type_of(expr, schema), Some(SqlType::Char(_)));
+    let (left_char, right_char) = (is_char(&left), is_char(&right));
+    let trimmed = |expr: Expr, other_char: bool, own_char: bool| match own_char
+        || (other_char && matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)))
+    {
+        true => Expr::ScalarFunction(ScalarFunction::new_udf(rtrim(), vec![expr])),
+        false => expr,
+    };
+    (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
 }
 
 fn takes_type_of_other_side(op: &BinaryOperator) -> bool {
@@ -63,10 +103,12 @@ fn typed(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
     let Ok((_, field)) = other.to_field(schema) else { return literal };
     let target = SqlType::of(&field);
     match (&target, field.data_type()) {
-        (SqlType::Uuid | SqlType::Jsonb | SqlType::Bytea, _) => match cast::function(&format!("cast to {target}")) {
-            Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])),
-            None => literal,
-        },
+        (SqlType::Uuid | SqlType::Jsonb | SqlType::Bytea | SqlType::Interval, _) => {
+            match cast::function(&format!("cast to {target}")) {
+                Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])),
+                None => literal,
+            }
+        }
         // Any number may stand in the text, not only one that fits the column.
         (_, DataType::Decimal128(..)) => Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(38, 9))),
         (SqlType::Timestamp | SqlType::Timestamptz, data_type) => {

@@ -1,0 +1,298 @@
+//! Arithmetic where PostgreSQL's differs from DataFusion's: integers that overflow and floats that are divided by zero
+//! are errors, intervals can be multiplied, and the difference of two moments has days.
+//!
+//! Invariant: an integer literal counts as `integer` if it fits, so that `2147483647 + 1` overflows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, IntervalMonthDayNanoArray};
+use arrow::compute::{self, kernels::numeric};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+    TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+use sqlparser::ast::BinaryOperator as Op;
+use tidewire_types::{SqlError, SqlState, SqlType};
+
+use super::cast::external;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// The type of an expression; None where it is not known yet, as of a parameter.
+pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<SqlType> {
+    match expr {
+        Expr::Placeholder(placeholder) => placeholder.field.as_ref().map(|f| SqlType::of(f)),
+        expr => expr.to_field(schema).ok().map(|(_, field)| SqlType::of(&field)),
+    }
+}
+
+/// The call that computes `left op right`. None: DataFusion's own operator does, over what is left in both places.
+pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Option<Expr> {
+    use SqlType as T;
+    if !matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo) {
+        return None;
+    }
+    let (left_type, right_type) = (type_of(left, schema)?, type_of(right, schema)?);
+    let is_integer = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8);
+    let is_float = |t: &T| matches!(t, T::Float4 | T::Float8);
+    let is_number = |t: &T| is_integer(t) || is_float(t) || matches!(t, T::Numeric(_));
+    let is_moment = |t: &T| matches!(t, T::Timestamp | T::Timestamptz);
+    let call = |function, left: &Expr, right: &Expr| {
+        let args = vec![left.clone(), right.clone()];
+        Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf(function)), args)))
+    };
+    match (op, &left_type, &right_type) {
+        (op, l, r) if is_integer(l) && is_integer(r) => {
+            narrow(left);
+            narrow(right);
+            match op {
+                Op::Plus => call(Function::Add, left, right),
+                Op::Minus => call(Function::Subtract, left, right),
+                Op::Multiply => call(Function::Multiply, left, right),
+                _ => None,
+            }
+        }
+        (Op::Divide, l, r) if is_number(l) && is_number(r) && (is_float(l) || is_float(r)) => {
+            call(Function::Divide, left, right)
+        }
+        (Op::Multiply, T::Interval, r) if is_number(r) => call(Function::Scale { divide: false }, left, right),
+        (Op::Multiply, l, T::Interval) if is_number(l) => call(Function::Scale { divide: false }, right, left),
+        (Op::Divide, T::Interval, r) if is_number(r) => call(Function::Scale { divide: true }, left, right),
+        (Op::Minus, l, r) if is_moment(l) && (is_moment(r) || *r == T::Date) => call(Function::Between, left, right),
+        (Op::Minus, T::Date, r) if is_moment(r) => call(Function::Between, left, right),
+        (Op::Plus | Op::Minus, T::Date, T::Interval) => {
+            to_timestamp(left);
+            None
+        }
+        (Op::Plus, T::Interval, T::Date) => {
+            to_timestamp(right);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// DataFusion takes every integer literal for a bigint.
+fn narrow(expr: &mut Expr) {
+    if let Expr::Literal(ScalarValue::Int64(Some(value)), metadata) = expr
+        && let Ok(value) = i32::try_from(*value)
+    {
+        *expr = Expr::Literal(ScalarValue::Int32(Some(value)), metadata.take());
+    }
+}
+
+fn to_timestamp(date: &mut Expr) {
+    let inner = std::mem::replace(date, Expr::Literal(ScalarValue::Null, None));
+    *date = Expr::Cast(Cast::new(Box::new(inner), SqlType::Timestamp.data_type()));
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Function {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    /// An interval times a number, or divided by one.
+    Scale {
+        divide: bool,
+    },
+    /// One moment minus another.
+    Between,
+}
+
+fn udf(function: Function) -> ScalarUDF {
+    let signature = match function {
+        Function::Scale { .. } | Function::Between => Signature::any(2, Volatility::Immutable),
+        _ => Signature::user_defined(Volatility::Immutable),
+    };
+    ScalarUDF::from(Arithmetic { function, signature })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Arithmetic {
+    function: Function,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Arithmetic {
+    fn name(&self) -> &str {
+        match self.function {
+            Function::Add => "+",
+            Function::Subtract | Function::Between => "-",
+            Function::Multiply | Function::Scale { divide: false } => "*",
+            Function::Divide | Function::Scale { divide: true } => "/",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        use SqlType as T;
+        let types: Vec<_> = types.iter().map(T::of_data_type).collect();
+        let common = match self.function {
+            Function::Divide if types.iter().all(|t| *t == T::Float4) => T::Float4,
+            Function::Divide => T::Float8,
+            _ if types.contains(&T::Int8) => T::Int8,
+            _ if types.contains(&T::Int4) => T::Int4,
+            _ => T::Int2,
+        };
+        Ok(vec![common.data_type(); types.len()])
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Err(external(SqlError::internal("the type of an operator without its fields")))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let data_type = match self.function {
+            Function::Scale { .. } | Function::Between => SqlType::Interval.data_type(),
+            _ => args.arg_fields.first().map_or(DataType::Null, |f| f.data_type().clone()),
+        };
+        Ok(Arc::new(Field::new(self.name(), data_type, true)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let data_type = args.return_field.data_type();
+        let [left, right] = args.args.as_slice() else { return Err(external(SqlError::internal("two arguments"))) };
+        match self.function {
+            Function::Add => apply(left, right, numeric::add).map_err(|e| overflow(e, data_type)),
+            Function::Subtract => apply(left, right, numeric::sub).map_err(|e| overflow(e, data_type)),
+            Function::Multiply => apply(left, right, numeric::mul).map_err(|e| overflow(e, data_type)),
+            Function::Divide => {
+                check_divisor(left, right)?;
+                apply(left, right, numeric::div)
+            }
+            Function::Scale { divide } => by_row(&args, |left, right| scale(left, right, divide)),
+            Function::Between => by_row(&args, between),
+        }
+    }
+}
+
+fn overflow(error: DataFusionError, data_type: &DataType) -> DataFusionError {
+    match &error {
+        DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::ArithmeticOverflow(_)) => {
+            let message = format!("{} out of range", SqlType::of_data_type(data_type));
+            external(SqlError::new(SqlState::NumericValueOutOfRange, message))
+        }
+        _ => error,
+    }
+}
+
+/// Errors: `22012` where the divisor is zero and the dividend a number.
+fn check_divisor(left: &ColumnarValue, right: &ColumnarValue) -> Result<()> {
+    let constant = match right {
+        ColumnarValue::Scalar(ScalarValue::Float64(value)) => Some(*value),
+        ColumnarValue::Scalar(ScalarValue::Float32(value)) => Some(value.map(f64::from)),
+        _ => None,
+    };
+    if constant.is_some_and(|value| value != Some(0.0)) {
+        return Ok(());
+    }
+    let arrays = ColumnarValue::values_to_arrays(&[left.clone(), right.clone()])?;
+    let [left, right] = arrays.as_slice() else { return Ok(()) };
+    let (left, right) = (compute::cast(left, &DataType::Float64)?, compute::cast(right, &DataType::Float64)?);
+    let pairs = left.as_primitive::<Float64Type>().iter().zip(right.as_primitive::<Float64Type>());
+    let mut zeros = pairs.filter(|(dividend, divisor)| *divisor == Some(0.0) && dividend.is_some_and(|d| !d.is_nan()));
+    match zeros.next() {
+        None => Ok(()),
+        Some(_) => Err(division_by_zero()),
+    }
+}
+
+fn division_by_zero() -> DataFusionError {
+    external(SqlError::new(SqlState::DivisionByZero, "division by zero"))
+}
+
+fn by_row(
+    args: &ScalarFunctionArgs,
+    compute: impl Fn(&ArrayRef, &ArrayRef) -> Result<IntervalMonthDayNanoArray>,
+) -> Result<ColumnarValue> {
+    let all_scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+    let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+    let [left, right] = arrays.as_slice() else { return Err(external(SqlError::internal("two arguments"))) };
+    let output: ArrayRef = Arc::new(compute(left, right)?);
+    match all_scalars {
+        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
+        false => Ok(ColumnarValue::Array(output)),
+    }
+}
+
+/// Each moment of `left` minus that of `right`, as days and a time.
+fn between(left: &ArrayRef, right: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
+    let micros = |array: &ArrayRef| compute::cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None));
+    let (left, right) = (micros(left)?, micros(right)?);
+    let pairs =
+        left.as_primitive::<TimestampMicrosecondType>().iter().zip(right.as_primitive::<TimestampMicrosecondType>());
+    pairs
+        .map(|pair| {
+            let (Some(left), Some(right)) = pair else { return Ok(None) };
+            let micros = left.checked_sub(right).ok_or_else(interval_overflow)?;
+            let days = i32::try_from(micros / DAY_US).map_err(|_| interval_overflow())?;
+            Ok(Some(IntervalMonthDayNano::new(0, days, micros % DAY_US * 1000)))
+        })
+        .collect()
+}
+
+fn scale(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Result<IntervalMonthDayNanoArray> {
+    let intervals = compute::cast(intervals, &SqlType::Interval.data_type())?;
+    let factors = compute::cast(factors, &DataType::Float64)?;
+    let pairs = intervals.as_primitive::<IntervalMonthDayNanoType>().iter().zip(factors.as_primitive::<Float64Type>());
+    pairs
+        .map(|pair| match pair {
+            (Some(_), Some(0.0)) if divide => Err(division_by_zero()),
+            (Some(interval), Some(factor)) => scaled(interval, if divide { 1.0 / factor } else { factor }).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+/// A fraction of a month is counted in days of it (30), that of a day in its hours (24).
+fn scaled(interval: IntervalMonthDayNano, factor: f64) -> Result<IntervalMonthDayNano> {
+    let whole = |value: f64, max: f64| match value.is_finite() && value.abs() < max {
+        true => Ok(value),
+        false => Err(interval_overflow()),
+    };
+    // What a binary fraction adds or lacks is far below a microsecond.
+    let rounded = |value: f64| (value * 1e6).round() / 1e6;
+    let months = whole(rounded(f64::from(interval.months) * factor), 2e9)?;
+    let month_days = rounded((months - months.trunc()) * 30.0);
+    let days = whole(rounded(f64::from(interval.days) * factor), 2e9)?;
+    let seconds = rounded((days - days.trunc() + month_days - month_days.trunc()) * 86_400.0);
+    let micros = whole((interval.nanoseconds as f64 / 1e3 * factor + seconds * 1e6).round(), 9e15)?;
+    let days = whole(days.trunc() + month_days.trunc(), 2e9)?;
+    Ok(IntervalMonthDayNano::new(months.trunc() as i32, days as i32, micros as i64 * 1000))
+}
+
+fn interval_overflow() -> DataFusionError {
+    external(SqlError::new(SqlState::DatetimeFieldOverflow, "interval out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_scaled_as_in_postgresql() {
+        let month_and_a_half = scaled(IntervalMonthDayNano::new(1, 0, 0), 1.5).unwrap();
+        assert_eq!(month_and_a_half, IntervalMonthDayNano::new(1, 15, 0));
+        let half_days = scaled(IntervalMonthDayNano::new(0, 3, 0), 0.5).unwrap();
+        assert_eq!(half_days, IntervalMonthDayNano::new(0, 1, 43_200_000_000_000));
+        assert_eq!(scaled(IntervalMonthDayNano::new(0, 0, 9_000), 1.0 / 3.0).unwrap().nanoseconds, 3_000);
+        assert!(scaled(IntervalMonthDayNano::new(1, 0, 0), f64::NAN).is_err());
+        assert!(scaled(IntervalMonthDayNano::new(0, 1, 0), 1e10).is_err());
+    }
+}

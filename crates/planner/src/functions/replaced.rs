@@ -1,0 +1,273 @@
+//! Functions that DataFusion has under the same name, with other results: `concat`, `round`, `encode`; and
+//! `convert_from`, which it has not.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use arrow::compute::{self, CastOptions};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::functions::{encoding, math};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use tidewire_types::{SqlError, SqlState, SqlType};
+
+use super::cast::external;
+use super::text;
+
+pub(super) fn all() -> Vec<ScalarUDF> {
+    let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
+    vec![
+        ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
+        ScalarUDF::from(Round { inner: math::round() }),
+        ScalarUDF::from(Encode { inner: encoding::encode() }),
+        ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
+    ]
+}
+
+/// The texts of all arguments that are not NULL, as PostgreSQL shows values (a boolean is `t`).
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Concat {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Concat {
+    fn name(&self) -> &str {
+        "concat"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(SqlType::Text.data_type())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let n_rows = if all_scalars { 1 } else { args.number_rows };
+        let mut texts = vec![];
+        for (arg, field) in args.args.iter().zip(&args.arg_fields) {
+            texts.push(shown(&arg.to_array(n_rows)?, &SqlType::of(field))?);
+        }
+        let mut output = StringViewBuilder::with_capacity(n_rows);
+        let mut joined = String::new();
+        for row in 0..n_rows {
+            joined.clear();
+            for text in &texts {
+                let text = text.as_string_view();
+                if !text.is_null(row) {
+                    joined.push_str(text.value(row));
+                }
+            }
+            output.append_value(&joined);
+        }
+        finished(Arc::new(output.finish()), all_scalars)
+    }
+}
+
+fn shown(array: &ArrayRef, sql_type: &SqlType) -> Result<ArrayRef> {
+    match array.as_boolean_opt() {
+        None => text::of(array, sql_type),
+        Some(flags) => {
+            let mut output = StringViewBuilder::with_capacity(flags.len());
+            for flag in flags {
+                output.append_option(flag.map(|flag| if flag { "t" } else { "f" }));
+            }
+            Ok(Arc::new(output.finish()))
+        }
+    }
+}
+
+fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
+    match scalar {
+        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
+        false => Ok(ColumnarValue::Array(output)),
+    }
+}
+
+/// A numeric rounded to a constant number of places has just these places.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Round {
+    inner: Arc<ScalarUDF>,
+}
+
+impl Round {
+    fn rounded(&self, input: &DataType, places: Option<&ScalarValue>) -> Option<DataType> {
+        let DataType::Decimal128(precision, scale) = input else { return None };
+        let places = i8::try_from(i64::try_from(places?.clone()).ok()?).ok().filter(|n| (0..=30).contains(n))?;
+        let digits = i32::from(*precision) - i32::from(*scale) + i32::from(places) + 1;
+        Some(DataType::Decimal128(u8::try_from(digits.clamp(1, 38)).ok()?, places))
+    }
+}
+
+impl ScalarUDFImpl for Round {
+    fn name(&self) -> &str {
+        "round"
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let places = args.scalar_arguments.get(1).copied().flatten();
+        match args.arg_fields.first().and_then(|f| self.rounded(f.data_type(), places)) {
+            Some(data_type) => Ok(Arc::new(Field::new(self.name(), data_type, true))),
+            None => self.inner.return_field_from_args(args),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let [value, ColumnarValue::Scalar(places)] = args.args.as_slice()
+            && let Some(data_type) = self.rounded(&value.data_type(), Some(places))
+            && &data_type == args.return_field.data_type()
+        {
+            let scalar = matches!(value, ColumnarValue::Scalar(_));
+            let input = value.to_array(if scalar { 1 } else { args.number_rows })?;
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            // To a smaller scale, Arrow rounds half away from zero.
+            return finished(compute::cast_with_options(&input, &data_type, &strict)?, scalar);
+        }
+        self.inner.invoke_with_args(args)
+    }
+}
+
+/// DataFusion's, and the format `escape`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Encode {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Encode {
+    fn name(&self) -> &str {
+        "encode"
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bytes, ColumnarValue::Scalar(format)] = args.args.as_slice() else {
+            return self.inner.invoke_with_args(args);
+        };
+        let is_escape = format.try_as_str().flatten().is_some_and(|f| f.eq_ignore_ascii_case("escape"));
+        if !is_escape {
+            return self.inner.invoke_with_args(args);
+        }
+        let output = by_bytes(bytes, args.number_rows, |bytes| Ok(escaped(bytes)))?;
+        output.cast_to(args.return_field.data_type(), None)
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            0 | 128.. => text.push_str(&format!("\\{byte:03o}")),
+            byte => text.push(char::from(*byte)),
+        }
+    }
+    text
+}
+
+/// `convert_from(bytea, encoding)`, for UTF8.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ConvertFrom {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ConvertFrom {
+    fn name(&self) -> &str {
+        "convert_from"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(SqlType::Text.data_type())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<_> = args.arg_fields.iter().map(|f| SqlType::of(f)).collect();
+        match types.as_slice() {
+            [SqlType::Bytea | SqlType::Null, SqlType::Text | SqlType::Varchar(_) | SqlType::Null] => {
+                Ok(Arc::new(SqlType::Text.field(self.name(), true)))
+            }
+            other => {
+                let types: Vec<_> = other.iter().map(ToString::to_string).collect();
+                let message = format!("function convert_from({}) does not exist", types.join(", "));
+                Err(external(SqlError::new(SqlState::UndefinedFunction, message)))
+            }
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bytes, encoding] = args.args.as_slice() else {
+            return Err(external(SqlError::internal("two arguments")));
+        };
+        let encodings = compute::cast(&encoding.to_array(1)?, &DataType::Utf8View)?;
+        for name in encodings.as_string_view().iter().flatten() {
+            if !matches!(name.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") {
+                return Err(external(SqlError::unsupported(format!("convert_from with encoding \"{name}\""))));
+            }
+        }
+        if matches!(encoding, ColumnarValue::Scalar(scalar) if scalar.is_null()) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Utf8View(None)));
+        }
+        by_bytes(bytes, args.number_rows, |bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => {
+                let bad = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+                let message = format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}");
+                Err(SqlError::new(SqlState::CharacterNotInRepertoire, message))
+            }
+        })
+    }
+}
+
+fn by_bytes(
+    value: &ColumnarValue,
+    n_rows: usize,
+    show: impl Fn(&[u8]) -> Result<String, SqlError>,
+) -> Result<ColumnarValue> {
+    let scalar = matches!(value, ColumnarValue::Scalar(_));
+    let input = compute::cast(&value.to_array(if scalar { 1 } else { n_rows })?, &DataType::BinaryView)?;
+    let mut output = StringViewBuilder::with_capacity(input.len());
+    for bytes in input.as_binary_view() {
+        output.append_option(bytes.map(&show).transpose().map_err(external)?);
+    }
+    finished(Arc::new(output.finish()), scalar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_escaped_as_in_postgresql() {
+        assert_eq!(escaped(b"a\\b\x00\xff\n"), "a\\\\b\\000\\377\n");
+    }
+}
