@@ -203,7 +203,7 @@ impl Connection {
     pub(crate) fn watch(&self) -> Watch {
         let mut cancelled = Box::pin(self.registration.requested.clone().notified_owned());
         cancelled.as_mut().enable();
-        let timeout = self.session.setting("statement_timeout").and_then(|text| duration(&text));
+        let timeout = self.session.setting("statement_timeout").and_then(|text| statement_timeout(&text));
         Watch { cancelled, deadline: timeout.map(|timeout| Instant::now() + timeout), shutdown: self.shutdown.clone() }
     }
 
@@ -342,21 +342,9 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// `5s`, `200ms`, `1min`, `1500` (milliseconds); None for 0 and for what is no duration.
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok().filter(|n| *n > 0)?;
-    let factor = match unit.trim() {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(factor).map(Duration::from_millis)
+/// The longest time that a statement may take; none where the setting is 0.
+fn statement_timeout(setting: &str) -> Option<Duration> {
+    tidewire_engine::milliseconds(setting).filter(|ms| *ms > 0).map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -365,10 +353,10 @@ mod tests {
 
     #[test]
     fn timeouts_have_units() {
-        assert_eq!(duration("250"), Some(Duration::from_millis(250)));
-        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
-        assert_eq!(duration("2 min"), Some(Duration::from_secs(120)));
-        assert_eq!(duration("0"), None);
-        assert_eq!(duration("soon"), None);
+        assert_eq!(statement_timeout("250"), Some(Duration::from_millis(250)));
+        assert_eq!(statement_timeout("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(statement_timeout("2 min"), Some(Duration::from_secs(120)));
+        assert_eq!(statement_timeout("0"), None);
+        assert_eq!(statement_timeout("soon"), None);
     }
 }

@@ -217,7 +217,7 @@ impl Known {
             },
             Integer => value.parse::<i64>().map(|n| n.to_string()).map_err(|_| invalid("It is an integer.")),
             Milliseconds => match milliseconds(value) {
-                Some(_) => Ok(value.to_string()),
+                Some(ms) => Ok(duration_text(ms)),
                 None => Err(invalid("It is a number of milliseconds, or one with a unit: us, ms, s, min, h, d.")),
             },
             TimeZone => time_zone(value).ok_or_else(|| invalid("")),
@@ -235,6 +235,16 @@ fn time_zone(value: &str) -> Option<String> {
     match value.to_lowercase().as_str() {
         "utc" | "gmt" | "etc/utc" | "zulu" | "local" | "default" => Some("UTC".to_string()),
         _ => value.parse::<Tz>().ok().map(|_| value.to_string()),
+    }
+}
+
+/// A number of milliseconds in the largest unit that shows it whole, as SHOW does; 0 has none.
+fn duration_text(ms: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    match UNITS.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0".to_string(),
+        None => format!("{ms}ms"),
     }
 }
 
@@ -298,5 +308,6 @@ mod tests {
         assert_eq!(milliseconds("250"), Some(250));
         assert_eq!(milliseconds("1.5 min"), Some(90_000));
         assert_eq!(milliseconds("-1"), None);
+        assert_eq!([0, 250, 1000, 90_000, 120_000].map(duration_text), ["0", "250ms", "1s", "90s", "2min"]);
     }
 }

@@ -1,13 +1,13 @@
-//! Functions that DataFusion has under the same name, with other results: `concat`, `round`, `encode`; and
+//! Functions that DataFusion has under the same name, with other results: `concat`, `encode`; and
 //! `convert_from`, which it has not.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
-use arrow::compute::{self, CastOptions};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::compute;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions::{encoding, math};
+use datafusion::functions::encoding;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -20,7 +20,6 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
     vec![
         ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
-        ScalarUDF::from(Round { inner: math::round() }),
         ScalarUDF::from(Encode { inner: encoding::encode() }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
     ]
@@ -85,61 +84,6 @@ fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
     match scalar {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
-    }
-}
-
-/// A numeric rounded to a constant number of places has just these places.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Round {
-    inner: Arc<ScalarUDF>,
-}
-
-impl Round {
-    fn rounded(&self, input: &DataType, places: Option<&ScalarValue>) -> Option<DataType> {
-        let DataType::Decimal128(precision, scale) = input else { return None };
-        let places = i8::try_from(i64::try_from(places?.clone()).ok()?).ok().filter(|n| (0..=30).contains(n))?;
-        let digits = i32::from(*precision) - i32::from(*scale) + i32::from(places) + 1;
-        Some(DataType::Decimal128(u8::try_from(digits.clamp(1, 38)).ok()?, places))
-    }
-}
-
-impl ScalarUDFImpl for Round {
-    fn name(&self) -> &str {
-        "round"
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn is_strict(&self) -> bool {
-        true
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let places = args.scalar_arguments.get(1).copied().flatten();
-        match args.arg_fields.first().and_then(|f| self.rounded(f.data_type(), places)) {
-            Some(data_type) => Ok(Arc::new(Field::new(self.name(), data_type, true))),
-            None => self.inner.return_field_from_args(args),
-        }
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let [value, ColumnarValue::Scalar(places)] = args.args.as_slice()
-            && let Some(data_type) = self.rounded(&value.data_type(), Some(places))
-            && &data_type == args.return_field.data_type()
-        {
-            let scalar = matches!(value, ColumnarValue::Scalar(_));
-            let input = value.to_array(if scalar { 1 } else { args.number_rows })?;
-            let strict = CastOptions { safe: false, ..CastOptions::default() };
-            // To a smaller scale, Arrow rounds half away from zero.
-            return finished(compute::cast_with_options(&input, &data_type, &strict)?, scalar);
-        }
-        self.inner.invoke_with_args(args)
     }
 }
 
