@@ -99,10 +99,10 @@ fn arrow_json(records: &[Vec<u8>], projection: &[usize], mut take: impl FnMut(Re
     let mut decoder = builder.build_decoder()?;
     for (n, record) in records.iter().enumerate() {
         decoder.decode(record)?;
-        if (n + 1) % BATCH_ROWS == 0 {
-            if let Some(batch) = decoder.flush()? {
-                take(batch);
-            }
+        if (n + 1) % BATCH_ROWS == 0
+            && let Some(batch) = decoder.flush()?
+        {
+            take(batch);
         }
     }
     if let Some(batch) = decoder.flush()? {

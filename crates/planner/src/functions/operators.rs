@@ -59,7 +59,8 @@ fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFS
     };
     let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
     let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
-    if !(is_number(&left) && is_text(&right)) && !(is_text(&left) && is_number(&right)) {
+    let is_mixed = is_number(&left) && is_text(&right) || is_text(&left) && is_number(&right);
+    if !is_mixed {
         return Ok(());
     }
     let message = format!("operator does not exist: {left} {op} {right}");
