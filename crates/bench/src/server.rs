@@ -27,7 +27,7 @@ impl Server {
     /// Starts one with default settings.
     pub fn start() -> Result<Server, Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let components = Components { connectors: CONNECTORS, system: Arc::new(PgSystem) };
+        let components = Components::new(CONNECTORS, Arc::new(PgSystem));
         let engine = Engine::start(Settings::default(), components)?;
         let session = engine.session("tidewire", "tidewire");
         Ok(Server { runtime, session, engine })

@@ -87,6 +87,26 @@ impl Builder {
         }
     }
 
+    /// The same for a column that nobody reads: values are checked and counted, strings are not kept. `finish` is then
+    /// not for it; it is emptied by `truncate(0)`.
+    #[must_use]
+    pub(crate) fn unread(mut self) -> Builder {
+        match &mut self {
+            Builder::Text(b, _) => b.is_kept = false,
+            Builder::Bytea(b) => b.is_kept = false,
+            Builder::Array(b) => {
+                let element = mem::replace(&mut b.element, Builder::Null(0));
+                b.element = element.unread();
+            }
+            Builder::Struct(b) => b.fields.iter_mut().for_each(|f| {
+                let field = mem::replace(&mut f.builder, Builder::Null(0));
+                f.builder = field.unread();
+            }),
+            _ => {}
+        }
+        self
+    }
+
     /// Rows so far.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -384,6 +404,8 @@ impl Numerics {
 /// Strings or bytes. A view cannot be taken back from Arrow's builder: `dropped` says which ones `finish` leaves out.
 pub(crate) struct Views<T: ByteViewType + ?Sized> {
     builder: GenericByteViewBuilder<T>,
+    /// Else values are only counted.
+    is_kept: bool,
     n_appended: usize,
     dropped: Vec<Range<usize>>,
     n_dropped: usize,
@@ -398,7 +420,7 @@ impl<T: ByteViewType + ?Sized> fmt::Debug for Views<T> {
 
 impl<T: ByteViewType + ?Sized> Views<T> {
     fn new() -> Views<T> {
-        Views { builder: GenericByteViewBuilder::new(), n_appended: 0, dropped: vec![], n_dropped: 0 }
+        Views { builder: GenericByteViewBuilder::new(), is_kept: true, n_appended: 0, dropped: vec![], n_dropped: 0 }
     }
 
     #[inline]
@@ -408,12 +430,16 @@ impl<T: ByteViewType + ?Sized> Views<T> {
 
     #[inline]
     pub(crate) fn append(&mut self, value: &T::Native) {
-        self.builder.append_value(value);
+        if self.is_kept {
+            self.builder.append_value(value);
+        }
         self.n_appended += 1;
     }
 
     fn append_null(&mut self) {
-        self.builder.append_null();
+        if self.is_kept {
+            self.builder.append_null();
+        }
         self.n_appended += 1;
     }
 
@@ -421,6 +447,10 @@ impl<T: ByteViewType + ?Sized> Views<T> {
     fn truncate(&mut self, len: usize) {
         let mut n_left = self.len().saturating_sub(len);
         if n_left == 0 {
+            return;
+        }
+        if !self.is_kept {
+            self.n_appended = len;
             return;
         }
         let mut start = self.n_appended;

@@ -7,6 +7,7 @@
 
 mod bytes;
 pub(crate) mod csv;
+mod fields;
 mod json;
 
 use std::fmt;
@@ -57,10 +58,10 @@ pub trait Format: Send + Sync {
     /// The options it understands behind ENCODE, and with the encoding's name as prefix in WITH (`json.timestamp`).
     fn options(&self) -> &'static [OptionSpec];
 
-    /// A decoder of the columns that values have.
+    /// A decoder of the columns that values have. It checks all of them and keeps those of which `is_read` says so.
     ///
     /// Errors: a column type that the encoding cannot carry, an option's value.
-    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>>;
+    fn decoder(&self, columns: &[Column], is_read: &[bool], options: &Options) -> Result<Box<dyn ValueDecoder>>;
 }
 
 /// Decodes values into the columns that it was made for.
@@ -71,7 +72,7 @@ pub trait ValueDecoder: Send + fmt::Debug {
     /// Takes back the rows from the `len`th on.
     fn truncate(&mut self, len: usize);
 
-    /// The columns; the decoder is empty afterwards.
+    /// The columns, anything in the place of those that are not read; the decoder is empty afterwards.
     fn finish(&mut self) -> Result<Vec<ArrayRef>>;
 }
 
@@ -107,11 +108,13 @@ impl Decoder {
         let format = find_format(spec)?;
         let declared: Vec<Column> = columns.iter().filter(|c| c.source == ColumnSource::Value).cloned().collect();
         let (mut order, mut metadata) = (vec![], vec![]);
+        let mut is_read = vec![false; declared.len()];
         for idx in projection {
             let column = columns.get(*idx).ok_or_else(|| SqlError::internal("projection beyond the columns"))?;
             if column.source == ColumnSource::Value {
-                let before = columns.iter().take(*idx).filter(|c| c.source == ColumnSource::Value);
-                order.push(before.count());
+                let place = columns.iter().take(*idx).filter(|c| c.source == ColumnSource::Value).count();
+                is_read.iter_mut().skip(place).take(1).for_each(|is_read| *is_read = true);
+                order.push(place);
             } else {
                 order.push(declared.len() + metadata.len());
                 metadata.push(Metadata::new(column)?);
@@ -119,7 +122,7 @@ impl Decoder {
         }
         let values = match declared.is_empty() {
             true => None,
-            false => Some(format.decoder(&declared, &spec.options)?),
+            false => Some(format.decoder(&declared, &is_read, &spec.options)?),
         };
         Ok(Decoder { schema: schema_of(columns, projection), values, metadata, order, n_rows: 0 })
     }

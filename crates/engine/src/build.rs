@@ -202,7 +202,7 @@ impl Building {
 impl Build {
     /// Starts the build on a thread of its own. Errors: a name that is taken, an input that has failed.
     pub async fn start(mut self, shared: &Arc<Shared>) -> Result<Building> {
-        let runtime = Runtime::new(&self.dataflow, shared.settings.n_shards, shared.settings.parallel_rows_min)?;
+        let runtime = Runtime::new(&self.dataflow, &shared.settings, shared.operators)?;
         let tap = Arc::new(Tap::default());
         let progress = Arc::new(Progress::default());
         let state = BuildState { object: None, tap: tap.clone(), progress: progress.clone() };

@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use tidewire_catalog::Catalog;
 use tidewire_connect::Connector;
 use tidewire_operators::expr::sql_error;
+use tidewire_operators::{Operator, Plan};
 use tidewire_planner::Planned;
 use tidewire_sql::ast;
 use tidewire_types::{Result, SqlError, SqlState};
@@ -79,6 +80,18 @@ pub struct Components {
     pub connectors: &'static [&'static dyn Connector],
     /// Makes the system tables of the Postgres protocol (pg_catalog, information_schema).
     pub system: Arc<dyn SystemSchemas>,
+    /// Makes a running shard of an operator: [`Plan::build`], unless a test wants to see what a wrong one does.
+    pub operators: Operators,
+}
+
+/// From an operator's parameters and the number of a shard to that shard, with empty state.
+pub type Operators = fn(&Plan, usize) -> Result<Box<dyn Operator>>;
+
+impl Components {
+    /// With the operators as they are.
+    pub fn new(connectors: &'static [&'static dyn Connector], system: Arc<dyn SystemSchemas>) -> Components {
+        Components { connectors, system, operators: Plan::build }
+    }
 }
 
 /// Tables that are made of the catalog and the session, by the crate that knows who asks for them.
@@ -121,7 +134,7 @@ impl Engine {
     /// Starts the epoch loop. Errors: threads that cannot be started.
     pub fn start(settings: Settings, components: Components) -> Result<Arc<Engine>> {
         let datafusion = tidewire_planner::session_context(settings.n_shards, None)?;
-        let shared = Shared::new(settings);
+        let shared = Shared::new(settings, components.operators);
         let core = Core::new(shared.clone())?;
         let epoch_loop = thread::Builder::new()
             .name("epoch-loop".to_string())

@@ -17,8 +17,8 @@ use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
 
-use crate::OperatorStatus;
 use crate::workers::Workers;
+use crate::{OperatorStatus, Operators, Settings};
 
 /// What changed in one object in one epoch.
 #[derive(Clone, Debug)]
@@ -65,12 +65,13 @@ pub struct StepOutput {
 
 impl Runtime {
     /// Operators with empty state.
-    pub fn new(dataflow: &Dataflow, n_shards: usize, parallel_rows_min: usize) -> Result<Runtime> {
+    pub fn new(dataflow: &Dataflow, settings: &Settings, operators: Operators) -> Result<Runtime> {
+        let Settings { n_shards, parallel_rows_min, .. } = *settings;
         let mut nodes = vec![];
         for (id, node) in dataflow.nodes.iter().enumerate() {
             let shards = match &node.kind {
                 NodeKind::Operator(plan) => {
-                    (0..n_shards).map(|shard| plan.build(shard).map(Some)).collect::<Result<Vec<_>>>()?
+                    (0..n_shards).map(|shard| operators(plan, shard).map(Some)).collect::<Result<Vec<_>>>()?
                 }
                 NodeKind::Input(_) | NodeKind::Constant(_) => vec![],
             };

@@ -12,10 +12,10 @@ use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 
-use crate::Settings;
 use crate::core::Core;
 use crate::dead_letters::DeadLetters;
 use crate::table::Write;
+use crate::{Operators, Settings};
 
 /// Something that the loop does for a caller between two epochs.
 pub type Call = Box<dyn FnOnce(&mut Core) + Send>;
@@ -23,6 +23,7 @@ pub type Call = Box<dyn FnOnce(&mut Core) + Send>;
 /// One handle a server.
 pub struct Shared {
     pub settings: Settings,
+    pub operators: Operators,
     pub dead_letters: DeadLetters,
     inbox: Mutex<Inbox>,
     // Signalled when the inbox gets something for the loop.
@@ -105,7 +106,7 @@ impl Drop for Snapshot {
 }
 
 impl Shared {
-    pub fn new(settings: Settings) -> Arc<Shared> {
+    pub fn new(settings: Settings, operators: Operators) -> Arc<Shared> {
         let moment = Published {
             epoch: Epoch(0),
             catalog: Arc::new(Catalog::default()),
@@ -115,6 +116,7 @@ impl Shared {
         Arc::new(Shared {
             dead_letters: DeadLetters::new(settings.dead_letter_bytes_max),
             settings,
+            operators,
             inbox: Mutex::default(),
             filled: Condvar::new(),
             emptied: Condvar::new(),

@@ -28,7 +28,7 @@ impl SystemSchemas for NoSystem {
 }
 
 fn engine(settings: Settings) -> Arc<Engine> {
-    let components = Components { connectors: tidewire_connect::CONNECTORS, system: Arc::new(NoSystem) };
+    let components = Components::new(tidewire_connect::CONNECTORS, Arc::new(NoSystem));
     Engine::start(settings, components).unwrap()
 }
 

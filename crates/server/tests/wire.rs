@@ -32,7 +32,7 @@ impl Server {
     }
 
     async fn with(limits: Limits) -> Server {
-        let components = Components { connectors: &[], system: Arc::new(PgSystem) };
+        let components = Components::new(&[], Arc::new(PgSystem));
         let engine = Engine::start(Settings::default(), components).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewire_connect::{CONNECTORS, Connector};
-use tidewire_engine::{Components, Engine, Settings, SourceState, ViewState};
+use tidewire_engine::{Components, Engine, Operators, Settings, SourceState, ViewState};
+use tidewire_operators::Plan;
 use tidewire_server::{Limits, PgSystem, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -28,12 +29,17 @@ pub struct Server {
 impl Server {
     /// Starts an engine.
     pub fn start(settings: Settings) -> Result<Server, Failure> {
+        Server::start_with(settings, Plan::build)
+    }
+
+    /// Starts one with other operators.
+    pub fn start_with(settings: Settings, operators: Operators) -> Result<Server, Failure> {
         let memory = Memory::default();
         // A server knows its connectors for ever; a test's ends with the process.
         let own: &'static Memory = Box::leak(Box::new(memory.clone()));
         let connectors: Vec<&'static dyn Connector> =
             CONNECTORS.iter().copied().chain([own as &dyn Connector]).collect();
-        let components = Components { connectors: connectors.leak(), system: Arc::new(PgSystem) };
+        let components = Components { connectors: connectors.leak(), system: Arc::new(PgSystem), operators };
         Ok(Server { engine: Engine::start(settings, components)?, memory, port: None })
     }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
-use tidewire_engine::Settings;
+use tidewire_engine::{Operators, Settings};
+use tidewire_operators::Plan;
 use tidewire_sql::Statement;
 use tokio::sync::Mutex;
 
@@ -58,22 +59,31 @@ impl Mode {
 /// Errors: all that went wrong, with file and line. A statement that fails does not keep the next from being run.
 pub async fn run_file(path: &Path, mode: Mode) -> Result<usize, Vec<String>> {
     let script = std::fs::read_to_string(path).map_err(|e| vec![format!("cannot read {}: {e}", path.display())])?;
-    run_script(&script, &path.display().to_string(), mode, |sql| sql.to_string()).await
+    run_script(&script, &path.display().to_string(), mode, Wrong::default()).await
 }
 
-/// Runs a script whose statements `change` rewrites on their way to the server; the oracle sees them unchanged. This is
-/// how a test shows that a wrong operator is caught.
-pub async fn run_script(
-    script: &str,
-    name: &str,
-    mode: Mode,
-    change: fn(&str) -> String,
-) -> Result<usize, Vec<String>> {
-    let mut server = Server::start(mode.settings()).map_err(|e| vec![e.to_string()])?;
+/// What is wrong about a server on purpose: so a test shows that the oracle finds it.
+#[derive(Clone, Copy)]
+pub struct Wrong {
+    /// Rewrites statements on their way to the server; the oracle sees them unchanged.
+    pub statement: fn(&str) -> String,
+    /// Makes the operators.
+    pub operators: Operators,
+}
+
+impl Default for Wrong {
+    fn default() -> Wrong {
+        Wrong { statement: str::to_string, operators: Plan::build }
+    }
+}
+
+/// Runs a script on a server of its own.
+pub async fn run_script(script: &str, name: &str, mode: Mode, wrong: Wrong) -> Result<usize, Vec<String>> {
+    let mut server = Server::start_with(mode.settings(), wrong.operators).map_err(|e| vec![e.to_string()])?;
     if mode == Mode::Wire {
         server.listen().await.map_err(|e| vec![e.to_string()])?;
     }
-    let shared = Arc::new(Shared { server, oracle: Mutex::default(), change });
+    let shared = Arc::new(Shared { server, oracle: Mutex::default(), change: wrong.statement });
     let mut runner = Runner::new(|| Connection::open(shared.clone()));
     runner.add_label(if mode == Mode::Wire { "wire" } else { "in-process" });
     let records = sqllogictest::parse_with_name(script, name).map_err(|e| vec![e.to_string()])?;

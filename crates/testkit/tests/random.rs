@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use tidewire_testkit::slt::{Mode, run_script};
+use tidewire_testkit::slt::{Mode, Wrong, run_script};
 
 const STATEMENTS: usize = 10;
 /// Few values, so that rows meet, groups vanish and values repeat.
@@ -121,7 +121,7 @@ fn run(mode: Mode, seed: u64) {
     let seed = std::env::var("TIDEWIRE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|e| panic!("no runtime: {e}"));
-    match runtime.block_on(run_script(&script(seed), "random", mode, |sql| sql.to_string())) {
+    match runtime.block_on(run_script(&script(seed), "random", mode, Wrong::default())) {
         Ok(n_checks) => assert!(n_checks > VIEWS.len() * STATEMENTS),
         Err(failures) => panic!(
             "seed {seed}, {} failures, the first of them:\n{}\nTIDEWIRE_SEED={seed} repeats it",

@@ -64,8 +64,7 @@ impl Server {
         let pg_listener = ports::listen(listen, "--listen").await?;
         let http_listener = ports::listen(http_listen, "--http-listen").await?;
         let (pg_address, http_address) = (address_of(&pg_listener)?, address_of(&http_listener)?);
-        let engine =
-            Engine::start(settings, Components { connectors: CONNECTORS.as_slice(), system: Arc::new(PgSystem) })?;
+        let engine = Engine::start(settings, Components::new(CONNECTORS.as_slice(), Arc::new(PgSystem)))?;
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
         let site = Site { engine: engine.clone(), stopping: stopping.clone(), pg_address };
         let http = tokio::spawn(http::serve(http_listener, site, stopped.clone()));

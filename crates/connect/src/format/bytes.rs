@@ -3,8 +3,9 @@
 use arrow::array::ArrayRef;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+use super::fields::Fields;
 use super::{Format, ValueDecoder, append_bytes};
-use crate::column::Builder;
+use crate::column::NamedBuilder;
 use crate::{Column, OptionSpec, Options};
 
 /// `ENCODE BYTES`.
@@ -19,7 +20,7 @@ impl Format for Bytes {
         &[]
     }
 
-    fn decoder(&self, columns: &[Column], _options: &Options) -> Result<Box<dyn ValueDecoder>> {
+    fn decoder(&self, columns: &[Column], is_read: &[bool], _options: &Options) -> Result<Box<dyn ValueDecoder>> {
         let [column] = columns else {
             let error = SqlError::new(SqlState::InvalidTableDefinition, "ENCODE BYTES needs exactly one column");
             return Err(error.with_hint("Declare one column of type bytea; metadata columns come by INCLUDE."));
@@ -29,32 +30,28 @@ impl Format for Bytes {
             return Err(SqlError::new(SqlState::DatatypeMismatch, message)
                 .with_hint("ENCODE BYTES fills a column of type bytea or text."));
         }
-        let (name, builder) = (column.name.clone(), Builder::new(&column.sql_type));
-        Ok(Box::new(BytesDecoder { name, builder }))
+        Ok(Box::new(BytesDecoder { fields: Fields::new(columns, is_read) }))
     }
 }
 
 #[derive(Debug)]
 struct BytesDecoder {
-    name: String,
-    builder: Builder,
+    fields: Fields,
 }
 
 impl ValueDecoder for BytesDecoder {
     fn decode(&mut self, value: &[u8]) -> Result<(), String> {
-        let len = self.builder.len();
-        let appended = append_bytes(&mut self.builder, value).map_err(|bad| bad.within(&self.name).to_string());
-        if appended.is_err() {
-            self.builder.truncate(len);
-        }
-        appended
+        self.fields.append(|columns, _| {
+            let append = |c: &mut NamedBuilder| append_bytes(&mut c.builder, value).map_err(|bad| bad.within(&c.name));
+            columns.iter_mut().try_for_each(append)
+        })
     }
 
     fn truncate(&mut self, len: usize) {
-        self.builder.truncate(len);
+        self.fields.truncate(len);
     }
 
     fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.builder.finish()?])
+        self.fields.finish()
     }
 }

@@ -7,9 +7,9 @@
 use arrow::array::ArrayRef;
 use tidewire_types::Result;
 
+use super::fields::Fields;
 use super::{Format, ValueDecoder, append_bytes, utf8};
 use crate::bad::{Outcome, bad};
-use crate::column::{Builder, NamedBuilder};
 use crate::{Column, OptionSpec, Options};
 
 /// `ENCODE CSV`.
@@ -35,14 +35,12 @@ impl Format for Csv {
         OPTIONS
     }
 
-    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>> {
-        let field = |c: &Column| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) };
+    fn decoder(&self, columns: &[Column], is_read: &[bool], options: &Options) -> Result<Box<dyn ValueDecoder>> {
         Ok(Box::new(CsvDecoder {
-            fields: columns.iter().map(field).collect(),
+            fields: Fields::new(columns, is_read),
             dialect: Dialect::new(options)?,
             null: options.get("null").unwrap_or_default().to_string(),
             scratch: String::new(),
-            n_rows: 0,
         }))
     }
 }
@@ -88,36 +86,46 @@ impl Dialect {
 
 #[derive(Debug)]
 struct CsvDecoder {
-    fields: Vec<NamedBuilder>,
+    fields: Fields,
     dialect: Dialect,
     null: String,
     scratch: String,
-    n_rows: usize,
 }
 
-impl CsvDecoder {
-    fn read(&mut self, value: &[u8]) -> Outcome<()> {
-        let line = utf8(value)?;
-        let mut rest = Some(line.strip_suffix('\n').map_or(line, |l| l.strip_suffix('\r').unwrap_or(l)));
-        let n_columns = self.fields.len();
-        let mut fields = self.fields.iter_mut();
-        let mut n_fields = 0;
-        while let Some(text) = rest {
-            let (field, is_quoted, next) = self.dialect.field(text, &mut self.scratch)?;
-            rest = next;
-            if let Some(column) = fields.next() {
-                if !is_quoted && field == self.null {
-                    column.builder.append_null();
-                } else {
-                    append_bytes(&mut column.builder, field.as_bytes()).map_err(|bad| bad.within(&column.name))?;
+impl ValueDecoder for CsvDecoder {
+    fn decode(&mut self, value: &[u8]) -> Result<(), String> {
+        let (dialect, null, scratch) = (&self.dialect, &self.null, &mut self.scratch);
+        self.fields.append(|columns, _| {
+            let line = utf8(value)?;
+            let mut rest = Some(line.strip_suffix('\n').map_or(line, |l| l.strip_suffix('\r').unwrap_or(l)));
+            let n_columns = columns.len();
+            let mut columns = columns.iter_mut();
+            let mut n_fields = 0;
+            while let Some(text) = rest {
+                let (field, is_quoted, next) = dialect.field(text, scratch)?;
+                rest = next;
+                if let Some(column) = columns.next() {
+                    if !is_quoted && field == null {
+                        column.builder.append_null();
+                    } else {
+                        append_bytes(&mut column.builder, field.as_bytes()).map_err(|bad| bad.within(&column.name))?;
+                    }
                 }
+                n_fields += 1;
             }
-            n_fields += 1;
-        }
-        if n_fields != n_columns {
-            return Err(bad(format!("record has {n_fields} fields, {n_columns} are expected")));
-        }
-        Ok(())
+            if n_fields != n_columns {
+                return Err(bad(format!("record has {n_fields} fields, {n_columns} are expected")));
+            }
+            Ok(())
+        })
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.fields.truncate(len);
+    }
+
+    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+        self.fields.finish()
     }
 }
 
@@ -146,31 +154,6 @@ impl Dialect {
                 return Err(bad("not CSV: something stands behind a closing quote"));
             }
         }
-    }
-}
-
-impl ValueDecoder for CsvDecoder {
-    fn decode(&mut self, value: &[u8]) -> Result<(), String> {
-        match self.read(value) {
-            Ok(()) => {
-                self.n_rows += 1;
-                Ok(())
-            }
-            Err(bad) => {
-                self.truncate(self.n_rows);
-                Err(bad.to_string())
-            }
-        }
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.n_rows = len;
-        self.fields.iter_mut().for_each(|f| f.builder.truncate(len));
-    }
-
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        self.n_rows = 0;
-        self.fields.iter_mut().map(|f| f.builder.finish()).collect()
     }
 }
 

@@ -22,9 +22,10 @@ use self::cursor::Cursor;
 pub(crate) use self::jsonb::jsonb_text;
 pub(crate) use self::keys::Keys;
 use self::value::Context;
+use super::fields::Fields;
 use super::{Format, ValueDecoder, utf8};
 use crate::bad::{Outcome, bad};
-use crate::column::{Builder, NamedBuilder};
+use crate::column::Builder;
 use crate::text::EpochUnit;
 use crate::{Column, OptionSpec, Options};
 
@@ -45,68 +46,50 @@ impl Format for Json {
         }]
     }
 
-    fn decoder(&self, columns: &[Column], options: &Options) -> Result<Box<dyn ValueDecoder>> {
+    fn decoder(&self, columns: &[Column], is_read: &[bool], options: &Options) -> Result<Box<dyn ValueDecoder>> {
         let epoch = match options.get("timestamp") {
             None => EpochUnit::Auto,
             Some(name) => EpochUnit::read(name)
                 .ok_or_else(|| options.invalid("timestamp", "it must be auto, second, milli, micro or nano"))?,
         };
-        let field = |c: &Column| NamedBuilder { name: c.name.clone(), builder: Builder::new(&c.sql_type) };
-        let fields: Vec<NamedBuilder> = columns.iter().map(field).collect();
-        let keys = Keys::new(fields.iter().map(|f| f.name.as_str()));
-        Ok(Box::new(JsonDecoder { fields, keys, n_rows: 0, context: Context::new(epoch) }))
+        let keys = Keys::new(columns.iter().map(|c| c.name.as_str()));
+        Ok(Box::new(JsonDecoder { fields: Fields::new(columns, is_read), keys, context: Context::new(epoch) }))
     }
 }
 
 /// Reads objects into columns.
 #[derive(Debug)]
 struct JsonDecoder {
-    fields: Vec<NamedBuilder>,
+    fields: Fields,
     keys: Keys,
-    n_rows: usize,
     context: Context,
-}
-
-impl JsonDecoder {
-    #[inline]
-    fn read(&mut self, value: &[u8]) -> Outcome<()> {
-        let mut cursor = Cursor::new(utf8(value)?);
-        match cursor.peek() {
-            b'{' => {}
-            0 if cursor.at_end() => return Err(bad("record is empty")),
-            _ => {
-                // What is no JSON at all is told from what is JSON of another kind.
-                cursor.skip(0)?;
-                return Err(bad("record is not a JSON object"));
-            }
-        }
-        self.context.object(&mut cursor, &mut self.fields, &mut self.keys, self.n_rows, 0)?;
-        cursor.end()
-    }
 }
 
 impl ValueDecoder for JsonDecoder {
     fn decode(&mut self, value: &[u8]) -> Result<(), String> {
-        match self.read(value) {
-            Ok(()) => {
-                self.n_rows += 1;
-                Ok(())
+        let (keys, context) = (&mut self.keys, &mut self.context);
+        self.fields.append(|fields, row| {
+            let mut cursor = Cursor::new(utf8(value)?);
+            match cursor.peek() {
+                b'{' => {}
+                0 if cursor.at_end() => return Err(bad("record is empty")),
+                _ => {
+                    // What is no JSON at all is told from what is JSON of another kind.
+                    cursor.skip(0)?;
+                    return Err(bad("record is not a JSON object"));
+                }
             }
-            Err(bad) => {
-                self.truncate(self.n_rows);
-                Err(bad.to_string())
-            }
-        }
+            context.object(&mut cursor, fields, keys, row, 0)?;
+            cursor.end()
+        })
     }
 
     fn truncate(&mut self, len: usize) {
-        self.n_rows = len;
-        self.fields.iter_mut().for_each(|f| f.builder.truncate(len));
+        self.fields.truncate(len);
     }
 
     fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        self.n_rows = 0;
-        self.fields.iter_mut().map(|f| f.builder.finish()).collect()
+        self.fields.finish()
     }
 }
 
