@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::StreamExt;
-use tidewire_kafka::testing::{Producer, create_topic};
+use tidewire_kafka::testing::{Producer, consume, create_topic};
 
 use crate::cpu::process_cpu;
 use crate::server::{Server, push};
 
 const RECORDS_PER_SECOND: u64 = 20_000;
+const WARM_UP_SECONDS: usize = 3;
 const N_INSERTS: usize = 2_000;
 const N_IDLE_VIEWS: usize = 100;
 
@@ -24,7 +25,9 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let bootstrap = args.next().ok_or("usage: tidewire-bench latency BOOTSTRAP [SECONDS]")?;
     let seconds: u64 = args.next().map_or(Ok(10), |n| n.parse())?;
     println!("| what | p50, ms | p99, ms | worst, ms |\n|---|---|---|---|");
-    print("Kafka record at 20,000/s to subscriber", from_kafka(bootstrap, seconds)?);
+    let (pushed, plain) = from_kafka(bootstrap, seconds)?;
+    print("Kafka record at 20,000/s to subscriber", pushed);
+    print("the same records to a plain Kafka consumer, in the same run", plain);
     print("INSERT to subscriber", from_insert(false)?);
     print("INSERT returns", from_insert(true)?);
     let (cpu, resident) = idle(seconds)?;
@@ -56,7 +59,9 @@ fn record(batch: &RecordBatch, latencies: &mut Vec<f64>) {
     }
 }
 
-fn from_kafka(bootstrap: &str, seconds: u64) -> Result<Vec<f64>, Box<dyn Error>> {
+/// The latencies of a subscriber and, of the same records at the same time, those of a plain consumer beside it: what
+/// broker, producer and machine take by themselves.
+fn from_kafka(bootstrap: &str, seconds: u64) -> Result<(Vec<f64>, Vec<f64>), Box<dyn Error>> {
     let topic = format!("latency-{}", now_us());
     create_topic(bootstrap, &topic, 2)?;
     let mut server = Server::start()?;
@@ -66,8 +71,10 @@ fn from_kafka(bootstrap: &str, seconds: u64) -> Result<Vec<f64>, Box<dyn Error>>
     ))?;
     let mut session = server.session();
     let mut changes = server.runtime.block_on(push(&mut session, "SELECT id, sent_us FROM events EMIT CHANGES"))?;
-    let (bootstrap, topic) = (bootstrap.to_string(), topic.clone());
     let n_records = RECORDS_PER_SECOND * seconds;
+    let place = (bootstrap.to_string(), topic.clone());
+    let reading = std::thread::spawn(move || read_plain(&place.0, &place.1, n_records));
+    let (bootstrap, topic) = (bootstrap.to_string(), topic.clone());
     let producing = std::thread::spawn(move || produce(&bootstrap, &topic, n_records).map_err(|e| e.to_string()));
     let latencies = server.runtime.block_on(async {
         let mut latencies = vec![];
@@ -80,8 +87,22 @@ fn from_kafka(bootstrap: &str, seconds: u64) -> Result<Vec<f64>, Box<dyn Error>>
     })?;
     producing.join().map_err(|_| "the producer panicked")??;
     drop(changes);
-    // The first second warms connections up.
-    Ok(latencies.into_iter().skip(RECORDS_PER_SECOND as usize).collect())
+    let plain = reading.join().map_err(|_| "the plain consumer panicked")??;
+    // The first seconds warm connections up; the first commit of offsets has the broker make a topic for them.
+    let warm =
+        |latencies: Vec<f64>| latencies.into_iter().skip(WARM_UP_SECONDS * RECORDS_PER_SECOND as usize).collect();
+    Ok((warm(latencies), warm(plain)))
+}
+
+fn read_plain(bootstrap: &str, topic: &str, n_records: u64) -> Result<Vec<f64>, tidewire_types::SqlError> {
+    let mut latencies = vec![];
+    consume(bootstrap, topic, 2, |value| {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let sent = text.split_once("\"sent_us\":").and_then(|(_, rest)| rest.split(',').next()?.parse::<i64>().ok());
+        latencies.extend(sent.map(|sent| (now_us() - sent) as f64 / 1e3));
+        (latencies.len() as u64) < n_records
+    })?;
+    Ok(latencies)
 }
 
 fn produce(bootstrap: &str, topic: &str, n_records: u64) -> Result<(), Box<dyn Error>> {

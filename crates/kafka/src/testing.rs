@@ -13,8 +13,9 @@ use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -154,6 +155,26 @@ impl Producer {
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+/// Reads a topic from its beginning as a plain client of librdkafka does, a record at a time, until `each` says false.
+pub fn consume(bootstrap: &str, topic: &str, n_partitions: i32, mut each: impl FnMut(&[u8]) -> bool) -> Result<()> {
+    let what = "read a topic";
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "plain").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create().map_err(|e| failed(what, &e))?;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..n_partitions {
+        all.add_partition_offset(topic, partition, Offset::Beginning).map_err(|e| failed(what, &e))?;
+    }
+    consumer.assign(&all).map_err(|e| failed(what, &e))?;
+    loop {
+        let Some(message) = consumer.poll(TIMEOUT) else { return Ok(()) };
+        let message = message.map_err(|e| failed(what, &e))?;
+        if !each(message.payload().unwrap_or_default()) {
+            return Ok(());
+        }
     }
 }
 

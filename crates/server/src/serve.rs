@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tidewire_engine::Engine;
 use tidewire_types::{SqlError, SqlState};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,11 @@ use crate::cancel::Cancels;
 use crate::connection::Connection;
 use crate::startup::{self, DATABASE, Greeting, Opening};
 use crate::wire;
+
+/// A silent connection is asked whether it is alive after this time, then at this interval, this many times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 6;
 
 /// What one server takes from its clients.
 #[derive(Clone, Debug)]
@@ -102,8 +108,8 @@ pub async fn serve(
 
 impl Server {
     async fn client(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        if let Err(reason) = socket.set_nodelay(true) {
-            debug!(%reason, "could not turn off delayed sending");
+        if let Err(reason) = set_up(&socket) {
+            debug!(%reason, "could not set up a connection's socket");
         }
         let (mut input, mut output) = wire::split(socket, self.limits.message_bytes_max);
         let opening = tokio::select! {
@@ -161,6 +167,14 @@ impl Server {
         session.take_reported();
         Ok(session)
     }
+}
+
+/// Small messages leave at once; a client whose machine is gone is noticed although nothing is sent to it.
+fn set_up(socket: &TcpStream) -> std::io::Result<()> {
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    socket.set_nodelay(true)
 }
 
 /// One of the sessions that a server has room for.

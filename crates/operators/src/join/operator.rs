@@ -41,6 +41,8 @@ pub(super) struct JoinOperator {
     pub(super) kind: Kind,
     sides: [Side; 2],
     pub(super) key_idxs: [Vec<usize>; 2],
+    /// For each column of a side, the column of the other side that has the same bits in every pair.
+    twins: [Vec<Option<usize>>; 2],
     pub(super) schemas: [SchemaRef; 2],
     pub(super) schema: SchemaRef,
     /// The left's columns, then the right's: what the residual sees.
@@ -150,12 +152,14 @@ impl JoinOperator {
             side(&plan.left_schema, left, plan.left_append_only, plan.left_unique)?,
             side(&plan.right_schema, right, plan.right_append_only, plan.right_unique)?,
         ];
+        let twins = twins(&key_idxs, [&plan.left_schema, &plan.right_schema]);
         let fields = plan.left_schema.fields().iter().chain(plan.right_schema.fields());
         let pair_schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
         Ok(JoinOperator {
             kind: plan.kind,
             sides,
             key_idxs,
+            twins,
             schemas: [plan.left_schema.clone(), plan.right_schema.clone()],
             schema: plan.schema.clone(),
             pair_schema,
@@ -350,7 +354,13 @@ impl JoinOperator {
                 chunk.rows.columns().iter().map(|c| Ok(take(c, &rows, None)?)).collect::<Result<_>>()?
             }
         };
-        let others = self.side(1 - from)?.gather(slots)?;
+        let other = self.side(1 - from)?;
+        let twins = self.twins.get(1 - from).ok_or_else(no_side)?;
+        let others = twins.iter().enumerate().map(|(idx, twin)| match twin.and_then(|twin| own.get(twin)) {
+            Some(column) => Ok(column.clone()),
+            None => other.gather_column(idx, slots),
+        });
+        let others = others.collect::<Result<Vec<_>>>()?;
         let (mut left, right) = if from == LEFT { (own, others) } else { (others, own) };
         left.extend(right);
         Ok(left)
@@ -402,6 +412,25 @@ impl JoinOperator {
         }
         Ok(statuses)
     }
+}
+
+/// Keys that are equal have the same bits, but for floats (two zeros): such a column of the other side need not be
+/// fetched from wherever its rows are.
+fn twins(key_idxs: &[Vec<usize>; 2], schemas: [&SchemaRef; 2]) -> [Vec<Option<usize>>; 2] {
+    let [left, right] = schemas;
+    let mut twins = [vec![None; left.fields().len()], vec![None; right.fields().len()]];
+    let [left_keys, right_keys] = key_idxs;
+    for (l, r) in left_keys.iter().zip(right_keys) {
+        let (Some(left), Some(right)) = (left.fields().get(*l), right.fields().get(*r)) else { continue };
+        let data_type = left.data_type();
+        if data_type != right.data_type() || data_type.is_floating() || data_type.is_nested() {
+            continue;
+        }
+        let [of_left, of_right] = &mut twins;
+        of_left.iter_mut().skip(*l).take(1).for_each(|twin| *twin = Some(*r));
+        of_right.iter_mut().skip(*r).take(1).for_each(|twin| *twin = Some(*l));
+    }
+    twins
 }
 
 fn add(count: &mut Count, status: Status, n: i64) -> Result<()> {
