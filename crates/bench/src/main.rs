@@ -5,6 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 mod aggregate;
+mod changes;
 mod cpu;
 mod join;
 mod json;
@@ -38,6 +39,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "join",
         help: "[MILLION FACTS] [EPOCH ROWS] [ROUNDS]: a join of two unbounded inputs, beside DataFusion's hash join",
         run: join::run,
+    },
+    Benchmark {
+        name: "changes",
+        help: "[THOUSAND ROWS] [CHANGES]: one-row changes under a view, and how their cost grows with the rows",
+        run: changes::run,
     },
     Benchmark {
         name: "kafka",

@@ -38,6 +38,16 @@ impl Server {
         self.engine.session("tidewire", "tidewire")
     }
 
+    /// Nanoseconds that the epoch loop has worked.
+    pub fn step_ns(&self) -> u64 {
+        self.engine.status().step_ns
+    }
+
+    /// Bytes of all state.
+    pub fn state_bytes(&self) -> usize {
+        self.engine.status().state_bytes
+    }
+
     /// Runs one statement and gives its rows.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<RecordBatch>, Box<dyn Error>> {
         let session = &mut self.session;
