@@ -13,6 +13,7 @@ mod case;
 mod check;
 mod features;
 mod functions;
+mod gaps;
 mod generate;
 mod panics;
 mod random;
@@ -28,6 +29,7 @@ use tokio_postgres::NoTls;
 
 pub use self::check::{Counts, Finding};
 pub use self::features::{Feature, Features};
+pub use self::random::Random;
 
 use self::case::Case;
 use self::check::Place;
@@ -35,7 +37,7 @@ use crate::database::{Database, Failure, Wire};
 use crate::server::Server;
 
 /// Runs of a case that shrinking may take.
-const SHRINK_RUNS_MAX: usize = 400;
+const SHRINK_RUNS_MAX: usize = 1200;
 /// Cases that one server runs before the next takes over.
 const CASES_A_SERVER: usize = 200;
 
@@ -155,17 +157,12 @@ impl<'a> Runner<'a> {
             self.renew(case.seed).await?;
         }
         let place = Place { server: &self.server, postgres: self.postgres.as_mut(), features: &self.options.features };
-        match check::run(case, place, counts).await {
-            Ok(found) => Ok(found),
+        let ended = check::run(case, place, counts).await?;
+        if !ended.clean {
             // What the case left behind must not meet the next one.
-            Err(failure) => {
-                self.renew(case.seed).await?;
-                if let Some(postgres) = &mut self.postgres {
-                    postgres.run("SELECT 1").await?;
-                }
-                Ok(Some(Finding { kind: format!("not dropped: {}", failure.code), detail: failure.to_string() }))
-            }
+            self.renew(case.seed).await?;
         }
+        Ok(ended.found)
     }
 
     async fn renew(&mut self, seed: u64) -> Result<(), Failure> {

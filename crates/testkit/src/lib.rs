@@ -13,3 +13,4 @@ pub mod oracle;
 pub mod server;
 pub mod slt;
 pub mod text;
+pub mod tpch;

@@ -104,6 +104,6 @@ impl fmt::Display for Case {
         self.tables.iter().try_for_each(|table| writeln!(f, "{table};"))?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{step};"))?;
         let views = self.steps.iter().filter_map(|s| if let Step::View(v) = s { Some(v) } else { None });
-        views.into_iter().try_for_each(|view| writeln!(f, "SELECT * FROM {}; -- or: {};", view.name, view.query))
+        views.into_iter().try_for_each(|view| writeln!(f, "{}; -- {}", view.query, view.name))
     }
 }

@@ -7,8 +7,7 @@ use tidewire_types::SqlType;
 
 use super::case::{Case, Step, View};
 use super::features::{Feature, Features};
-use super::values;
-use super::panics;
+use super::{gaps, panics, values};
 use crate::database::{Answer, Database, Failure, Wire};
 use crate::oracle::compare;
 use crate::server::Server;
@@ -75,10 +74,16 @@ pub struct Place<'a> {
     pub features: &'a Features,
 }
 
-/// Runs a case. What fails is the result; the counts are added to.
-///
-/// Errors: PostgreSQL is gone, or what the case made could not be dropped: the next case needs a server of its own.
-pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<Option<Finding>, Failure> {
+/// What a case gave.
+pub struct Ended {
+    /// How it fails.
+    pub found: Option<Finding>,
+    /// Whether the server is as it was before.
+    pub clean: bool,
+}
+
+/// Runs a case; the counts are added to. Errors: PostgreSQL is gone.
+pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<Ended, Failure> {
     panics::take();
     let db = Some(place.server.client().await?);
     let mut run = Run { db, postgres: place.postgres, features: place.features, counts, views: vec![], refused: vec![] };
@@ -92,8 +97,14 @@ pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<O
         Err(End::Found(finding)) => Some(finding),
     };
     run.counts.n_cases += 1;
-    run.clean_up(case).await?;
-    Ok(found)
+    Ok(match (run.clean_up(case).await, found) {
+        (Ok(()), found) => Ended { found, clean: true },
+        (Err(failure), None) => {
+            let finding = Finding::new(format!("not dropped: {}", failure.code), failure.to_string());
+            Ended { found: Some(finding), clean: false }
+        }
+        (Err(_), found) => Ended { found, clean: false },
+    })
 }
 
 struct Run<'a> {
@@ -180,10 +191,10 @@ impl Run<'_> {
         let ended = tokio::time::timeout(STATEMENT_MAX, task).await;
         let panicked = panics::take();
         let answer = match ended {
-            Err(_) => return Err(Finding::new("no end", format!("this statement does not end:\n{sql}"))),
+            Err(_) => return Err(Finding::new("no end", beginning(sql))),
             Ok(Err(joined)) => {
                 let place = panicked.unwrap_or_else(|| joined.to_string());
-                return Err(Finding::new(format!("panic: {place}"), sql));
+                return Err(Finding::new(format!("panic: {place}"), format!("in {}", beginning(sql))));
             }
             Ok(Ok((db, answer))) => {
                 self.db = Some(db);
@@ -191,11 +202,11 @@ impl Run<'_> {
             }
         };
         if let Some(place) = panicked {
-            return Err(Finding::new(format!("panic: {place}"), sql));
+            return Err(Finding::new(format!("panic: {place}"), format!("in {}", beginning(sql))));
         }
         match answer {
             Err(e) if e.code.starts_with("XX") || e.code == "TEST" => {
-                Err(Finding::new(format!("internal error: {}", normalized(&e.message)), format!("{e}\n{sql}")))
+                Err(Finding::new(format!("internal error: {}", normalized(&e.message)), format!("{e}\nin {}", beginning(sql))))
             }
             answer => Ok(answer),
         }
@@ -210,12 +221,19 @@ impl Run<'_> {
 
     /// A statement that is no view, in both.
     async fn both(&mut self, sql: &str, postgres_sql: &str) -> Result<(), End> {
+        if self.refused.iter().any(|name| sql.contains(&format!(" {name} AS "))) {
+            return Err(End::Left);
+        }
         let right = self.in_postgres(postgres_sql).await;
         let here = self.tidewire(sql).await?;
         let Some(right) = right else {
             return match here {
+                Err(e) if is_refusal(&e) => {
+                    self.refuse(&e);
+                    Err(End::Left)
+                }
                 Err(e) if !is_of_data(&e) && e.code != "25P02" => {
-                    Err(Finding::new(format!("error {}", kind_of(&e)), format!("{e}\n{sql}")).into())
+                    Err(Finding::new(format!("error {}", kind_of(&e)), format!("{e}\nin {}", beginning(sql))).into())
                 }
                 _ => Ok(()),
             };
@@ -224,7 +242,7 @@ impl Run<'_> {
             (Ok(here), Ok(right)) if here.count == right.count || sql.starts_with("CREATE") => Ok(()),
             (Ok(_), Ok(_)) if sql.starts_with("TRUNCATE") => Ok(()),
             (Ok(here), Ok(right)) => {
-                let detail = format!("{} rows, in PostgreSQL {}:\n{sql}", here.count, right.count);
+                let detail = format!("{} rows, in PostgreSQL {}, in {}", here.count, right.count, beginning(sql));
                 Err(Finding::new("another number of rows is changed", detail).into())
             }
             _ => self.outcomes(&here, &right, sql),
@@ -235,14 +253,14 @@ impl Run<'_> {
     fn outcomes(&mut self, here: &Result<Answer, Failure>, right: &Result<Answer, Failure>, sql: &str) -> Result<(), End> {
         match (here, right) {
             (Ok(_), Ok(_)) => Ok(()),
-            (Err(here), Ok(_)) if here.code == "0A000" => {
+            (Err(here), Ok(_)) if is_refusal(here) => {
                 self.refuse(here);
                 // What comes next would only differ because of this.
                 Err(End::Left)
             }
             (Err(here), Ok(_)) => {
                 let kind = format!("error {} where PostgreSQL has none", kind_of(here));
-                Err(Finding::new(kind, format!("{here}\n{sql}")).into())
+                Err(Finding::new(kind, format!("{here}\nin {}", beginning(sql))).into())
             }
             (_, Err(right)) if right.code == "57014" || right.code == "0A000" || right.code.starts_with("53") => {
                 Err(End::Left)
@@ -253,15 +271,15 @@ impl Run<'_> {
             }
             (Ok(_), Err(right)) => {
                 let kind = format!("no error where PostgreSQL has {}", kind_of(right));
-                Err(Finding::new(kind, format!("{right}\n{sql}")).into())
+                Err(Finding::new(kind, format!("{right}\nin {}", beginning(sql))).into())
             }
-            (Err(here), Err(right)) if here.code == "0A000" || class(here) == class(right) => {
+            (Err(here), Err(right)) if is_refusal(here) || class(here) == class(right) => {
                 // A failed statement leaves both as they were.
                 if sql.starts_with("CREATE") { Err(End::Left) } else { Ok(()) }
             }
             (Err(here), Err(right)) => {
                 let kind = format!("error {} where PostgreSQL has {}", kind_of(here), right.code);
-                Err(Finding::new(kind, format!("{here}\nPostgreSQL: {right}\n{sql}")).into())
+                Err(Finding::new(kind, format!("{here}\nPostgreSQL: {right}\nin {}", beginning(sql))).into())
             }
         }
     }
@@ -287,12 +305,12 @@ impl Run<'_> {
         let maintained = here.is_ok();
         match (&here, &right) {
             (Ok(_), Some(Ok(_)) | None) => self.counts.n_views += 1,
-            (Err(e), Some(Ok(_)) | None) if e.code == "0A000" => {
+            (Err(e), Some(Ok(_)) | None) if is_refusal(e) => {
                 self.refuse(e);
                 self.refused.push(view.name.clone());
             }
             (Err(e), None) => {
-                return Err(Finding::new(format!("error {}", kind_of(e)), format!("{e}\n{sql}")).into());
+                return Err(Finding::new(format!("error {}", kind_of(e)), format!("{e}\nin {}", beginning(&sql))).into());
             }
             (_, Some(right)) => {
                 self.outcomes(&here, right, &sql)?;
@@ -323,7 +341,7 @@ impl Run<'_> {
         let batch = if live_runs(&self.views, idx) { Some(self.tidewire(&query).await?) } else { None };
         let content = if maintained { Some(self.tidewire(&format!("SELECT * FROM {name}")).await?) } else { None };
         match &batch {
-            Some(Err(e)) if e.code == "0A000" => {
+            Some(Err(e)) if is_refusal(e) => {
                 self.refuse(&Failure { message: format!("{} (as a batch)", e.message), ..e.clone() });
                 self.views.iter_mut().skip(idx).take(1).for_each(|v| v.runs = false);
             }
@@ -355,7 +373,7 @@ impl Run<'_> {
         query: &str,
     ) -> Result<(), End> {
         self.counts.n_with_query += 1;
-        let finding = |kind: &str, detail: String| Err(Finding::new(kind, format!("{detail}\n{query}")).into());
+        let finding = |kind: &str, detail: String| Err(Finding::new(kind, format!("{detail}\nin {}", beginning(query))).into());
         match (content, batch) {
             (Ok(content), Ok(batch)) => match compare(&values::normalized(content), &values::normalized(batch)) {
                 Ok(()) => Ok(()),
@@ -384,7 +402,7 @@ impl Run<'_> {
                 compare(&values::normalized(here), &values::normalized(&right)).map_err(|difference| {
                     let difference = difference.replace("only in the view", "only here");
                     let difference = difference.replace("only in the query", "only in PostgreSQL");
-                    Finding::new(format!("{which} is not PostgreSQL's"), format!("{difference}\n{query}")).into()
+                    Finding::new(format!("{which} is not PostgreSQL's"), format!("{difference}\nin {}", beginning(query))).into()
                 })
             }
             (Ok(_), Err(right)) if is_of_data(right) => {
@@ -402,11 +420,11 @@ impl Run<'_> {
         let Ok(prepared) = postgres.0.prepare(query).await else { return Ok(()) };
         let right: Vec<String> = prepared.columns().iter().map(|c| c.type_().name().to_string()).collect();
         let here: Vec<String> = types.iter().map(type_name).collect();
-        match here.iter().zip(&right).find(|(a, b)| a != b) {
+        match here.iter().zip(&right).find(|(a, b)| a != b && !gaps::is_known_type(a, b)) {
             None => Ok(()),
             Some((a, b)) => {
                 let kind = format!("type {a} where PostgreSQL has {b}");
-                Err(Finding::new(kind, format!("types {here:?}\nPostgreSQL's {right:?}\n{query}")).into())
+                Err(Finding::new(kind, format!("types {here:?}\nPostgreSQL's {right:?}")).into())
             }
         }
     }
@@ -425,6 +443,11 @@ fn live_runs(views: &[Live], idx: usize) -> bool {
     views.get(idx).is_some_and(|v| v.runs)
 }
 
+/// 0A000, or what should be.
+fn is_refusal(error: &Failure) -> bool {
+    error.code == "0A000" || gaps::is_known(&kind_of(error))
+}
+
 /// An error that depends on rows: cardinality, data, constraints.
 fn is_of_data(error: &Failure) -> bool {
     ["21", "22", "23", "54"].contains(&class(error))
@@ -441,6 +464,13 @@ fn kind_of(error: &Failure) -> String {
 /// A message without what is particular to one case: names in quotes, numbers, aliases.
 fn normalized(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
+    // Where a syntax error is tells which it is; a function's name, without the types of its arguments.
+    if first.starts_with("syntax error") {
+        return first.to_string();
+    }
+    if let Some((name, _)) = first.strip_prefix("function ").and_then(|f| f.split_once('(')) {
+        return format!("function {name}() does not exist");
+    }
     let mut out = String::new();
     let mut quoted = false;
     let mut previous = ' ';
@@ -457,7 +487,12 @@ fn normalized(message: &str) -> String {
         }
         previous = c;
     }
-    out.chars().take(160).collect()
+    out.chars().take(80).collect()
+}
+
+/// Enough of a statement to find it in the script.
+fn beginning(sql: &str) -> String {
+    sql.chars().take(60).collect()
 }
 
 /// A type's name in pg_type.

@@ -84,8 +84,10 @@ features! {
     DistinctOn = "distinct_on",
     /// Functions OVER a window.
     Window = "window",
-    /// ROWS, RANGE, GROUPS, EXCLUDE.
+    /// ROWS, RANGE, GROUPS.
     Frame = "frame",
+    /// EXCLUDE in frames.
+    Exclude = "exclude",
     /// ORDER BY .. LIMIT .. OFFSET.
     TopN = "top_n",
     /// FETCH FIRST .. WITH TIES.
@@ -112,6 +114,8 @@ features! {
     SelectRows = "select_rows",
     /// CASE, coalesce, nullif, greatest, least.
     Conditional = "conditional",
+    /// BETWEEN SYMMETRIC.
+    Symmetric = "symmetric",
     /// + - * / %.
     Arithmetic = "arithmetic",
     /// Operators over two different types.

@@ -89,11 +89,13 @@ const SCALAR_LINES: Lines = &[
         bool: ({T} NOT IN ({T}, {T}, {T})) ;; every
         bool: ({T} BETWEEN {T} AND {T}) ;; ordered
         bool: ({T} NOT BETWEEN {T} AND {T}) ;; ordered
-        bool: ({T} BETWEEN SYMMETRIC {T} AND {T}) ;; ordered
         bool: ({bool} IS TRUE)
         bool: ({bool} IS NOT FALSE)
         bool: ({bool} IS UNKNOWN)
         bool: ({bool} IS NOT UNKNOWN)
+    "),
+    (Some(Feature::Symmetric), "
+        bool: ({T} BETWEEN SYMMETRIC {T} AND {T}) ;; ordered
     "),
     (Some(Feature::RowValue), "
         bool: (({T}, {int4}) = ({T}, {int4})) ;; ordered
@@ -320,7 +322,7 @@ const SCALAR_LINES: Lines = &[
         int4[]: array_remove({int4[]}, {int4})
         int4: array_position({int4[]}, {int4})
         int4[]: ARRAY[{int4}, {int4}]
-        text[]: ARRAY[{text}, {text}, {text}]
+        text[]: ARRAY[{text}::text, {text}, {text}::text]
         bool: ({int4} = ANY({int4[]}))
         bool: ({int4} <> ALL({int4[]}))
         bool: ({text} = ANY({text[]}))

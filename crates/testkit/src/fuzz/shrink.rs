@@ -242,6 +242,14 @@ fn selects(select: &Select) -> Vec<Select> {
         }
     }
     for (idx, item) in select.items.iter().enumerate() {
+        // The type may not matter.
+        if item.expr.to_string() != "1" {
+            let one = Expr::text(super::types::Type::Int4, "1");
+            add(&|s| {
+                let item = Item { expr: one.clone(), name: item.name.clone() };
+                s.items.splice(idx..=idx, [item]);
+            });
+        }
         for expr in exprs(&item.expr) {
             add(&|s| {
                 let item = Item { expr: expr.clone(), name: item.name.clone() };

@@ -100,7 +100,8 @@ impl Type {
     pub fn plain(self) -> String {
         match self {
             Type::Bool => "true".into(),
-            Type::Int4 => "1".into(),
+            // Behind GROUP BY and ORDER BY a bare number is a column's.
+            Type::Int4 => "1::int4".into(),
             Type::Jsonb => "'1'::jsonb".into(),
             other => match other.values() {
                 [_, second, ..] => format!("'{second}'::{}", self.sql()),

@@ -250,7 +250,13 @@ impl Generator {
         } else if !rows_as_they_are {
             select.distinct = self.uses(Feature::Distinct, 20);
             if !select.distinct && self.uses(Feature::DistinctOn, 20) {
-                select.distinct_on = self.random.between(1, exprs.len());
+                // Literals and repeated columns cannot stand there.
+                let texts: Vec<String> = exprs.iter().map(ToString::to_string).collect();
+                let is_key = |(idx, text): &(usize, &String)| {
+                    text.starts_with('q') && !texts.iter().take(*idx).any(|t| t == *text)
+                };
+                let n_keys = texts.iter().enumerate().take_while(is_key).count();
+                select.distinct_on = if n_keys > 0 { self.random.between(1, n_keys) } else { 0 };
             }
         }
         select.items = numbered(exprs);

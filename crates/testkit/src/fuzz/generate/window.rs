@@ -108,6 +108,7 @@ impl Generator {
         }
         let (start, end) = *self.random.pick(BOUNDS);
         let exclude = *self.random.pick(EXCLUDES);
+        let exclude = if self.on(Feature::Exclude) { exclude } else { "" };
         let (mut parts, unit) = match self.random.below(3) {
             0 => (self.total_order(windows)?, "ROWS"),
             1 => (self.ranked(windows)?, "GROUPS"),
