@@ -6,9 +6,11 @@
 //! caught stands in `tests/oracle.rs`.
 
 pub mod database;
+pub mod fuzz;
 pub mod kafka;
 pub mod memory;
 pub mod oracle;
 pub mod server;
 pub mod slt;
 pub mod text;
+pub mod tpch;
