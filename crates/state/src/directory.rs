@@ -18,6 +18,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tidewire_types::{Result, SqlError, SqlState};
 
+use crate::disk::make_dir;
 use crate::{LocalDisk, NoCrash, ObjectStoreFiles, Storage};
 
 /// The layout that this version writes.
@@ -63,7 +64,7 @@ impl DataDir {
     /// Errors: `42501` where it cannot be written, `55006` when another server uses it, `55000` when it is not ours,
     /// `0A000` when a newer version of Tidewire wrote it.
     pub fn open(path: &Path) -> Result<DataDir> {
-        make(path).map_err(|error| unusable(path, "make", &error))?;
+        make_dir(path).map_err(|error| unusable(path, "make", &error))?;
         check_foreign(path)?;
         let lock = File::create(path.join(LOCK)).map_err(|error| unusable(path, "write in", &error))?;
         match lock.try_lock() {
@@ -84,12 +85,6 @@ impl DataDir {
             .map_err(|error| unusable(&self.path, "write in", &error))?;
         Ok(Storage { log: Arc::new(log), checkpoints: Arc::new(checkpoints), points: Arc::new(NoCrash) })
     }
-}
-
-fn make(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    // Statements are kept as they were written, passwords of sources in them.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Nothing is written into a directory that is somebody else's.

@@ -4,8 +4,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A directory of files.
@@ -48,12 +48,17 @@ impl LocalDisk {
     /// The directory is made where it is missing.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<LocalDisk> {
         let root = root.into();
-        fs::create_dir_all(&root)?;
-        if let Some(parent) = root.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        make_dir(&root)?;
         Ok(LocalDisk { root })
     }
+}
+
+/// Makes a directory where it is missing, for its owner alone, and makes durable that it is there.
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
+    // Statements are kept as they were written, passwords of sources in them.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let parent = path.canonicalize()?;
+    parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 impl Disk for LocalDisk {

@@ -15,6 +15,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::disk::make_dir;
+
 /// A flat set of files that are written once. All methods block.
 pub trait Store: Send + Sync {
     /// Writes a new file; it is durable when this returns. Errors: `AlreadyExists` where there is one of that name.
@@ -40,7 +42,7 @@ impl ObjectStoreFiles {
     /// A directory of this machine; made where it is missing.
     pub fn local(root: impl Into<PathBuf>) -> io::Result<ObjectStoreFiles> {
         let root = root.into();
-        std::fs::create_dir_all(&root)?;
+        make_dir(&root)?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| io_error(e.into()))?;
         Ok(ObjectStoreFiles { store: Arc::new(store), local: Some(root) })
     }

@@ -107,7 +107,7 @@ impl Server {
         let engine = match state.data_dir {
             None => Engine::start(settings, components)?,
             Some(data_dir) => {
-                tracing::info!(address = %http_address, "starting; /health tells when it is done");
+                tracing::info!(clients = %pg_address, http = %http_address, "starting; clients are told to wait");
                 let recovering = Engine::open(settings, components, data_dir.storage()?, state.cut_damaged_log);
                 refuse_until(&pg_listener, &Limits::default(), recovering).await?
             }
