@@ -32,6 +32,16 @@ impl Catalog {
         ObjectId(self.last_oid)
     }
 
+    /// The last OID that was given out.
+    pub fn last_oid(&self) -> u32 {
+        self.last_oid
+    }
+
+    /// Gives out no OID up to this one: it was used before.
+    pub fn reserve(&mut self, oid: u32) {
+        self.last_oid = self.last_oid.max(oid);
+    }
+
     /// Adds an object. Errors: `42P07` when the name is taken.
     pub fn insert(&mut self, object: Object) -> Result<Arc<Object>> {
         if let Some(present) = self.get(&object.name) {

@@ -116,8 +116,18 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// The splits that exist now, each with the position where this source begins to read it by its own options
     /// (`scan.startup.mode`). A split that appears while the source runs begins at its earliest record.
     ///
-    /// `latest` and `timestamp` are resolved once: a source remembers the positions that it first gave out.
+    /// `latest` and `timestamp` are resolved once: a source remembers the positions that it first gave out (see
+    /// `start_to_keep`).
     fn start(&self) -> Result<Positions>;
+
+    /// Where reading begins, if the options alone do not say it (`latest`, `timestamp`): asked when the source is created,
+    /// kept with it, and given back by `restore_start` when the server was started again. None: the options say it.
+    fn start_to_keep(&self) -> Result<Option<Positions>> {
+        Ok(None)
+    }
+
+    /// The positions that `start_to_keep` gave when the source was created: from now on `start` is these.
+    fn restore_start(&self, _start: &Positions) {}
 
     /// For each split its present end: the position that the next record to arrive will get. Bounded sources (a file,
     /// a generator with a row limit) give their last position.

@@ -40,7 +40,20 @@ pub struct BuildState {
     pub object: Option<Arc<Object>>,
     /// Where the loop puts the changes of its inputs.
     pub tap: Arc<Tap>,
+    /// When the log hears of it.
+    pub in_log: InLog,
     progress: Arc<Progress>,
+}
+
+/// When the log hears of a view that is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InLog {
+    /// When it is built: then its CREATE returns.
+    WhenBuilt,
+    /// At once: its CREATE has returned before.
+    FromTheStart,
+    /// It was there before the server's start.
+    Before,
 }
 
 #[derive(Default)]
@@ -156,6 +169,10 @@ pub struct Build {
     pub name: String,
     /// The plan.
     pub dataflow: Dataflow,
+    /// The OID that it had before the server's start.
+    pub oid: Option<ObjectId>,
+    /// When the log hears of it.
+    pub in_log: InLog,
     /// Makes the catalog object; None: the view serves one subscription and keeps no content.
     pub make: Option<Box<dyn FnOnce(ObjectId) -> Object + Send>>,
     /// What the query names, plain views too.
@@ -205,7 +222,8 @@ impl Build {
         let runtime = Runtime::new(&self.dataflow, &shared.settings, shared.operators)?;
         let tap = Arc::new(Tap::default());
         let progress = Arc::new(Progress::default());
-        let state = BuildState { object: None, tap: tap.clone(), progress: progress.clone() };
+        let state = BuildState { object: None, tap: tap.clone(), in_log: self.in_log, progress: progress.clone() };
+        let oid = self.oid;
         let inputs: BTreeSet<ObjectId> = runtime.inputs().map(|i| i.object).collect();
         let (make, depends_on, shared_) = (self.make.take(), self.depends_on.clone(), shared.clone());
         let wanted = inputs.clone();
@@ -215,7 +233,7 @@ impl Build {
                 let snapshot = shared_.snapshot();
                 let relations = &snapshot.moment.relations;
                 let taps: Vec<_> = wanted.iter().copied().filter(|id| relations.contains_key(id)).collect();
-                Ok::<_, SqlError>((core.begin_build(make, &depends_on, &taps, state)?, snapshot))
+                Ok::<_, SqlError>((core.begin_build(oid, make, &depends_on, &taps, state)?, snapshot))
             })
             .await??;
         let (sender, done) = oneshot::channel();

@@ -4,10 +4,14 @@
 //! order; publish all relations in one step; hand the changes to subscriptions and to views being built; answer the
 //! writers. No tick: idle, the latency is one hop; under load epochs grow and throughput rises.
 //!
+//! A write is in the log before views see it. An epoch with writes is published when the log has it on disk: readers
+//! never see what a crash could take back, and the loop works on the next epochs meanwhile, which then share an `fsync`.
+//! What happens between two epochs (DDL, a view that joins) finds everything published that was applied.
+//!
 //! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
 //! marked, and with it what stands on it; all else goes on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,17 +20,21 @@ use tidewire_catalog::{Catalog, Object};
 use tidewire_connect::{Health, Position, Positions, Source, Split};
 use tidewire_operators::RowError;
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_state::TableChange;
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::build::BuildState;
+use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
+use crate::durable::Durability;
 use crate::runtime::{Changes, EpochChanges, Runtime};
 use crate::shared::{Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
+use crate::stored;
 use crate::subscription::Subscriber;
-use crate::table::{Table, Write, row_text};
+use crate::table::{Applied, Operation, Table, Write, row_text};
 use crate::workers::Workers;
 
 /// How often dead rows are looked for.
@@ -38,7 +46,13 @@ const IDLE_WAIT: Duration = Duration::from_secs(60);
 pub struct Core {
     pub shared: Arc<Shared>,
     workers: Workers,
+    // The last epoch that was applied.
     epoch: Epoch,
+    // The last one that readers see, and those between.
+    published: Epoch,
+    unpublished: VecDeque<Unpublished>,
+    // None: all is gone when the server ends.
+    durability: Option<Durability>,
     catalog: Arc<Catalog>,
     tables: BTreeMap<ObjectId, Table>,
     sources: BTreeMap<ObjectId, RunningSource>,
@@ -53,6 +67,18 @@ pub struct Core {
     n_input_rows: u64,
     step_ns: u64,
 }
+
+/// An epoch that readers do not see yet.
+struct Unpublished {
+    epoch: Epoch,
+    // Every record of the log below this number must be durable before.
+    n_durable: u64,
+    changes: EpochChanges,
+    replies: Vec<Reply>,
+}
+
+/// Who waits for a write, and what it gave.
+type Reply = (oneshot::Sender<Result<Vec<RecordBatch>>>, Result<Vec<RecordBatch>>);
 
 /// A view that is kept up to date. One without a relation serves a subscription and has no content of its own.
 pub struct View {
@@ -121,14 +147,29 @@ const JOIN_DISTANCE_MAX: Position = 100_000;
 
 impl Core {
     pub fn new(shared: Arc<Shared>) -> Result<Core> {
-        let moment = shared.published();
-        Ok(Core {
+        Core::with(shared, Catalog::default(), Epoch(0), BTreeMap::new(), vec![], None)
+    }
+
+    /// Goes on from what was found on disk: `tables` at `epoch`.
+    pub fn with(
+        shared: Arc<Shared>,
+        catalog: Catalog,
+        epoch: Epoch,
+        tables: BTreeMap<ObjectId, Table>,
+        sources: Vec<(ObjectId, String, Arc<dyn Source>)>,
+        durability: Option<Durability>,
+    ) -> Result<Core> {
+        let running = |(id, name, source)| (id, RunningSource::new(name, source));
+        let core = Core {
             workers: Workers::start(shared.settings.n_shards)?,
             shared,
-            epoch: moment.epoch,
-            catalog: moment.catalog,
-            tables: BTreeMap::new(),
-            sources: BTreeMap::new(),
+            epoch,
+            published: epoch,
+            unpublished: VecDeque::new(),
+            durability,
+            catalog: Arc::new(catalog),
+            tables,
+            sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
@@ -138,27 +179,64 @@ impl Core {
             n_epochs: 0,
             n_input_rows: 0,
             step_ns: 0,
-        })
+        };
+        core.publish_relations();
+        Ok(core)
     }
 
     /// Runs until the server is stopped.
     pub fn run(mut self) {
         let shared = self.shared.clone();
         while !shared.is_stopping() {
-            let wait = if self.vacuum_due { VACUUM_INTERVAL } else { IDLE_WAIT };
-            let taken = shared.take(Instant::now() + wait);
+            let taken = shared.take(self.wake_at());
+            self.publish_durable();
+            if !taken.calls.is_empty() {
+                self.settle();
+            }
             for call in taken.calls {
                 call(&mut self);
             }
             if !taken.writes.is_empty() || !taken.batches.is_empty() {
                 self.run_epoch(taken.writes, taken.batches);
             }
+            self.write_dead_letters();
             self.vacuum();
+            self.checkpoint();
+            if let Some(reason) = self.durability.as_ref().and_then(Durability::error) {
+                shared.fail(reason);
+            }
         }
         for build in self.builds.values() {
             build.cancel();
         }
+        self.end();
         shared.close();
+    }
+
+    /// When the loop has something to do even if nothing comes.
+    fn wake_at(&self) -> Instant {
+        let wait = if self.vacuum_due { VACUUM_INTERVAL } else { IDLE_WAIT };
+        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
+        let wake_at = Instant::now() + wait;
+        due.map_or(wake_at, |due| due.min(wake_at))
+    }
+
+    /// The last things that go to disk.
+    fn end(&mut self) {
+        self.settle();
+        self.write_dead_letters();
+        let is_broken = self.durability.as_ref().is_some_and(|d| d.error().is_some());
+        if let Some(durability) = &mut self.durability
+            && durability.is_dirty()
+            && !is_broken
+        {
+            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), true);
+        }
+        match self.durability.take().map(Durability::finish) {
+            Some(Ok(())) => info!("everything is on disk"),
+            Some(Err(error)) => error!(%error, "the log could not be ended in good order"),
+            None => {}
+        }
     }
 
     fn run_epoch(&mut self, writes: Vec<Write>, batches: Vec<SourceBatch>) {
@@ -167,8 +245,13 @@ impl Core {
         let epoch = self.epoch.next();
         let mut changes = EpochChanges::new();
         let mut replies = vec![];
+        let mut n_durable = 0;
         for write in writes {
-            let result = self.write(write.operations, epoch, &mut changes);
+            let result = self.write(write.operations, write.synchronous, epoch, &mut changes);
+            let result = result.map(|(rows, n)| {
+                n_durable = n_durable.max(n);
+                rows
+            });
             replies.push((write.reply, result));
         }
         for batch in batches {
@@ -180,24 +263,53 @@ impl Core {
             self.epoch = epoch;
             self.n_epochs += 1;
             self.vacuum_due = true;
-            self.shared.publish(|p| p.epoch = epoch);
-            self.deliver(epoch, &changes);
         }
-        for (reply, result) in replies {
-            // A client that went away wants no answer.
-            let _ = reply.send(result);
-        }
+        self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, replies });
+        self.publish_durable();
         self.step_ns += began.elapsed().as_nanos() as u64;
     }
 
-    /// One transaction: all of its operations or none.
+    /// Shows readers the epochs that are durable, in order.
+    fn publish_durable(&mut self) {
+        let n_durable = self.durability.as_ref().map_or(u64::MAX, Durability::n_durable);
+        while let Some(next) = self.unpublished.pop_front_if(|next| next.n_durable <= n_durable) {
+            if next.epoch != self.published {
+                self.published = next.epoch;
+                self.shared.publish(|p| p.epoch = next.epoch);
+                self.deliver(next.epoch, &next.changes);
+            }
+            for (reply, result) in next.replies {
+                // A client that went away wants no answer.
+                let _ = reply.send(result);
+            }
+        }
+    }
+
+    /// Waits until everything is published that was applied. When the log fails, whoever waits for it is told.
+    fn settle(&mut self) {
+        let n_durable = self.unpublished.iter().map(|u| u.n_durable).max();
+        let waited = match (&self.durability, n_durable) {
+            (Some(durability), Some(n)) => durability.wait(n),
+            _ => Ok(()),
+        };
+        self.publish_durable();
+        if let Err(error) = waited {
+            for (reply, _) in self.unpublished.drain(..).flat_map(|u| u.replies) {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// One transaction: all of its operations or none. Its rows, and how many records of the log must be durable
+    /// before anybody is told.
     fn write(
         &mut self,
-        operations: Vec<crate::table::Operation>,
+        operations: Vec<Operation>,
+        synchronous: bool,
         epoch: Epoch,
         changes: &mut EpochChanges,
-    ) -> Result<Vec<RecordBatch>> {
-        let mut done: Vec<(ObjectId, crate::table::Applied)> = vec![];
+    ) -> Result<(Vec<RecordBatch>, u64)> {
+        let mut done: Vec<(ObjectId, Applied)> = vec![];
         for operation in operations {
             let result = match self.tables.get_mut(&operation.table) {
                 Some(table) => table.apply(operation.change, epoch),
@@ -206,15 +318,18 @@ impl Core {
             match result {
                 Ok(applied) => done.push((operation.table, applied)),
                 Err(error) => {
-                    for (id, applied) in done.iter().rev() {
-                        if let Some(table) = self.tables.get_mut(id) {
-                            table.undo(applied, epoch)?;
-                        }
-                    }
+                    self.undo(&done, epoch)?;
                     return Err(error);
                 }
             }
         }
+        let n_durable = match self.log(&done, synchronous) {
+            Ok(n_durable) => n_durable,
+            Err(error) => {
+                self.undo(&done, epoch)?;
+                return Err(error);
+            }
+        };
         let mut rows = vec![];
         for (id, applied) in done {
             if let Some(table) = self.tables.get(&id)
@@ -226,7 +341,62 @@ impl Core {
             }
             rows.push(applied.rows);
         }
-        Ok(rows)
+        Ok((rows, n_durable))
+    }
+
+    fn undo(&mut self, done: &[(ObjectId, Applied)], epoch: Epoch) -> Result<()> {
+        for (id, applied) in done.iter().rev() {
+            if let Some(table) = self.tables.get_mut(id) {
+                table.undo(applied, epoch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what a transaction did to the log, where there is one. How many records must be durable before anybody is
+    /// told: none, where its client does not want to wait.
+    fn log(&mut self, done: &[(ObjectId, Applied)], synchronous: bool) -> Result<u64> {
+        let Some(durability) = &mut self.durability else { return Ok(0) };
+        let changes = done.iter().flat_map(|(id, applied)| applied.deltas.iter().map(|d| TableChange::new(*id, d)));
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let n_durable = durability.write(changes, synchronous)?;
+        Ok(if synchronous { n_durable } else { 0 })
+    }
+
+    fn write_dead_letters(&mut self) {
+        if let Some(durability) = &mut self.durability {
+            let letters = self.shared.dead_letters.take_unwritten();
+            if !letters.is_empty() {
+                durability.write_dead_letters(letters.iter().map(stored::store_letter).collect());
+            }
+        }
+    }
+
+    /// Begins a checkpoint where one is due.
+    fn checkpoint(&mut self) {
+        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
+        if due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        // What is in the log and what the snapshot shows must be the same.
+        self.settle();
+        if let Some(durability) = &mut self.durability
+            && durability.error().is_none()
+        {
+            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), false);
+        }
+    }
+
+    /// A checkpoint was written, or was not.
+    pub fn checkpoint_ended(&mut self, result: &Result<()>) {
+        let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result));
+        if let Err(reason) = ended {
+            error!(%reason, "another process writes here: this one ends");
+            self.shared.fail(reason);
+        }
     }
 
     fn take_batch(&mut self, from: SourceBatch, now_us: i64, changes: &mut EpochChanges) {
@@ -355,22 +525,27 @@ impl Core {
         });
         let relations = Arc::new(tables.chain(views).collect());
         let sources = Arc::new(self.sources.iter().map(|(id, s)| (*id, s.source.clone())).collect());
-        let (epoch, catalog) = (self.epoch, self.catalog.clone());
+        let (epoch, catalog) = (self.published, self.catalog.clone());
         self.shared.publish(|p| *p = Published { epoch, catalog, relations, sources });
     }
 
-    /// Adds a table, source or plain view: `make` gets the new OID.
+    /// Adds a table, source (with where it begins, where its options alone do not say it) or plain view: `make` gets the
+    /// new OID. It is durable when this returns: DDL is rare, and so the loop waits for it.
     pub fn create(
         &mut self,
         make: impl FnOnce(ObjectId) -> Object,
-        source: Option<Arc<dyn Source>>,
+        source: Option<(Arc<dyn Source>, Option<Positions>)>,
     ) -> Result<Arc<Object>> {
         let mut catalog = Catalog::clone(&self.catalog);
         let object = make(catalog.allocate());
         self.check_inputs_exist(object.depends_on())?;
         self.check_name_free(&object)?;
         let object = catalog.insert(object)?;
-        if let Some(source) = source {
+        if let Some(durability) = &mut self.durability {
+            let start = source.as_ref().and_then(|(_, start)| start.as_ref());
+            durability.create(vec![stored::store(&object, start)])?;
+        }
+        if let Some((source, _)) = source {
             self.sources.insert(object.id, RunningSource::new(object.name.to_string(), source));
         } else if matches!(object.def, tidewire_catalog::Kind::Table(_)) {
             self.tables.insert(object.id, Table::new(object.clone())?);
@@ -407,6 +582,9 @@ impl Core {
                 return Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
                     .with_hint("Cancel that statement, or wait until it has ended."));
             }
+        }
+        if let Some(durability) = &mut self.durability {
+            durability.drop_objects(ids)?;
         }
         let mut catalog = Catalog::clone(&self.catalog);
         for id in ids {
@@ -447,9 +625,10 @@ impl Core {
         }
     }
 
-    /// Registers a view being built: its OID, and its tap, which from the next epoch on gets the changes of `inputs`.
+    /// Registers a view being built: its OID (a new one, unless it had one before), and its tap, which from the next epoch on gets the changes of `inputs`.
     pub fn begin_build(
         &mut self,
+        oid: Option<ObjectId>,
         make: Option<Box<dyn FnOnce(ObjectId) -> Object + Send>>,
         inputs: &[ObjectId],
         taps: &[ObjectId],
@@ -462,12 +641,18 @@ impl Core {
             }
         }
         let mut catalog = Catalog::clone(&self.catalog);
-        let id = catalog.allocate();
+        let id = oid.unwrap_or_else(|| catalog.allocate());
         if let Some(make) = make {
             let object = make(id);
             self.check_name_free(&object)?;
             // Only to hear whether the name is taken: the view is in the catalog when it is built.
-            state.object = Some(Catalog::clone(&catalog).insert(object)?);
+            let object = Catalog::clone(&catalog).insert(object)?;
+            if state.in_log == InLog::FromTheStart
+                && let Some(durability) = &mut self.durability
+            {
+                durability.create(vec![stored::store(&object, None)])?;
+            }
+            state.object = Some(object);
         }
         self.catalog = Arc::new(catalog);
         self.publish_relations();
@@ -558,6 +743,10 @@ impl Core {
             return Ok(Finish::TooMuch { view: Box::new(view), deltas, subscriber });
         }
         self.check_inputs_exist(build.object.as_ref().map_or(&[], |o| o.depends_on()))?;
+        if let (Some(durability), Some(object), InLog::WhenBuilt) = (&mut self.durability, &build.object, build.in_log)
+        {
+            durability.create(vec![stored::store(object, None)])?;
+        }
         let tap = build.tap.clone();
         while let Some(changes) = tap.pop()? {
             let output = view.runtime.step(&changes, now_us(), None)?;
@@ -583,8 +772,32 @@ impl Core {
 
     /// Forgets a build that failed or was cancelled.
     pub fn abort_build(&mut self, id: ObjectId) {
-        self.builds.remove(&id);
+        // One that a stopping server ends is built at the next start.
+        if let Some(build) = self.builds.remove(&id)
+            && build.in_log == InLog::FromTheStart
+            && !self.shared.is_stopping()
+            && let Some(durability) = &mut self.durability
+            && let Err(error) = durability.drop_objects(&[id])
+        {
+            warn!(%error, "a view that could not be built is still in the log: it is tried again at the next start");
+        }
         self.stop_idle_sources();
+    }
+
+    /// Adds a view that was there before the server's start and cannot be built now. It stays until it is dropped, and is
+    /// tried again at the next start.
+    pub fn add_failed_view(&mut self, object: Object, error: SqlError) -> Result<()> {
+        let id = object.id;
+        let view = View {
+            name: object.name.to_string(),
+            runtime: Runtime::without_state(),
+            relation: None,
+            inputs: object.depends_on().to_vec(),
+            all_columns: (0..object.columns.len()).collect(),
+            error: Some(error),
+        };
+        self.views.insert(id, view);
+        self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
     }
 
     /// Ends a subscription's own view.

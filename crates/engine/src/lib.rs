@@ -6,11 +6,14 @@
 mod build;
 mod core;
 mod dead_letters;
+mod durable;
+mod recovery;
 mod runtime;
 mod session;
 mod shared;
 mod source_task;
 mod status;
+mod stored;
 mod subscription;
 mod system;
 mod table;
@@ -19,6 +22,7 @@ mod workers;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -59,6 +63,12 @@ pub struct Settings {
     pub subscription_buffer_bytes_max: usize,
     /// Bytes of dead letters that are kept; beyond, the oldest go.
     pub dead_letter_bytes_max: usize,
+    /// How long a server with a data directory may go on before what changed goes into a checkpoint.
+    pub checkpoint_interval: Duration,
+    /// Bytes of log from which it does so earlier.
+    pub checkpoint_log_bytes: u64,
+    /// Bytes from which a segment of the log is followed by a new one.
+    pub log_segment_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -70,6 +80,9 @@ impl Default for Settings {
             source_buffer_bytes_max: 64 << 20,
             subscription_buffer_bytes_max: 16 << 20,
             dead_letter_bytes_max: 256 << 20,
+            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_log_bytes: 64 << 20,
+            log_segment_bytes_max: 64 << 20,
         }
     }
 }
@@ -131,11 +144,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the epoch loop. Errors: threads that cannot be started.
+    /// Starts an empty server in memory: all is gone when it ends. Errors: threads that cannot be started.
     pub fn start(settings: Settings, components: Components) -> Result<Arc<Engine>> {
-        let datafusion = tidewire_planner::session_context(settings.n_shards, None)?;
         let shared = Shared::new(settings, components.operators);
         let core = Core::new(shared.clone())?;
+        Engine::run_core(shared, core, components)
+    }
+
+    /// Starts the epoch loop.
+    fn run_core(shared: Arc<Shared>, core: Core, components: Components) -> Result<Arc<Engine>> {
+        let datafusion = tidewire_planner::session_context(shared.settings.n_shards, None)?;
         let epoch_loop = thread::Builder::new()
             .name("epoch-loop".to_string())
             .spawn(|| core.run())
@@ -157,6 +175,11 @@ impl Engine {
     /// Where everything stands. Waits for the epoch that runs to end.
     pub fn status(&self) -> Status {
         self.shared.call_blocking(|core| core.status()).unwrap_or_default()
+    }
+
+    /// Waits until the server has ended by itself, because it cannot go on: why.
+    pub async fn failed(&self) -> SqlError {
+        self.shared.failed().await
     }
 
     /// Ends sources, views and subscriptions; returns when the loop has ended.

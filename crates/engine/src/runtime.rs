@@ -83,6 +83,11 @@ impl Runtime {
         Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0) })
     }
 
+    /// Of a view that could not be planned.
+    pub fn without_state() -> Runtime {
+        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0) }
+    }
+
     /// The objects that the dataflow reads.
     pub fn inputs(&self) -> impl Iterator<Item = &InputNode> {
         self.nodes.iter().filter_map(|n| match &n.node.kind {

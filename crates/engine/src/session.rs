@@ -2,7 +2,7 @@
 
 mod copy;
 mod cursor;
-mod ddl;
+pub mod ddl;
 mod dml;
 mod query;
 pub mod settings;

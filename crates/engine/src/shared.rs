@@ -10,7 +10,7 @@ use tidewire_catalog::Catalog;
 use tidewire_connect::{Batch, Source};
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::core::Core;
 use crate::dead_letters::DeadLetters;
@@ -33,6 +33,8 @@ pub struct Shared {
     published: RwLock<Published>,
     pins: Mutex<BTreeMap<Epoch, usize>>,
     stopping: AtomicBool,
+    // Why the loop ended by itself.
+    ended: watch::Sender<Option<SqlError>>,
 }
 
 #[derive(Default)]
@@ -42,6 +44,8 @@ struct Inbox {
     batches: Vec<SourceBatch>,
     // Bytes in `batches` by source.
     queued_bytes: HashMap<ObjectId, usize>,
+    // Something became durable, which the loop may now publish.
+    woken: bool,
     // The loop has ended: nothing will be answered any more.
     closed: bool,
 }
@@ -123,6 +127,7 @@ impl Shared {
             published: RwLock::new(moment),
             pins: Mutex::default(),
             stopping: AtomicBool::new(false),
+            ended: watch::Sender::new(None),
         })
     }
 
@@ -220,11 +225,17 @@ impl Shared {
     /// many as fit one epoch.
     pub fn take(&self, deadline: Instant) -> Taken {
         let mut inbox = self.inbox.lock();
-        while inbox.calls.is_empty() && inbox.writes.is_empty() && inbox.batches.is_empty() && !self.is_stopping() {
+        while inbox.calls.is_empty()
+            && inbox.writes.is_empty()
+            && inbox.batches.is_empty()
+            && !inbox.woken
+            && !self.is_stopping()
+        {
             if self.filled.wait_until(&mut inbox, deadline).timed_out() {
                 break;
             }
         }
+        inbox.woken = false;
         let mut n_rows = 0;
         let mut n_batches = 0;
         for batch in &inbox.batches {
@@ -245,6 +256,27 @@ impl Shared {
             self.emptied.notify_all();
         }
         Taken { calls: std::mem::take(&mut inbox.calls), writes: std::mem::take(&mut inbox.writes), batches }
+    }
+
+    /// Has the loop look at what became durable.
+    pub fn wake(&self) {
+        self.inbox.lock().woken = true;
+        self.filled.notify_one();
+    }
+
+    /// The loop ends by itself, for this reason.
+    pub fn fail(&self, reason: SqlError) {
+        self.ended.send_replace(Some(reason));
+        self.stop();
+    }
+
+    /// Waits until the loop ends by itself: why.
+    pub async fn failed(&self) -> SqlError {
+        let mut ended = self.ended.subscribe();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_else(stopped),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Asks the loop to end.

@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 pub struct Write {
     /// Applied in order; all or none.
     pub operations: Vec<Operation>,
+    /// Whether it is answered only when it is durable, and shown to nobody before.
+    pub synchronous: bool,
     /// Answered when every view shows it: the rows of each operation.
     pub reply: oneshot::Sender<Result<Vec<RecordBatch>>>,
 }

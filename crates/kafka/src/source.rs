@@ -118,6 +118,17 @@ impl Source for KafkaSource {
         Ok(positions)
     }
 
+    fn start_to_keep(&self) -> Result<Option<Positions>> {
+        match &self.settings().start {
+            StartMode::Earliest | StartMode::Offsets(_) => Ok(None),
+            StartMode::Latest | StartMode::Timestamp(_) => self.start().map(Some),
+        }
+    }
+
+    fn restore_start(&self, start: &Positions) {
+        *self.resolved.lock() = Some(start.clone());
+    }
+
     fn end(&self) -> Result<Positions> {
         let partitions = probe::partitions(&self.client, self.settings())?;
         probe::offsets(&self.client, self.settings(), &partitions, Offset::End)

@@ -19,4 +19,4 @@ mod startup;
 mod wire;
 
 pub use pg_catalog::PgSystem;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, refuse_until, serve};

@@ -106,6 +106,35 @@ pub async fn serve(
     }
 }
 
+/// Answers clients with `57P03` until `ready` completes, as PostgreSQL does while it recovers; then its output.
+pub async fn refuse_until<T>(listener: &TcpListener, limits: &Limits, ready: impl Future<Output = T>) -> T {
+    let mut tasks = JoinSet::new();
+    let mut ready = std::pin::pin!(ready);
+    loop {
+        tokio::select! {
+            output = &mut ready => return output,
+            Some(_) = tasks.join_next() => {}
+            accepted = listener.accept() => {
+                if let Ok((socket, _)) = accepted && tasks.len() < limits.connections_max {
+                    tasks.spawn(tokio::time::timeout(limits.startup_timeout, refuse(socket, limits.message_bytes_max)));
+                }
+            }
+        }
+    }
+}
+
+async fn refuse(socket: TcpStream, message_bytes_max: usize) {
+    let (mut input, mut output) = wire::split(socket, message_bytes_max);
+    let error = match startup::open(&mut input, &mut output).await {
+        Opening::Nothing | Opening::Cancel { .. } => return,
+        Opening::Refused(error) => error,
+        Opening::Session(_) => SqlError::new(SqlState::CannotConnectNow, "the database system is starting up"),
+    };
+    backend::error(&mut output.buffer, "FATAL", &error);
+    // The client is gone, or reads it.
+    let _ = output.flush().await;
+}
+
 impl Server {
     async fn client(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         if let Err(reason) = set_up(&socket) {

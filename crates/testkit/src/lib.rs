@@ -6,6 +6,7 @@
 //! caught stands in `tests/oracle.rs`.
 
 pub mod database;
+pub mod faulty;
 pub mod fuzz;
 pub mod kafka;
 pub mod memory;

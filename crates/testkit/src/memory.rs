@@ -113,6 +113,7 @@ impl Connector for Memory {
             }
         };
         self.0.state.lock().sources.insert(spec.name.clone(), topic.clone());
+        let start = Arc::new(Mutex::new(start));
         Ok(Arc::new(MemorySource { topics: self.0.clone(), topic, format, spec, start }))
     }
 }
@@ -123,7 +124,7 @@ struct MemorySource {
     topic: String,
     format: FormatSpec,
     spec: SourceSpec,
-    start: Positions,
+    start: Arc<Mutex<Positions>>,
 }
 
 impl MemorySource {
@@ -138,7 +139,16 @@ impl MemorySource {
 
 impl Source for MemorySource {
     fn start(&self) -> Result<Positions> {
-        Ok(self.ends().into_keys().map(|s| (s, self.start.get(&s).copied().unwrap_or(0))).collect())
+        let start = self.start.lock().clone();
+        Ok(self.ends().into_keys().map(|s| (s, start.get(&s).copied().unwrap_or(0))).collect())
+    }
+
+    fn start_to_keep(&self) -> Result<Option<Positions>> {
+        Ok(Some(self.start.lock().clone()).filter(|start| !start.is_empty()))
+    }
+
+    fn restore_start(&self, start: &Positions) {
+        *self.start.lock() = start.clone();
     }
 
     fn end(&self) -> Result<Positions> {

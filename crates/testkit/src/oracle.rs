@@ -4,7 +4,7 @@
 //! content with its definition run as a batch, as bags of rows, floats within 1e-9. What the batch side itself gets
 //! wrong it cannot see: the expected values in the files come from PostgreSQL's semantics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidewire_sql::{Drop, ObjectKind, ObjectName, Parsed, Statement};
 use tidewire_types::SqlType;
@@ -15,6 +15,9 @@ use crate::database::{Answer, Database, Failure};
 const FLOAT_TOLERANCE: f64 = 1e-9;
 /// Rows of a difference that are shown.
 const SHOWN_MAX: usize = 5;
+
+/// A row as text; None is NULL.
+pub type Row = Vec<Option<String>>;
 
 /// What is known of a server's views and tables.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +100,18 @@ impl Oracle {
         } else {
             self.off.insert(view.to_string());
         }
+    }
+
+    /// The rows of all tables, sorted.
+    pub async fn tables(&mut self, db: &mut dyn Database) -> Result<BTreeMap<String, Vec<Row>>, Failure> {
+        self.drop_stale(db).await?;
+        let mut contents = BTreeMap::new();
+        for name in &self.tables {
+            let mut rows = db.run(&format!("SELECT * FROM {name}")).await?.rows;
+            rows.sort();
+            contents.insert(name.clone(), rows);
+        }
+        Ok(contents)
     }
 
     /// Compares with their queries the views that a change concerns.
@@ -203,8 +218,6 @@ pub fn compare(view: &Answer, batch: &Answer) -> Result<(), String> {
     }
     Err(format!("only in the view: {}\nonly in the query: {}", shown(&only_view), shown(&only_batch)))
 }
-
-type Row = Vec<Option<String>>;
 
 /// For each column, whether its values may be floats: known by type in process, by looks over the wire.
 fn floats(answer: &Answer) -> Vec<bool> {

@@ -1,12 +1,15 @@
 //! A whole server in this process, with sources in memory.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tidewire_connect::{CONNECTORS, Connector};
 use tidewire_engine::{Components, Engine, Operators, Settings, SourceState, ViewState};
 use tidewire_operators::Plan;
 use tidewire_server::{Limits, PgSystem, serve};
+use tidewire_state::{DataDir, Storage};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_postgres::NoTls;
@@ -23,11 +26,23 @@ pub struct Server {
     pub engine: Arc<Engine>,
     /// The topics of `connector = 'memory'`.
     pub memory: Memory,
+    settings: Settings,
+    // Locked while the engine runs.
+    data_dir: Option<(DataDir, TempDir)>,
     port: Option<(u16, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
+/// How a server ends before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In good order.
+    Graceful,
+    /// The next one finds the files as they were at some instant.
+    Killed,
+}
+
 impl Server {
-    /// Starts an engine.
+    /// Starts an engine in memory.
     pub fn start(settings: Settings) -> Result<Server, Failure> {
         Server::start_with(settings, Plan::build)
     }
@@ -35,12 +50,41 @@ impl Server {
     /// Starts one with other operators.
     pub fn start_with(settings: Settings, operators: Operators) -> Result<Server, Failure> {
         let memory = Memory::default();
-        // A server knows its connectors for ever; a test's ends with the process.
-        let own: &'static Memory = Box::leak(Box::new(memory.clone()));
-        let connectors: Vec<&'static dyn Connector> =
-            CONNECTORS.iter().copied().chain([own as &dyn Connector]).collect();
-        let components = Components { connectors: connectors.leak(), system: Arc::new(PgSystem), operators };
-        Ok(Server { engine: Engine::start(settings, components)?, memory, port: None })
+        let components = Components { operators, ..components(&memory) };
+        let engine = Engine::start(settings.clone(), components)?;
+        Ok(Server { engine, memory, settings, data_dir: None, port: None })
+    }
+
+    /// Starts an engine in a new directory, which is gone with the server.
+    pub async fn start_on_disk(settings: Settings) -> Result<Server, Failure> {
+        let memory = Memory::default();
+        let directory = tempfile::tempdir().map_err(|e| Failure::of_test(format!("no directory: {e}")))?;
+        let data_dir = DataDir::open(directory.path())?;
+        let engine = Server::engine(&settings, data_dir.storage()?, &memory).await?;
+        Ok(Server { engine, memory, settings, data_dir: Some((data_dir, directory)), port: None })
+    }
+
+    /// An engine over what `storage` has, with the topics of `memory`.
+    pub async fn engine(settings: &Settings, storage: Storage, memory: &Memory) -> Result<Arc<Engine>, Failure> {
+        Ok(Engine::open(settings.clone(), components(memory), storage, false).await?)
+    }
+
+    /// Ends the engine and starts it again over what it left on disk. Clients are to be made anew.
+    pub async fn restart(&mut self, end: End) -> Result<(), Failure> {
+        let Some((data_dir, directory)) = self.data_dir.take() else {
+            return Err(Failure::of_test("a server in memory cannot be started again"));
+        };
+        let failed = |e: std::io::Error| Failure::of_test(format!("cannot copy the data directory: {e}"));
+        let directory = match end {
+            End::Graceful => directory,
+            End::Killed => copy(directory.path()).map_err(failed)?,
+        };
+        self.engine.shutdown().await;
+        drop(data_dir);
+        let data_dir = DataDir::open(directory.path())?;
+        self.engine = Server::engine(&self.settings, data_dir.storage()?, &self.memory).await?;
+        self.data_dir = Some((data_dir, directory));
+        Ok(())
     }
 
     /// Opens a port for the Postgres protocol on loopback, chosen by the system.
@@ -107,4 +151,29 @@ impl Server {
         }
         self.engine.shutdown().await;
     }
+}
+
+fn components(memory: &Memory) -> Components {
+    // A server knows its connectors for ever; a test's ends with the process.
+    let own: &'static Memory = Box::leak(Box::new(memory.clone()));
+    let connectors: Vec<&'static dyn Connector> = CONNECTORS.iter().copied().chain([own as &dyn Connector]).collect();
+    Components::new(connectors.leak(), Arc::new(PgSystem))
+}
+
+/// A copy of a directory whose server runs: what is being written meanwhile is torn.
+fn copy(from: &Path) -> std::io::Result<TempDir> {
+    let to = tempfile::tempdir()?;
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        std::fs::create_dir_all(to.path().join(&folder))?;
+        for entry in std::fs::read_dir(from.join(&folder))? {
+            let entry = entry?;
+            let name = folder.join(entry.file_name());
+            match entry.file_type()?.is_dir() {
+                true => folders.push(name),
+                false => drop(std::fs::copy(entry.path(), to.path().join(&name))?),
+            }
+        }
+    }
+    Ok(to)
 }

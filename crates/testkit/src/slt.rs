@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,12 +18,12 @@ use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use tidewire_engine::{Operators, Settings};
 use tidewire_operators::Plan;
 use tidewire_sql::Statement;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::database::{Answer, Database, Failure};
 use crate::memory::Stored;
 use crate::oracle::{Change, Oracle};
-use crate::server::Server;
+use crate::server::{End, Server};
 
 /// How long a statement may take.
 const STATEMENT_MAX: Duration = Duration::from_secs(20);
@@ -38,16 +39,18 @@ pub enum Mode {
     Deleted,
     /// Over the Postgres protocol.
     Wire,
+    /// On disk: the server is killed and started again somewhere in the file, and once more at its end.
+    Restarted,
 }
 
 impl Mode {
     /// All modes.
-    pub const ALL: [Mode; 4] = [Mode::AsWritten, Mode::SmallEpochs, Mode::Deleted, Mode::Wire];
+    pub const ALL: [Mode; 5] = [Mode::AsWritten, Mode::SmallEpochs, Mode::Deleted, Mode::Wire, Mode::Restarted];
 
     fn settings(self) -> Settings {
         let settings = Settings::default();
         match self {
-            Mode::AsWritten | Mode::Wire => settings,
+            Mode::AsWritten | Mode::Wire | Mode::Restarted => settings,
             Mode::SmallEpochs => Settings { n_shards: 3, epoch_rows_max: 2, parallel_rows_min: 1, ..settings },
             Mode::Deleted => Settings { n_shards: 1, ..settings },
         }
@@ -79,19 +82,36 @@ impl Default for Wrong {
 
 /// Runs a script on a server of its own.
 pub async fn run_script(script: &str, name: &str, mode: Mode, wrong: Wrong) -> Result<usize, Vec<String>> {
-    let mut server = Server::start_with(mode.settings(), wrong.operators).map_err(|e| vec![e.to_string()])?;
+    let mut server = match mode {
+        Mode::Restarted => Server::start_on_disk(mode.settings()).await,
+        _ => Server::start_with(mode.settings(), wrong.operators),
+    }
+    .map_err(|e| vec![e.to_string()])?;
     if mode == Mode::Wire {
         server.listen().await.map_err(|e| vec![e.to_string()])?;
     }
-    let shared = Arc::new(Shared { server, oracle: Mutex::default(), change: wrong.statement });
+    let server = RwLock::new(server);
+    let change = wrong.statement;
+    let shared = Arc::new(Shared { server, n_restarts: AtomicUsize::new(0), oracle: Mutex::default(), change });
     let mut runner = Runner::new(|| Connection::open(shared.clone()));
     runner.add_label(if mode == Mode::Wire { "wire" } else { "in-process" });
     let records = sqllogictest::parse_with_name(script, name).map_err(|e| vec![e.to_string()])?;
     let mut failures = vec![];
-    for record in records {
+    let restart_at = if mode == Mode::Restarted { restart_at(script, records.len()) } else { None };
+    for (idx, record) in records.into_iter().enumerate() {
+        if restart_at == Some(idx)
+            && let Err(failure) = shared.restart(End::Killed).await
+        {
+            failures.push(format!("killed and started again: {failure}\nat {name}, record {idx}"));
+        }
         if let Err(failure) = runner.run_async(record).await {
             failures.push(failure.to_string());
         }
+    }
+    if mode == Mode::Restarted
+        && let Err(failure) = shared.restart(End::Graceful).await
+    {
+        failures.push(format!("stopped and started again: {failure}\nat {name}"));
     }
     runner.shutdown_async().await;
     drop(runner);
@@ -103,21 +123,58 @@ pub async fn run_script(script: &str, name: &str, mode: Mode, wrong: Wrong) -> R
     }
     let n_checks = shared.oracle.lock().await.n_checks;
     if let Some(shared) = Arc::into_inner(shared) {
-        shared.server.shutdown().await;
+        shared.server.into_inner().shutdown().await;
     }
     if failures.is_empty() { Ok(n_checks) } else { Err(failures) }
 }
 
+/// Before which record of a file the server is killed; nowhere in a file whose sessions have state of their own, or
+/// that looks at what was counted since the start.
+fn restart_at(script: &str, n_records: usize) -> Option<usize> {
+    const NEEDS_SESSION: &[&str] = &["SET ", "PREPARE ", "DECLARE ", "BEGIN", "TIDEWIRE.", "SHOW ", "EXPLAIN ANALYZE"];
+    let script = script.to_ascii_uppercase();
+    if n_records == 0 || NEEDS_SESSION.iter().any(|words| script.contains(words)) {
+        return None;
+    }
+    Some(script.bytes().fold(7_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())) % n_records)
+}
+
 struct Shared {
-    server: Server,
+    server: RwLock<Server>,
+    n_restarts: AtomicUsize,
     oracle: Mutex<Oracle>,
     change: fn(&str) -> String,
 }
 
 impl Shared {
+    async fn client(&self) -> Result<Box<dyn Database>, Failure> {
+        self.server.read().await.client().await
+    }
+
     async fn delete_everything(&self) -> Result<(), Failure> {
-        let mut db = self.server.client().await?;
+        let mut db = self.client().await?;
         self.oracle.lock().await.empty_tables(db.as_mut()).await
+    }
+
+    /// Ends the server and starts it again: every table must be what it was, and every view its query.
+    async fn restart(&self, end: End) -> Result<(), Failure> {
+        let mut oracle = self.oracle.lock().await;
+        let mut server = self.server.write().await;
+        server.caught_up().await?;
+        let before = oracle.tables(server.client().await?.as_mut()).await?;
+        server.restart(end).await?;
+        self.n_restarts.fetch_add(1, Ordering::Relaxed);
+        server.caught_up().await?;
+        let mut db = server.client().await?;
+        let after = oracle.tables(db.as_mut()).await?;
+        for (name, rows) in &before {
+            let found = after.get(name).map_or(0, Vec::len);
+            if after.get(name) != Some(rows) {
+                let n_before = rows.len();
+                return Err(Failure::of_test(format!("{name} had {n_before} rows and has {found} others")));
+            }
+        }
+        oracle.check(db.as_mut(), &Change::Rows).await
     }
 }
 
@@ -125,13 +182,26 @@ impl Shared {
 struct Connection {
     shared: Arc<Shared>,
     db: Box<dyn Database>,
+    // How often the server had been started again when `db` was made.
+    n_restarts: usize,
     in_transaction: bool,
 }
 
 impl Connection {
     async fn open(shared: Arc<Shared>) -> Result<Connection, Failure> {
-        let db = shared.server.client().await?;
-        Ok(Connection { shared, db, in_transaction: false })
+        let db = shared.client().await?;
+        let n_restarts = shared.n_restarts.load(Ordering::Relaxed);
+        Ok(Connection { shared, db, n_restarts, in_transaction: false })
+    }
+
+    /// After a restart the client is a new one.
+    async fn connect_again(&mut self) -> Result<(), Failure> {
+        let n_restarts = self.shared.n_restarts.load(Ordering::Relaxed);
+        if self.n_restarts != n_restarts {
+            self.db = self.shared.client().await?;
+            self.n_restarts = n_restarts;
+        }
+        Ok(())
     }
 
     async fn run_sql(&mut self, sql: &str) -> Result<Answer, Failure> {
@@ -139,7 +209,7 @@ impl Connection {
         let answer = match tokio::time::timeout(STATEMENT_MAX, self.db.run(&sql_sent)).await {
             Ok(answer) => answer?,
             Err(_) => {
-                self.db = self.shared.server.client().await?;
+                self.db = self.shared.client().await?;
                 return Err(Failure::of_test("the statement did not end (a push needs EMIT CHANGES LIMIT n)"));
             }
         };
@@ -154,7 +224,7 @@ impl Connection {
             }
         }
         if change != Change::Nothing && !self.in_transaction {
-            self.shared.server.caught_up().await?;
+            self.shared.server.read().await.caught_up().await?;
             oracle.check(self.db.as_mut(), &change).await?;
         }
         Ok(answer)
@@ -165,8 +235,8 @@ impl Connection {
         let target = Target::read(first)?;
         let records: Vec<Stored> = rest.lines().map(|line| target.record(line)).collect();
         let count = records.len() as u64;
-        self.shared.server.memory.append(&target.topic, target.split, records);
-        self.shared.server.caught_up().await?;
+        self.shared.server.read().await.memory.append(&target.topic, target.split, records);
+        self.shared.server.read().await.caught_up().await?;
         self.shared.oracle.lock().await.check(self.db.as_mut(), &Change::Rows).await?;
         Ok(Answer { count, ..Answer::default() })
     }
@@ -227,6 +297,7 @@ impl AsyncDB for Connection {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
+        self.connect_again().await?;
         let answer = match sql.split_whitespace().next().map(str::to_ascii_uppercase).as_deref() {
             Some("PRODUCE") => self.produce(sql).await?,
             Some("ORACLE") => {

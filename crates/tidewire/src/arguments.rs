@@ -2,7 +2,6 @@
 //!
 //! Each option is also an environment variable `TIDEWIRE_*`; the command line wins.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 const AFTER_HELP: &str = "\
 Connect with any PostgreSQL client: psql -h 127.0.0.1 -p 7432 -U tidewire tidewire
 
-State is kept in memory in this version: when the server ends, tables and views are gone. Sources are then declared \
-again, and read again from their start positions.
+State is kept in the data directory: a server that is started in it again has the tables, views, sources and dead \
+letters that were there, however the last one ended. Materialized views are built again at the start.
 
 An option on the command line wins over its environment variable.";
 
@@ -53,11 +52,17 @@ pub struct ServeOptions {
     #[arg(long, env = "TIDEWIRE_HTTP_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:7433")]
     pub http_listen: String,
 
-    /// The server's directory; made where it is missing, and locked so that two servers never share it
-    ///
-    /// Nothing is kept in it yet but the lock: state lives in memory in this version.
+    /// Where state is kept: a directory, made where it is missing and locked so that two servers never share it, or
+    /// memory: for a server whose state is gone when it ends
     #[arg(long, env = "TIDEWIRE_DATA_DIR", value_name = "DIR", default_value = "tidewire-data")]
-    pub data_dir: PathBuf,
+    pub data_dir: String,
+
+    /// Start although the log is damaged: what comes before the damage is kept, and the rest is set aside in files that
+    /// end in .damaged
+    ///
+    /// Writes that were answered and stand behind the damage are lost. Without this option the server does not start.
+    #[arg(long, env = "TIDEWIRE_CUT_DAMAGED_LOG")]
+    pub cut_damaged_log: bool,
 
     /// How many parts state and work are divided into, each with a thread of its own for large epochs; default: the
     /// number of cores
@@ -144,7 +149,7 @@ mod tests {
             panic!("not serve");
         };
         assert_eq!((options.listen.as_str(), options.shards), ("127.0.0.1:1", Some(3)));
-        assert!(matches!(parse(&["serve", "--data-dir", "d"]), Ok(Command::Serve(o)) if o.data_dir.as_os_str() == "d"));
+        assert!(matches!(parse(&["serve", "--data-dir", "d"]), Ok(Command::Serve(o)) if o.data_dir == "d"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tidewire_kafka::testing::MockKafka;
 use crate::arguments::DemoOptions;
 use crate::demo::generator::Generator;
 use crate::failure::Failure;
-use crate::serve::{Server, Signals};
+use crate::serve::{Server, Signals, State};
 
 /// The statements, with `:'broker'` where psql would put a variable.
 const SCRIPT: &str = include_str!("../demo/demo.sql");
@@ -39,7 +39,7 @@ const TO_TRY: &str = "    \\dm
 /// Runs the demo until Ctrl-C, or as long as the options say.
 pub async fn run(options: DemoOptions) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let server = Server::start(&options.listen, &options.http_listen, Settings::default()).await?;
+    let server = Server::start(&options.listen, &options.http_listen, Settings::default(), State::default()).await?;
     let shown = tokio::select! {
         shown = show(&options, &server) => shown,
         () = signals.next() => Ok(()),

@@ -1,8 +1,9 @@
 //! HTTP: `/` says what runs here, `/health` whether it takes work, `/metrics` how it does.
 //!
-//! `/health` is 503 from the moment the server begins to stop, so that a load balancer turns away in time.
+//! `/health` is 503 until everything is recovered, and from the moment the server begins to stop, so that a load balancer
+//! turns away in time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::State;
@@ -19,8 +20,8 @@ use crate::process::ProcessUse;
 /// What the pages are made of.
 #[derive(Clone)]
 pub struct Site {
-    /// Whose status is shown.
-    pub engine: Arc<Engine>,
+    /// Whose status is shown; nothing while it recovers.
+    pub engine: Arc<OnceLock<Arc<Engine>>>,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
     /// Where PostgreSQL clients connect, as the page says it.
@@ -40,7 +41,7 @@ pub async fn serve(listener: TcpListener, site: Site, stopped: CancellationToken
 }
 
 async fn index(State(site): State<Site>) -> Html<String> {
-    let status = site.engine.status();
+    let status = site.engine.get().map(|engine| engine.status()).unwrap_or_default();
     Html(format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Tidewire</title>\n<h1>Tidewire {version}</h1>\n\
          <p>A streaming SQL database. Connect with <code>psql -h {host} -p {port} -U tidewire tidewire</code></p>\n\
@@ -57,15 +58,19 @@ async fn index(State(site): State<Site>) -> Html<String> {
 }
 
 async fn health(State(site): State<Site>) -> impl IntoResponse {
-    let (code, state) = match site.stopping.is_cancelled() {
-        false => (StatusCode::OK, "running"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    let engine = site.engine.get();
+    let (code, state) = match (site.stopping.is_cancelled(), engine) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (false, None) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (false, Some(_)) => (StatusCode::OK, "running"),
     };
-    let body = format!("{{\"status\":\"{state}\",\"epoch\":{}}}\n", site.engine.status().epoch.0);
+    let epoch = engine.map_or(0, |engine| engine.status().epoch.0);
+    let body = format!("{{\"status\":\"{state}\",\"epoch\":{epoch}}}\n");
     (code, [(header::CONTENT_TYPE, "application/json")], body)
 }
 
 async fn prometheus(State(site): State<Site>) -> impl IntoResponse {
-    let page = metrics::render(&site.engine.status(), ProcessUse::now());
+    let status = site.engine.get().map(|engine| engine.status()).unwrap_or_default();
+    let page = metrics::render(&status, ProcessUse::now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
 }

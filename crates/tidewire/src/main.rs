@@ -5,7 +5,6 @@
 
 mod arguments;
 mod connectors;
-mod data_dir;
 mod demo;
 mod failure;
 mod http;

@@ -1,6 +1,6 @@
-//! `tidewire serve`: opens the ports, starts the engine, and ends in good order.
+//! `tidewire serve`: opens the ports, recovers what the data directory has, and ends in good order.
 //!
-//! Order at the end: health says 503, no new clients, the engine ends (and with it all pushes), then HTTP. A second
+//! While it recovers, PostgreSQL clients are told so (57P03), and /health says "starting". Order at the end: health says 503, no new clients, the engine ends (and with it all pushes), then HTTP. A second
 //! signal ends the process at once.
 
 use std::net::SocketAddr;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_engine::{Components, Engine, Settings};
-use tidewire_server::{Limits, PgSystem};
+use tidewire_server::{Limits, PgSystem, refuse_until};
+use tidewire_state::{DataDir, Location};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::ServeOptions;
 use crate::connectors::CONNECTORS;
-use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::http::{self, Site};
 use crate::ports;
@@ -27,21 +27,52 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// Runs the server until a signal ends it.
 pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let _data_dir = DataDir::open(&options.data_dir)?;
+    let location = Location::parse(&options.data_dir)?;
+    // Locked until the engine has ended.
+    let data_dir = match &location {
+        Location::Memory => None,
+        Location::Directory(path) => Some(DataDir::open(path)?),
+    };
     let mut settings = Settings::default();
     if let Some(n_shards) = options.shards {
         settings.n_shards = n_shards;
     }
-    let server = Server::start(&options.listen, &options.http_listen, settings).await?;
+    let state = State { data_dir: data_dir.as_ref(), cut_damaged_log: options.cut_damaged_log };
+    let starting = Server::start(&options.listen, &options.http_listen, settings, state);
+    let server = tokio::select! {
+        server = starting => server?,
+        () = signals.next() => {
+            tracing::info!("stopped before everything was recovered");
+            return Ok(());
+        }
+    };
     tracing::info!(address = %server.pg_address, "PostgreSQL clients: psql -h {} -p {} -U tidewire tidewire",
         server.pg_address.ip(), server.pg_address.port());
     tracing::info!(address = %server.http_address, "HTTP: / /health /metrics");
-    tracing::warn!(
-        "state is kept in memory only: when this server ends, tables and views are gone and sources must be declared again"
-    );
-    signals.next().await;
+    match &location {
+        Location::Memory => tracing::warn!(
+            "state is kept in memory only: when this server ends, tables and views are gone and sources must be declared again"
+        ),
+        Location::Directory(path) => tracing::info!(path = %path.display(), "state is kept in this directory"),
+    }
+    tokio::select! {
+        () = signals.next() => {}
+        reason = server.engine.failed() => {
+            server.stop(&mut signals).await?;
+            return Err(reason.into());
+        }
+    }
     tracing::info!("stopping");
     server.stop(&mut signals).await
+}
+
+/// Where a server's state is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State<'a> {
+    /// None: in memory.
+    pub data_dir: Option<&'a DataDir>,
+    /// What comes before damage in the log is taken, and the rest set aside.
+    pub cut_damaged_log: bool,
 }
 
 /// A running server: the engine and both ports.
@@ -59,15 +90,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens both ports and starts the engine.
-    pub async fn start(listen: &str, http_listen: &str, settings: Settings) -> Result<Server, Failure> {
+    /// Opens both ports and starts the engine. While it recovers, both ports say so.
+    pub async fn start(
+        listen: &str,
+        http_listen: &str,
+        settings: Settings,
+        state: State<'_>,
+    ) -> Result<Server, Failure> {
         let pg_listener = ports::listen(listen, "--listen").await?;
         let http_listener = ports::listen(http_listen, "--http-listen").await?;
         let (pg_address, http_address) = (address_of(&pg_listener)?, address_of(&http_listener)?);
-        let engine = Engine::start(settings, Components::new(CONNECTORS.as_slice(), Arc::new(PgSystem)))?;
+        let components = Components::new(CONNECTORS.as_slice(), Arc::new(PgSystem));
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
-        let site = Site { engine: engine.clone(), stopping: stopping.clone(), pg_address };
-        let http = tokio::spawn(http::serve(http_listener, site, stopped.clone()));
+        let site = Site { engine: Arc::default(), stopping: stopping.clone(), pg_address };
+        let http = tokio::spawn(http::serve(http_listener, site.clone(), stopped.clone()));
+        let engine = match state.data_dir {
+            None => Engine::start(settings, components)?,
+            Some(data_dir) => {
+                tracing::info!(clients = %pg_address, http = %http_address, "starting; clients are told to wait");
+                let recovering = Engine::open(settings, components, data_dir.storage()?, state.cut_damaged_log);
+                refuse_until(&pg_listener, &Limits::default(), recovering).await?
+            }
+        };
+        // Nobody else sets it.
+        let _ = site.engine.set(engine.clone());
         let shutdown = stopping.clone().cancelled_owned();
         let pg = tokio::spawn(tidewire_server::serve(pg_listener, engine.clone(), Limits::default(), shutdown));
         Ok(Server { engine, pg_address, http_address, stopping, stopped, pg, http })

@@ -46,7 +46,7 @@ fn psql_sees_views_follow_tables_and_a_signal_ends_the_server() {
 
 #[test]
 fn a_server_says_at_the_start_that_state_is_in_memory() {
-    let mut server = serve(&[]);
+    let mut server = serve(&["--data-dir", "memory:"]);
     server.wait_for("WARN", |line| line.contains("WARN") && line.contains("memory only"));
     assert_eq!(server.end("INT"), Some(0));
 }
@@ -121,7 +121,7 @@ fn options_come_from_the_environment_too_and_wrong_ones_are_told() {
     assert_eq!(code, Some(2), "{output}");
     let (code, output) = Running::start(tidewire().arg("--help")).output();
     assert_eq!(code, Some(0), "{output}");
-    for word in ["--listen", "TIDEWIRE_HTTP_LISTEN", "demo", "State is kept in memory"] {
+    for word in ["--listen", "TIDEWIRE_HTTP_LISTEN", "demo", "State is kept in the data directory"] {
         assert!(output.contains(word), "{word} in {output}");
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tidewire_catalog::{Catalog, ColumnDef, Kind, Name, Object, PUBLIC, SYSTEM, SourceDef, TableDef, ViewDef};
 use tidewire_connect::{BadRecord, Column, ColumnSource, Connector, FormatSpec, Options, SourceSpec};
-use tidewire_sql::{CreateSource, CreateTable, CreateView, Drop, Include, ObjectKind, ObjectName, Parsed};
+use tidewire_sql::{CreateSource, CreateTable, CreateView, Drop, Include, ObjectKind, ObjectName, Parsed, Statement};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use super::Session;
-use crate::build::Build;
+use crate::build::{Build, InLog};
 use crate::{Notice, Outcome};
 
 impl Session {
@@ -53,53 +53,20 @@ impl Session {
         if let Some(outcome) = self.exists_already(&name, create.if_not_exists, tag)? {
             return Ok(outcome);
         }
-        let mut options: Vec<(String, String)> = create.options.clone();
-        let bad_record = take_bad_record(&mut options)?;
-        let connector = self.take_connector(&mut options)?;
-        let options = Options::new(options)?;
-        let columns = source_columns(create, connector, &options)?;
-        let format = create.format.as_ref().map(|f| {
-            let options = Options::new(f.options.clone())?;
-            Ok::<_, SqlError>(FormatSpec { format: f.format.clone(), encode: f.encode.clone(), options })
+        let (connector, spec) = source_spec(create, &name, self.engine.connectors)?;
+        let columns = spec.columns.iter().map(|c| ColumnDef::new(&c.name, c.sql_type.clone())).collect();
+        let made = tokio::task::spawn_blocking(move || {
+            let source = connector.create(spec)?;
+            let start = source.start_to_keep()?;
+            Ok::<_, SqlError>((source, start))
         });
-        let spec = SourceSpec {
-            name: name.to_string(),
-            columns: columns.clone(),
-            options,
-            format: format.transpose()?,
-            bad_record,
-        };
-        let source = tokio::task::spawn_blocking(move || connector.create(spec)).await;
-        let source = source.map_err(|_| SqlError::internal("the connector panicked"))??;
-        let columns = columns.into_iter().map(|c| ColumnDef::new(c.name, c.sql_type)).collect();
+        let source = made.await.map_err(|_| SqlError::internal("the connector panicked"))??;
         let def = Kind::Source(SourceDef { connector: connector.name().to_string(), stream: create.stream });
         let sql = text.to_string();
         self.shared()
             .call(move |core| core.create(|id| Object::new(id, name, sql, columns, def), Some(source)))
             .await??;
         Ok(Outcome::command(tag))
-    }
-
-    /// The connector that the options name, taken out of them. ksqlDB's statements name none: `KAFKA_TOPIC` does.
-    fn take_connector(&self, options: &mut Vec<(String, String)>) -> Result<&'static dyn Connector> {
-        let connectors = self.engine.connectors;
-        let place = options.iter().position(|(name, _)| name == "connector");
-        let name = match place {
-            Some(place) => options.remove(place).1.to_lowercase(),
-            None if options.iter().any(|(name, _)| name == "kafka_topic") => "kafka".to_string(),
-            None => {
-                return Err(SqlError::new(SqlState::InvalidParameterValue, "option \"connector\" is missing")
-                    .with_hint("Add connector = 'kafka' (or KAFKA_TOPIC = '..') to the WITH clause."));
-            }
-        };
-        let names = || connectors.iter().map(|c| c.name());
-        connectors.iter().copied().find(|c| c.name() == name).ok_or_else(|| {
-            let error = SqlError::new(SqlState::UndefinedObject, format!("connector \"{name}\" does not exist"));
-            error.with_hint(match closest(&name, names()) {
-                Some(near) => format!("Perhaps you meant \"{near}\"."),
-                None => format!("There are: {}.", names().collect::<Vec<_>>().join(", ")),
-            })
-        })
     }
 
     pub(super) async fn create_table(&mut self, create: &CreateTable, parsed: &Parsed) -> Result<Outcome> {
@@ -187,9 +154,12 @@ impl Session {
         let def = ViewDef { query: create.query_text.clone(), depends_on: depends_on.clone() };
         let (sql, full_name) = (text.to_string(), name.to_string());
         let make = Box::new(move |id| Object::new(id, name, sql, columns, Kind::MaterializedView(def)));
+        let is_background = self.settings.is_on("background_ddl");
         let build = Build {
             name: full_name,
             dataflow,
+            oid: None,
+            in_log: if is_background { InLog::FromTheStart } else { InLog::WhenBuilt },
             make: Some(make),
             depends_on,
             source_history: true,
@@ -197,12 +167,39 @@ impl Session {
             subscriber: None,
         };
         let building = build.start(self.shared()).await?;
-        if self.settings.is_on("background_ddl") {
+        if is_background {
             building.let_go();
         } else {
             building.finished().await?;
         }
         Ok(Outcome::command("CREATE MATERIALIZED VIEW"))
+    }
+
+    /// Builds a materialized view that was there before the server's start, from its statement.
+    pub(crate) async fn rebuild_view(&mut self, stored: Object) -> Result<()> {
+        let parsed = tidewire_sql::parse(&stored.sql)?;
+        let Some(Statement::CreateView(create)) = parsed.first().map(|p| &p.statement) else {
+            return Err(SqlError::internal("a materialized view without its statement"));
+        };
+        let (dataflow, planned) = self.plan_dataflow(&create.query, &create.query_text, create.query_offset).await?;
+        let columns = named_columns(&create.columns, &planned.schema, create.name.position)?;
+        let depends_on = planned.objects.clone();
+        let def = ViewDef { query: create.query_text.clone(), depends_on: depends_on.clone() };
+        let build = Build {
+            name: stored.name.to_string(),
+            dataflow,
+            oid: Some(stored.id),
+            in_log: InLog::Before,
+            make: Some(Box::new(move |id| {
+                let owner = stored.owner;
+                Object { owner, ..Object::new(id, stored.name, stored.sql, columns, Kind::MaterializedView(def)) }
+            })),
+            depends_on,
+            source_history: true,
+            initial_rows: true,
+            subscriber: None,
+        };
+        build.start(self.shared()).await?.finished().await.map(|_| ())
     }
 
     pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {
@@ -253,6 +250,49 @@ impl Session {
         let name = Name::new(name.schema.as_deref().unwrap_or(PUBLIC), &name.name);
         self.shared().call(move |core| core.cancel_build(&name)).await
     }
+}
+
+/// What a connector is asked to make of a statement.
+pub fn source_spec(
+    create: &CreateSource,
+    name: &Name,
+    connectors: &'static [&'static dyn Connector],
+) -> Result<(&'static dyn Connector, SourceSpec)> {
+    let mut options: Vec<(String, String)> = create.options.clone();
+    let bad_record = take_bad_record(&mut options)?;
+    let connector = take_connector(&mut options, connectors)?;
+    let options = Options::new(options)?;
+    let columns = source_columns(create, connector, &options)?;
+    let format = create.format.as_ref().map(|f| {
+        let options = Options::new(f.options.clone())?;
+        Ok::<_, SqlError>(FormatSpec { format: f.format.clone(), encode: f.encode.clone(), options })
+    });
+    let spec = SourceSpec { name: name.to_string(), columns, options, format: format.transpose()?, bad_record };
+    Ok((connector, spec))
+}
+
+/// The connector that the options name, taken out of them. ksqlDB's statements name none: `KAFKA_TOPIC` does.
+fn take_connector(
+    options: &mut Vec<(String, String)>,
+    connectors: &'static [&'static dyn Connector],
+) -> Result<&'static dyn Connector> {
+    let place = options.iter().position(|(name, _)| name == "connector");
+    let name = match place {
+        Some(place) => options.remove(place).1.to_lowercase(),
+        None if options.iter().any(|(name, _)| name == "kafka_topic") => "kafka".to_string(),
+        None => {
+            return Err(SqlError::new(SqlState::InvalidParameterValue, "option \"connector\" is missing")
+                .with_hint("Add connector = 'kafka' (or KAFKA_TOPIC = '..') to the WITH clause."));
+        }
+    };
+    let names = || connectors.iter().map(|c| c.name());
+    connectors.iter().copied().find(|c| c.name() == name).ok_or_else(|| {
+        let error = SqlError::new(SqlState::UndefinedObject, format!("connector \"{name}\" does not exist"));
+        error.with_hint(match closest(&name, names()) {
+            Some(near) => format!("Perhaps you meant \"{near}\"."),
+            None => format!("There are: {}.", names().collect::<Vec<_>>().join(", ")),
+        })
+    })
 }
 
 /// `bad_record = '..'`, taken out of the options.

@@ -207,7 +207,8 @@ impl Session {
     /// Applies the operations as one transaction; returns when every view shows them.
     pub(super) async fn write(&self, operations: Vec<Operation>) -> Result<Vec<RecordBatch>> {
         let (reply, answer) = oneshot::channel();
-        self.shared().push_write(Write { operations, reply })?;
+        let synchronous = self.settings.get("synchronous_commit").is_none_or(|value| value != "off");
+        self.shared().push_write(Write { operations, synchronous, reply })?;
         answer.await.map_err(|_| stopped())?
     }
 

@@ -19,7 +19,7 @@ use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType
 
 use super::{Outcome, Prepared, Session};
 use crate::SystemContext;
-use crate::build::Build;
+use crate::build::{Build, InLog};
 use crate::shared::{Relation, Shared, Snapshot};
 use crate::subscription::{self, EpochDeltas, Receiver};
 use crate::system;
@@ -205,6 +205,8 @@ impl Session {
         let build = Build {
             name: "subscription".to_string(),
             dataflow,
+            oid: None,
+            in_log: InLog::WhenBuilt,
             make: None,
             depends_on: planned.objects,
             source_history: snapshot,

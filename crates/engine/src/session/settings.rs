@@ -21,6 +21,8 @@ struct Known {
 enum ValueKind {
     Text,
     Bool,
+    /// One of these words; those for yes and no stand for on and off.
+    Choice(&'static [&'static str]),
     Integer,
     /// A number of milliseconds, or with a unit (`5s`).
     Milliseconds,
@@ -37,7 +39,7 @@ const fn reported(name: &'static str, default: &'static str, kind: ValueKind, de
     Known { name, default, kind, reported: true, description }
 }
 
-use ValueKind::{Bool, Fixed, Integer, Milliseconds, Text, TimeZone};
+use ValueKind::{Bool, Choice, Fixed, Integer, Milliseconds, Text, TimeZone};
 
 static KNOWN: &[Known] = &[
     reported("application_name", "", Text, "Name of the application that is connected."),
@@ -71,7 +73,12 @@ static KNOWN: &[Known] = &[
     reported("session_authorization", "tidewire", Text, "The session's user."),
     reported("standard_conforming_strings", "on", Fixed, "A backslash in '..' is an ordinary character."),
     known("statement_timeout", "0", Milliseconds, "Longest time that a statement may take; 0: any."),
-    known("synchronous_commit", "on", Text, "Accepted, without effect while state lives in memory."),
+    known(
+        "synchronous_commit",
+        "on",
+        Choice(&["on", "off", "local", "remote_write", "remote_apply"]),
+        "Whether a write is answered only when it is durable; off: a crash may lose the last moments.",
+    ),
     reported("TimeZone", "UTC", TimeZone, "Time zone in which timestamptz values are shown."),
     known(
         "transaction_isolation",
@@ -210,11 +217,12 @@ impl Known {
                 let message = format!("parameter \"{}\" cannot be changed", self.name);
                 Err(SqlError::new(SqlState::ObjectNotInPrerequisiteState, message))
             }
-            Bool => match value.to_lowercase().as_str() {
-                "on" | "true" | "yes" | "1" | "t" | "y" => Ok("on".to_string()),
-                "off" | "false" | "no" | "0" | "f" | "n" => Ok("off".to_string()),
-                _ => Err(invalid("It is on or off.")),
-            },
+            Bool => on_or_off(value).map(str::to_string).ok_or_else(|| invalid("It is on or off.")),
+            Choice(words) => {
+                let word = words.iter().find(|word| word.eq_ignore_ascii_case(value)).copied();
+                let word = word.or_else(|| on_or_off(value));
+                word.map(str::to_string).ok_or_else(|| invalid(&format!("Available values: {}.", words.join(", "))))
+            }
             Integer => value.parse::<i64>().map(|n| n.to_string()).map_err(|_| invalid("It is an integer.")),
             Milliseconds => match milliseconds(value) {
                 Some(ms) => Ok(duration_text(ms)),
@@ -227,6 +235,14 @@ impl Known {
             },
             Text => Ok(value.to_string()),
         }
+    }
+}
+
+fn on_or_off(value: &str) -> Option<&'static str> {
+    match value.to_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" | "t" | "y" => Some("on"),
+        "off" | "false" | "no" | "0" | "f" | "n" => Some("off"),
+        _ => None,
     }
 }
 

@@ -65,7 +65,7 @@ impl Running {
         (self.wait(), std::mem::take(&mut self.seen))
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
@@ -147,7 +147,8 @@ pub fn demo(options: &[&str]) -> Server {
     Server { process, pg_port, http_port, _directory: None }
 }
 
-fn number_after(line: &str, mark: &str) -> u16 {
+/// The number behind a mark.
+pub fn number_after(line: &str, mark: &str) -> u16 {
     let (_, rest) = line.split_once(mark).unwrap_or_else(|| panic!("no {mark} in {line}"));
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_else(|_| panic!("no number after {mark} in {line}"))

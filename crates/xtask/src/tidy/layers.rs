@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("tidewire-sql", 2),
     ("tidewire-catalog", 2),
     ("tidewire-connect", 2),
+    ("tidewire-state", 2),
     ("tidewire-operators", 3),
     ("tidewire-kafka", 3),
     ("tidewire-planner", 4),
@@ -27,6 +28,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("pgwire", &["tidewire-server"]),
     ("sqlparser", &["tidewire-sql", "tidewire-planner", "tidewire-server"]),
     ("axum", &["tidewire"]),
+    ("object_store", &["tidewire-state"]),
     ("clap", &["tidewire"]),
     ("mimalloc", &["tidewire", "tidewire-bench"]),
     (

@@ -1,0 +1,280 @@
+//! Servers that die at any step, on a disk that loses what was not synced, again and again: what was acknowledged is
+//! there, what was refused is not, and every view is its query.
+//!
+//! All choices follow from the seed, but not how threads meet: a seed that fails fails again most of the time.
+//! `TIDEWIRE_SEED=n cargo test -p tidewire-testkit --test crash` repeats one, `TIDEWIRE_CRASHES=n` runs more of them.
+#![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_engine::{Engine, Settings};
+use tidewire_testkit::database::{Database, Failure, InProcess};
+use tidewire_testkit::faulty::{Machine, Random, Sabotage};
+use tidewire_testkit::memory::Memory;
+use tidewire_testkit::server::Server;
+
+const N_CLIENTS: u64 = 3;
+const N_KEYS: u64 = 6;
+/// Statements of one client in one life of the server, at most.
+const N_STATEMENTS: u64 = 25;
+/// Crashes of one seed.
+const N_LIVES: u64 = 8;
+
+/// A client's rows of both tables, by key. It alone writes them.
+type Rows = BTreeMap<(u64, u64), u64>;
+
+/// One client, and what it knows.
+struct Client {
+    number: u64,
+    random: Random,
+    // What was acknowledged.
+    rows: Rows,
+    // What would be there if the statement whose answer never came has worked.
+    doubtful: Option<Rows>,
+    // The last number in the journal that it was told of, or saw.
+    journal: u64,
+}
+
+impl Client {
+    /// Writes until the server dies. Errors: a wrong answer.
+    async fn live(&mut self, engine: &Arc<Engine>) -> Result<(), String> {
+        let mut db = InProcess(engine.session("tidewire", "tidewire"));
+        for _ in 0..N_STATEMENTS {
+            let (sql, rows, is_journal) = self.statement();
+            match db.run(&sql).await {
+                Ok(_) => {
+                    self.rows = rows;
+                    self.journal += u64::from(is_journal);
+                }
+                Err(e) if e.code == "53100" => {
+                    // A transaction that could not be written has left nothing.
+                    let _ = db.run("ROLLBACK").await;
+                }
+                Err(e) if ["57P01", "58030"].contains(&e.code.as_str()) => {
+                    self.doubtful = Some(rows);
+                    return Ok(());
+                }
+                Err(e) => return Err(format!("client {}: {e} at {sql}", self.number)),
+            }
+            // What it sees must outlive any crash, even if its own write was not answered.
+            if is_journal
+                && let Ok(seen) = db.run(&format!("SELECT max(n) FROM journal WHERE client = {}", self.number)).await
+            {
+                let seen = seen.rows[0][0].as_deref().map_or(0, |n| n.parse().unwrap());
+                self.journal = self.journal.max(seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self) -> (String, Rows, bool) {
+        let (client, key, value) = (self.number, self.random.below(N_KEYS), self.random.below(1000));
+        let mut rows = self.rows.clone();
+        let upsert = |table: u64| {
+            format!(
+                "INSERT INTO t{table} VALUES ({client}, {key}, {value}, 'a text of client {client} that is long enough') \
+                 ON CONFLICT (client, k) DO UPDATE SET v = excluded.v"
+            )
+        };
+        let mut is_journal = false;
+        let sql = match self.random.below(6) {
+            0 | 1 => {
+                rows.insert((0, key), value);
+                upsert(0)
+            }
+            2 => {
+                rows.insert((0, key), value);
+                rows.insert((1, key), value);
+                format!("BEGIN; {}; {}; COMMIT", upsert(0), upsert(1))
+            }
+            3 => {
+                rows.iter_mut().filter(|((table, _), _)| *table == 0).for_each(|(_, v)| *v += 1);
+                format!("UPDATE t0 SET v = v + 1 WHERE client = {client}")
+            }
+            4 => {
+                rows.remove(&(1, key));
+                format!("DELETE FROM t1 WHERE client = {client} AND k = {key}")
+            }
+            _ => {
+                is_journal = true;
+                format!("INSERT INTO journal VALUES ({client}, {})", self.journal + 1)
+            }
+        };
+        (sql, rows, is_journal)
+    }
+
+    /// Compares what is there with what it knows.
+    async fn check(&mut self, db: &mut InProcess) -> Result<(), String> {
+        let mut found = Rows::new();
+        for table in 0..2 {
+            let answer = db.run(&format!("SELECT k, v FROM t{table} WHERE client = {}", self.number)).await;
+            for row in answer.map_err(|e| e.to_string())?.rows {
+                let number = |idx: usize| row[idx].as_deref().unwrap().parse::<u64>().unwrap();
+                if found.insert((table, number(0)), number(1)).is_some() {
+                    return Err(format!("client {}: key {} of t{table} is there twice", self.number, number(0)));
+                }
+            }
+        }
+        let is_doubtful = self.doubtful.take().is_some_and(|rows| rows == found);
+        if found != self.rows && !is_doubtful {
+            return Err(format!("client {} had {:?} and finds {found:?}", self.number, self.rows));
+        }
+        self.rows = found;
+        let journal = format!("SELECT count(*), max(n) FROM journal WHERE client = {}", self.number);
+        let answer = db.run(&journal).await.map_err(|e| e.to_string())?;
+        let number = |idx: usize| answer.rows[0][idx].as_deref().map_or(0, |n| n.parse::<u64>().unwrap());
+        if number(0) != number(1) || number(1) < self.journal {
+            let (n, max) = (number(0), number(1));
+            return Err(format!(
+                "client {}: of {} journal rows {n} are found, the last is {max}",
+                self.number, self.journal
+            ));
+        }
+        self.journal = number(1);
+        Ok(())
+    }
+}
+
+const TABLES: &str = "
+    CREATE TABLE t0 (client INT, k INT, v BIGINT, note TEXT, PRIMARY KEY (client, k));
+    CREATE TABLE t1 (client INT, k INT, v BIGINT, note TEXT, PRIMARY KEY (client, k));
+    CREATE TABLE journal (client INT, n INT);
+    CREATE MATERIALIZED VIEW totals AS SELECT client, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client;
+    CREATE VIEW latest AS SELECT client, max(n) AS n FROM journal GROUP BY client;
+    CREATE MATERIALIZED VIEW pairs AS SELECT t0.client, t0.k, t0.v - t1.v AS difference FROM t0 JOIN t1 USING (client, k);
+";
+
+/// Checkpoints all the time and small segments, so that a crash meets every kind of step.
+fn settings(random: &mut Random) -> Settings {
+    Settings {
+        n_shards: 1,
+        checkpoint_interval: Duration::from_millis(random.below(3)),
+        log_segment_bytes_max: 1000 + random.below(20_000),
+        ..Settings::default()
+    }
+}
+
+async fn open(random: &mut Random, machine: &Machine) -> Result<Arc<Engine>, Failure> {
+    Server::engine(&settings(random), machine.storage(), &Memory::default()).await
+}
+
+/// One seed: some lives of a server, each ended by a crash. The steps at which it died. Errors: what was wrong.
+async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
+    let mut died_at = BTreeSet::new();
+    let mut random = Random(seed);
+    let machine = Machine::new(seed, sabotage);
+    let engine = open(&mut random, &machine).await.map_err(|e| format!("the first start: {e}"))?;
+    let mut db = InProcess(engine.session("tidewire", "tidewire"));
+    db.run(TABLES).await.map_err(|e| format!("the tables: {e}"))?;
+    drop(db);
+    let client = |number| Client {
+        number,
+        random: Random(seed ^ (number << 32)),
+        rows: Rows::new(),
+        doubtful: None,
+        journal: 0,
+    };
+    let mut clients: Vec<Client> = (0..N_CLIENTS).map(client).collect();
+    let mut engine = Some(engine);
+    for life in 0..N_LIVES {
+        if let Some(engine) = engine.take() {
+            machine.fill_every((random.below(3) == 0).then_some(10));
+            if random.below(8) > 0 {
+                machine.die_after(random.below(if life == 0 { 60 } else { 300 }));
+            }
+            let lives = clients.iter_mut().map(|client| client.live(&engine));
+            futures::future::join_all(lives).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+            // Some servers end in good order, some die while they do.
+            let is_killed = random.below(3) > 0;
+            if is_killed {
+                machine.kill();
+            }
+            engine.shutdown().await;
+        }
+        died_at.extend(machine.died_at());
+        machine.reboot();
+        // A start may be cut short too: the next one finds what it has left.
+        if random.below(4) == 0 {
+            machine.die_after(random.below(12));
+            if let Ok(started) = open(&mut random, &machine).await {
+                machine.kill();
+                started.shutdown().await;
+            }
+            machine.reboot();
+        }
+        machine.fill_every(None);
+        let started = open(&mut random, &machine).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
+        let mut db = InProcess(started.session("tidewire", "tidewire"));
+        for client in &mut clients {
+            client.check(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
+        }
+        check_views(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
+        engine = Some(started);
+    }
+    if let Some(engine) = engine {
+        engine.shutdown().await;
+    }
+    Ok(died_at)
+}
+
+async fn check_views(db: &mut InProcess) -> Result<(), String> {
+    for (view, query) in [
+        ("totals", "SELECT client, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client"),
+        ("pairs", "SELECT t0.client, t0.k, t0.v - t1.v AS difference FROM t0 JOIN t1 USING (client, k)"),
+        ("latest", "SELECT client, max(n) AS n FROM journal GROUP BY client"),
+    ] {
+        let content = db.run(&format!("SELECT * FROM {view}")).await.map_err(|e| format!("{view}: {e}"))?;
+        let batch = db.run(query).await.map_err(|e| format!("{view} as a query: {e}"))?;
+        tidewire_testkit::oracle::compare(&content, &batch).map_err(|e| format!("{view} is not its query: {e}"))?;
+    }
+    Ok(())
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn run(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.unwrap().block_on(crash_and_recover(seed, sabotage))
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_any_crash() {
+    let (first, n_seeds) = match (variable("TIDEWIRE_SEED"), variable("TIDEWIRE_CRASHES")) {
+        (Some(seed), _) => (seed, 1),
+        (None, n_crashes) => (1, n_crashes.unwrap_or(64) / N_LIVES),
+    };
+    let mut died_at = BTreeSet::new();
+    for seed in first..first + n_seeds {
+        match run(seed, Sabotage::None) {
+            Ok(at) => died_at.extend(at),
+            Err(failure) => panic!(
+                "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
+            ),
+        }
+    }
+    println!("{} lives, ended at {died_at:?}", n_seeds * N_LIVES);
+    assert!(died_at.len() > 5 || n_seeds == 1, "the crashes meet all kinds of steps");
+}
+
+/// Shows that the harness would find it.
+fn is_found(sabotage: Sabotage) {
+    let found = (1..=40).find_map(|seed| run(seed, sabotage).err());
+    match found {
+        Some(failure) => println!("{sabotage:?} is found: {failure}"),
+        None => panic!("{sabotage:?} is not found"),
+    }
+}
+
+#[test]
+fn a_removed_fsync_is_found() {
+    is_found(Sabotage::NoSync);
+}
+
+#[test]
+fn a_manifest_that_is_written_too_early_is_found() {
+    is_found(Sabotage::EarlyManifest);
+}
