@@ -46,6 +46,7 @@ fn call(function: Function, args: &[usize], to: DataType) -> Call {
         distinct: false,
         filter: None,
         order_by: vec![],
+        ignore_nulls: false,
         field: Arc::new(Field::new("result", to, true)),
     }
 }
