@@ -44,25 +44,12 @@ fn check_call(call: &AggregateFunction, aggregate: &Aggregate) -> datafusion::co
     }
     match function_of(&call.func) {
         Function::Count if call.params.args.len() > 1 => Err(undefined(call, input)?),
-        Function::BoolAnd | Function::BoolOr => require(call, input, |t| matches!(t, SqlType::Bool | SqlType::Null)),
-        Function::BitAnd | Function::BitOr | Function::BitXor => {
-            require(call, input, |t| matches!(t, SqlType::Int2 | SqlType::Int4 | SqlType::Int8))
-        }
         Function::Ordered(function) => {
             let direct = call.params.args.iter().take(function.n_direct(call.params.args.len()));
             direct.into_iter().try_for_each(|arg| check_direct(arg, aggregate))
         }
         _ => Ok(()),
     }
-}
-
-fn require(call: &AggregateFunction, input: &DFSchema, is_right: fn(&SqlType) -> bool) -> datafusion::common::Result<()> {
-    for arg in &call.params.args {
-        if !is_right(&SqlType::of(&arg.to_field(input)?.1)) {
-            return Err(undefined(call, input)?);
-        }
-    }
-    Ok(())
 }
 
 fn undefined(call: &AggregateFunction, input: &DFSchema) -> datafusion::common::Result<datafusion::common::DataFusionError> {

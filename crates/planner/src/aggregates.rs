@@ -1,7 +1,8 @@
 //! Aggregate calls before DataFusion plans them: WITHIN GROUP, json aggregates, functions that are others in disguise,
 //! and PostgreSQL's errors for aggregates in the wrong place.
 //!
-//! `f(direct) WITHIN GROUP (ORDER BY a, b)` becomes `"f within group"(direct, a, b ORDER BY a, b)`. The json aggregates
+//! `f(direct) WITHIN GROUP (ORDER BY a, b)` becomes `"f within group"(direct, a, b ORDER BY a, b)`; functions that are
+//! something else with OVER get such a name too. The json aggregates
 //! take json: `jsonb_agg(x)` becomes `json_agg("to json"(x) ORDER BY x)::jsonb`; without an ORDER BY of its own the rows
 //! are ordered by the arguments, here as in every aggregate.
 //!
@@ -22,8 +23,8 @@ use crate::functions;
 /// All names that are aggregates without OVER.
 const AGGREGATES: &[&str] = &[
     "any_value", "approx_count_distinct", "approx_distinct", "approx_median", "array_agg", "avg", "bit_and", "bit_or",
-    "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "every", "json_agg",
-    "json_object_agg", "jsonb_agg", "jsonb_object_agg", "max", "median", "min", "regr_avgx", "regr_avgy", "regr_count",
+    "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "every", "first_value", "json_agg",
+    "json_object_agg", "jsonb_agg", "jsonb_object_agg", "last_value", "max", "median", "min", "regr_avgx", "regr_avgy", "regr_count",
     "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "stddev", "stddev_pop",
     "stddev_samp", "string_agg", "sum", "var_pop", "var_samp", "variance",
 ];
@@ -109,6 +110,64 @@ pub(crate) fn check_select(select: &Select) -> Result<()> {
     Ok(())
 }
 
+/// Spells out sets that DataFusion cannot plan: `ROLLUP ((a, b), c)`, `GROUPING SETS (ROLLUP (a), ..)`, `()`.
+///
+/// Errors: `54001` for more sets than PostgreSQL takes.
+pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
+    for expr in exprs {
+        let is_composite = |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));
+        let sets = match expr {
+            Expr::Tuple(columns) if columns.is_empty() => vec![vec![]],
+            Expr::Rollup(elements) if is_composite(elements) => rollup(elements),
+            Expr::Cube(elements) if is_composite(elements) => cube(elements)?,
+            Expr::GroupingSets(sets) if sets.iter().any(|set| nested(set).is_some()) => {
+                let mut all = vec![];
+                for set in sets.iter() {
+                    match nested(set) {
+                        Some(("rollup", elements)) => all.extend(rollup(&elements)),
+                        Some((_, elements)) => all.extend(cube(&elements)?),
+                        None => all.push(set.clone()),
+                    }
+                }
+                all
+            }
+            _ => continue,
+        };
+        *expr = Expr::GroupingSets(sets);
+    }
+    Ok(())
+}
+
+/// ROLLUP or CUBE in a list of sets, which the parser takes for a function call: its elements.
+fn nested(set: &[Expr]) -> Option<(&'static str, Vec<Vec<Expr>>)> {
+    let [Expr::Function(function)] = set else { return None };
+    let name = match name_of(function)?.as_str() {
+        "rollup" => "rollup",
+        "cube" => "cube",
+        _ => return None,
+    };
+    let element = |arg: Expr| match arg {
+        Expr::Tuple(columns) => columns,
+        Expr::Nested(inner) => vec![*inner],
+        other => vec![other],
+    };
+    Some((name, args(function).into_iter().map(element).collect()))
+}
+
+fn rollup(elements: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    (0..=elements.len()).rev().map(|n| elements.iter().take(n).flatten().cloned().collect()).collect()
+}
+
+fn cube(elements: &[Vec<Expr>]) -> Result<Vec<Vec<Expr>>> {
+    if elements.len() > 12 {
+        return Err(SqlError::new(SqlState::StatementTooComplex, "CUBE is limited to 12 elements"));
+    }
+    let is_in = |set: usize, idx: usize| set >> (elements.len() - 1 - idx) & 1 == 1;
+    let of = |set| elements.iter().enumerate().filter(|(idx, _)| is_in(set, *idx)).flat_map(|(_, e)| e.clone()).collect();
+    Ok((0..1usize << elements.len()).rev().map(of).collect())
+}
+
 fn condition(operator: &JoinOperator) -> Option<&Expr> {
     use JoinOperator as J;
     let constraint = match operator {
@@ -167,6 +226,13 @@ pub(crate) fn rewrite_call(expr: &mut Expr) -> Result<()> {
                 let (value, fraction) = (value.clone(), fraction.clone());
                 set_call(function, "percentile_cont", vec![fraction], vec![ascending(value)]);
             }
+        }
+        "array_agg" | "string_agg" | "first_value" | "last_value" if is_plain => {
+            rename(function, &within_group_name(&name));
+        }
+        // The order of a window's rows is not the one that these would take.
+        "json_agg" | "json_object_agg" | "jsonb_agg" | "jsonb_object_agg" if !is_plain => {
+            return Err(SqlError::unsupported(format!("{name}() OVER")));
         }
         "json_agg" | "json_object_agg" => json_call(function, &name),
         "jsonb_agg" | "jsonb_object_agg" => {
@@ -285,9 +351,6 @@ fn json_call(function: &mut Function, name: &str) {
         // A wrong number of arguments: the planner says so.
         _ => values,
     };
-    if function.over.is_some() {
-        order.clear();
-    }
     set_args(function, json, order);
     rename(function, name);
 }

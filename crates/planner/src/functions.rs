@@ -5,6 +5,7 @@ pub(crate) mod cast;
 pub(crate) mod convert;
 pub(crate) mod interval;
 mod json;
+mod numeric;
 mod operators;
 mod replaced;
 mod text;

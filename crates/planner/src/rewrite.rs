@@ -167,7 +167,7 @@ impl VisitorMut for Rewriter {
             return refuse("PREWHERE, CONNECT BY or SELECT AS");
         }
         column_names::name_select_list(&mut select.projection);
-        flow(aggregates::check_select(select))
+        flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {

@@ -4,14 +4,15 @@
 //! uses. Both sides stand on the same states, so that a view equals its query. Types are PostgreSQL's: the sum of
 //! bigints is a numeric, the average of integers too, and what PostgreSQL has no function for is `42883`.
 //!
-//! `WITHIN GROUP (ORDER BY ..)` reaches these functions as sort columns behind the direct arguments, and the functions
-//! by the names that [`within_group_name`] makes.
+//! `WITHIN GROUP (ORDER BY ..)` reaches these functions as sort columns behind the direct arguments. Functions that are
+//! something else with OVER (`rank`, `first_value`, `array_agg`) have the names that [`within_group_name`] makes.
 
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
@@ -20,6 +21,8 @@ use datafusion::logical_expr::{
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::batch::{Buffered, MakeMergeable, Merged, rows_type};
+use super::bits::Xor;
+use super::extremes::BestFloats;
 use super::lists::{List, ListCall, Lists};
 use super::ordered::{Ordered, is_interpolated, list_of_type, ordered};
 use super::statistics::{Statistic, statistics};
@@ -32,7 +35,7 @@ use crate::expr::{sql_error, to_datafusion};
 const AVERAGE_SCALE: i8 = 16;
 const PRECISION: u8 = 38;
 
-/// All functions, by name. They take the place of DataFusion's of the same name.
+/// All functions. They take the place of DataFusion's of the same name.
 pub fn all() -> Vec<AggregateUDF> {
     use {List as L, Native as N, Ordered as O, Statistic as S};
     let lists = [L::Text, L::Array, L::Json, L::JsonObject, L::First, L::Last, L::Any].map(N::List);
@@ -58,36 +61,24 @@ pub fn all() -> Vec<AggregateUDF> {
     let ordered =
         [O::PercentileCont, O::PercentileDisc, O::Mode, O::Rank, O::DenseRank, O::PercentRank, O::CumeDist]
             .map(N::Ordered);
-    let all = [N::Sum, N::Avg, N::Min, N::Max].into_iter().chain(lists).chain(statistics).chain(ordered);
+    let plain = [N::Sum, N::Avg, N::Min, N::Max, N::BoolAnd, N::BoolOr, N::BitAnd, N::BitOr, N::BitXor];
+    let all = plain.into_iter().chain(lists).chain(statistics).chain(ordered);
     all.map(Udaf::new).collect()
 }
 
 const WITHIN_GROUP: &str = " within group";
 
-/// The name under which the function of `name(..) WITHIN GROUP (..)` is registered.
+/// The name under which a function is registered that is another one with OVER.
 pub fn within_group_name(name: &str) -> String {
     format!("{name}{WITHIN_GROUP}")
 }
 
 /// The incremental form of a planned function.
 pub fn function_of(function: &Arc<AggregateUDF>) -> Function {
-    match function.inner().downcast_ref::<Udaf>().map(|udaf| udaf.native) {
-        Some(Native::Sum) => Function::Sum,
-        Some(Native::Avg) => Function::Avg,
-        Some(Native::Min) => Function::Min,
-        Some(Native::Max) => Function::Max,
-        Some(Native::List(list)) => Function::List(list),
-        Some(Native::Ordered(ordered)) => Function::Ordered(ordered),
-        Some(Native::Statistic(statistic)) => Function::Statistic(statistic),
-        None => match function.name() {
-            "count" => Function::Count,
-            "bool_and" => Function::BoolAnd,
-            "bool_or" => Function::BoolOr,
-            "bit_and" => Function::BitAnd,
-            "bit_or" => Function::BitOr,
-            "bit_xor" => Function::BitXor,
-            _ => Function::Other(Arc::clone(function)),
-        },
+    match function.inner().downcast_ref::<Udaf>() {
+        Some(udaf) => udaf.native.function(),
+        None if function.name() == "count" => Function::Count,
+        None => Function::Other(Arc::clone(function)),
     }
 }
 
@@ -98,6 +89,11 @@ enum Native {
     Avg,
     Min,
     Max,
+    BoolAnd,
+    BoolOr,
+    BitAnd,
+    BitOr,
+    BitXor,
     List(List),
     Ordered(Ordered),
     Statistic(Statistic),
@@ -198,6 +194,7 @@ impl Function {
             Function::Ordered(function) => ordered(*function, columns.args(), &columns.order, field)?,
             Function::Min => ordered(Ordered::First, columns.args(), &[], field)?,
             Function::Max => ordered(Ordered::Last, columns.args(), &[], field)?,
+            Function::BitXor => Box::new(Xor::new(Arc::clone(field))),
             _ => match self.mergeable(columns.args(), field) {
                 Some(state) => state,
                 None => return Ok(None),
@@ -212,6 +209,9 @@ impl Function {
             Function::Sum => Some(totals(false, first, field)),
             Function::Avg => Some(totals(true, first, field)),
             Function::Statistic(function) => Some(statistics(*function, types, field)),
+            Function::Min | Function::Max if first.is_floating() => {
+                Some(Box::new(BestFloats::new(*self == Function::Max, Arc::clone(field))))
+            }
             _ => None,
         }
     }
@@ -235,6 +235,11 @@ impl Native {
             Native::Avg => Function::Avg,
             Native::Min => Function::Min,
             Native::Max => Function::Max,
+            Native::BoolAnd => Function::BoolAnd,
+            Native::BoolOr => Function::BoolOr,
+            Native::BitAnd => Function::BitAnd,
+            Native::BitOr => Function::BitOr,
+            Native::BitXor => Function::BitXor,
             Native::List(list) => Function::List(list),
             Native::Ordered(ordered) => Function::Ordered(ordered),
             Native::Statistic(statistic) => Function::Statistic(statistic),
@@ -249,6 +254,8 @@ impl Udaf {
         let signature = Signature::one_of(any, Volatility::Immutable);
         let function = native.function();
         let name = match native {
+            // DataFusion's of these names are those of windows, whose rows have an order already.
+            Native::List(List::Text | List::Array | List::First | List::Last) => within_group_name(function.name()),
             Native::Ordered(_) => within_group_name(function.name()),
             _ => function.name().to_owned(),
         };
@@ -279,6 +286,10 @@ impl Udaf {
             (Native::Sum, [t], _) => of(sum_type(t)?),
             (Native::Avg, [t], _) => of(average_type(t)?),
             (Native::Min | Native::Max, [t], [field]) if is_ordered(t) => same(field),
+            (Native::BoolAnd | Native::BoolOr, [SqlType::Bool | SqlType::Null], _) => of(SqlType::Bool),
+            (Native::BitAnd | Native::BitOr | Native::BitXor, [SqlType::Int2 | SqlType::Int4 | SqlType::Int8], [field]) => {
+                same(field)
+            }
             (Native::Statistic(f), [y, x], _) if f.is_of_pairs() && is_number(y) && is_number(x) => {
                 of(if f == Statistic::RegrCount { SqlType::Int8 } else { SqlType::Float8 })
             }
@@ -412,13 +423,19 @@ impl Udaf {
         Buffered::new(make, field, &types, n_distinct)
     }
 
-    /// DataFusion's own, for min and max of the types where it is right.
-    fn delegate(&self, types: &[DataType]) -> Option<Arc<AggregateUDF>> {
-        let is_nested = types.first().is_some_and(|t| t.is_nested() || matches!(t, DataType::Interval(_)));
+    /// DataFusion's own, where it is right.
+    fn delegate(&self, types: &[DataType], distinct: bool) -> Option<Arc<AggregateUDF>> {
+        use datafusion::functions_aggregate::{bit_and_or_xor as bits, bool_and_or as bools, min_max};
+        let is_simple = |t: &DataType| !t.is_nested() && !t.is_floating() && !matches!(t, DataType::Interval(_));
+        let is_simple = types.first().is_none_or(is_simple);
         match self.native {
-            _ if is_nested => None,
-            Native::Min => Some(datafusion::functions_aggregate::min_max::min_udaf()),
-            Native::Max => Some(datafusion::functions_aggregate::min_max::max_udaf()),
+            Native::Min if is_simple => Some(min_max::min_udaf()),
+            Native::Max if is_simple => Some(min_max::max_udaf()),
+            Native::BoolAnd => Some(bools::bool_and_udaf()),
+            Native::BoolOr => Some(bools::bool_or_udaf()),
+            Native::BitAnd => Some(bits::bit_and_udaf()),
+            Native::BitOr => Some(bits::bit_or_udaf()),
+            Native::BitXor if !distinct => Some(bits::bit_xor_udaf()),
             _ => None,
         }
     }
@@ -427,6 +444,23 @@ impl Udaf {
 impl AggregateUDFImpl for Udaf {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// With the casts of the arguments: `sum(x)` and `sum(x::int)` are two columns.
+    fn schema_name(&self, params: &AggregateFunctionParams) -> DfResult<String> {
+        let shown = |exprs: &mut dyn Iterator<Item = String>| exprs.collect::<Vec<_>>().join(",");
+        let args = shown(&mut params.args.iter().map(ToString::to_string));
+        let mut name = format!("{}({}{args})", self.name, if params.distinct { "DISTINCT " } else { "" });
+        if let Some(treatment) = &params.null_treatment {
+            name += &format!(" {treatment}");
+        }
+        if let Some(filter) = &params.filter {
+            name += &format!(" FILTER (WHERE {filter})");
+        }
+        if !params.order_by.is_empty() {
+            name += &format!(" ORDER BY [{}]", shown(&mut params.order_by.iter().map(ToString::to_string)));
+        }
+        Ok(name)
     }
 
     fn signature(&self) -> &Signature {
@@ -448,7 +482,7 @@ impl AggregateUDFImpl for Udaf {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
         let columns = columns_of(&args)?;
-        if let Some(delegate) = self.delegate(&columns.types) {
+        if let Some(delegate) = self.delegate(&columns.types, args.is_distinct) {
             return delegate.accumulator(args);
         }
         Ok(match self.merged(&args, &columns) {
@@ -459,17 +493,18 @@ impl AggregateUDFImpl for Udaf {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
         let columns = columns_of(&args)?;
-        if let Some(delegate) = self.delegate(&columns.types) {
+        if let Some(delegate) = self.delegate(&columns.types, args.is_distinct) {
             return delegate.create_sliding_accumulator(args);
         }
         Ok(match self.merged(&args, &columns) {
-            Some(merged) => Box::new(merged),
-            None => Box::new(self.buffered(&args, columns).sliding()),
+            // The best of what has left is not known any more.
+            Some(merged) if !matches!(self.native, Native::Min | Native::Max) => Box::new(merged),
+            _ => Box::new(self.buffered(&args, columns).sliding()),
         })
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        match columns_of(&args).map(|columns| self.delegate(&columns.types)) {
+        match columns_of(&args).map(|columns| self.delegate(&columns.types, args.is_distinct)) {
             Ok(Some(delegate)) => delegate.groups_accumulator_supported(args),
             Ok(None) => true,
             Err(_) => false,
@@ -478,7 +513,7 @@ impl AggregateUDFImpl for Udaf {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
         let columns = columns_of(&args)?;
-        if let Some(delegate) = self.delegate(&columns.types) {
+        if let Some(delegate) = self.delegate(&columns.types, args.is_distinct) {
             return delegate.create_groups_accumulator(args);
         }
         Ok(match self.merged(&args, &columns) {
@@ -489,7 +524,7 @@ impl AggregateUDFImpl for Udaf {
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
         let mut types: Vec<DataType> = args.input_fields.iter().map(|f| f.data_type().clone()).collect();
-        if let Some(delegate) = self.delegate(&types) {
+        if let Some(delegate) = self.delegate(&types, args.is_distinct) {
             return delegate.state_fields(args);
         }
         let mergeable = match args.is_distinct {

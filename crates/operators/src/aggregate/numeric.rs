@@ -28,31 +28,58 @@ impl Numeric {
     }
 }
 
-/// `(dividend / 10^scale) / divisor` with as many digits as PostgreSQL gives it. None where that does not fit.
-pub(super) fn divided(dividend: i256, scale: i8, divisor: i256) -> Option<Numeric> {
-    if dividend == i256::ZERO {
-        return Some(Numeric { value: i256::ZERO, scale: 0 });
+/// One number divided by another, each with its digits behind the point, at a scale. None where it does not fit or the
+/// divisor is 0.
+pub fn quotient(dividend: (i128, i8), divisor: (i128, i8), to_scale: i8) -> Option<i128> {
+    // Below 10,000 there are 16 digits behind the point or more, and 128 bits are mostly enough.
+    let more = i32::from(to_scale) + i32::from(divisor.1) - i32::from(dividend.1);
+    if to_scale == SIGNIFICANT_DIGITS as i8
+        && let Ok(more) = u32::try_from(more)
+        && let Some(scaled) = 10i128.checked_pow(more).and_then(|p| dividend.0.checked_mul(p))
+        && scaled.unsigned_abs() < u128::MAX / 8
+    {
+        let (whole, rest) = (scaled.checked_div(divisor.0)?, scaled.checked_rem(divisor.0)?);
+        let is_up = rest.unsigned_abs() >= divisor.0.unsigned_abs() - rest.unsigned_abs();
+        let step = if (scaled < 0) != (divisor.0 < 0) { -1 } else { 1 };
+        let rounded = if is_up { whole + step } else { whole };
+        if rounded.unsigned_abs() < 10u128.pow(SIGNIFICANT_DIGITS as u32 + 4) {
+            return Some(rounded);
+        }
     }
-    let (weight, first) = leading(dividend, i32::from(scale));
-    let (divisor_weight, divisor_first) = leading(divisor, 0);
+    let divisor = (i256::from_i128(divisor.0), divisor.1);
+    divided((i256::from_i128(dividend.0), dividend.1), divisor)?.at_scale(to_scale)
+}
+
+/// One number divided by another with as many digits as PostgreSQL gives the result. None where that does not fit.
+pub(super) fn divided(dividend: (i256, i8), divisor: (i256, i8)) -> Option<Numeric> {
+    let (dividend, scale) = (dividend.0, i32::from(dividend.1));
+    let (divisor, divisor_scale) = (divisor.0, i32::from(divisor.1));
+    if dividend == i256::ZERO {
+        return (divisor != i256::ZERO).then_some(Numeric { value: i256::ZERO, scale: 0 });
+    }
+    let (weight, first) = leading(dividend, scale);
+    let (divisor_weight, divisor_first) = leading(divisor, divisor_scale);
     let mut quotient_weight = weight - divisor_weight;
     if first <= divisor_first {
         quotient_weight -= 1;
     }
-    let mut to_scale = (SIGNIFICANT_DIGITS - quotient_weight * 4).max(i32::from(scale)).max(0);
+    let least = scale.max(divisor_scale).max(0);
+    let mut to_scale = (SIGNIFICANT_DIGITS - quotient_weight * 4).max(least);
     // Fewer digits where as many do not fit 256 bits.
     loop {
-        let more = to_scale - i32::from(scale);
-        let scaled = match more >= 0 {
-            true => power_of_ten(more).and_then(|p| dividend.checked_mul(p)),
-            false => None,
-        };
+        let scaled = power_of_ten(to_scale + divisor_scale - scale).and_then(|p| dividend.checked_mul(p));
         match scaled {
             Some(scaled) => return Some(Numeric { value: divide_rounded(scaled, divisor)?, scale: to_scale }),
-            None if to_scale > i32::from(scale) => to_scale -= 1,
+            None if to_scale > least => to_scale -= 1,
             None => return None,
         }
     }
+}
+
+/// One number times another, at a scale, rounded half away from zero. None where it does not fit.
+pub fn product(left: (i128, i8), right: (i128, i8), to_scale: i8) -> Option<i128> {
+    let value = i256::from_i128(left.0).checked_mul(i256::from_i128(right.0))?;
+    Numeric { value, scale: i32::from(left.1) + i32::from(right.1) }.at_scale(to_scale)
 }
 
 /// The square root, with as many digits behind the point as the number has. None where that does not fit.
@@ -130,20 +157,31 @@ fn leading(value: i256, scale: i32) -> (i32, u32) {
 mod tests {
     use super::*;
 
-    fn quotient(dividend: i64, scale: i8, divisor: i64) -> (String, i32) {
-        let number = divided(i256::from(dividend), scale, i256::from(divisor)).unwrap();
+    fn exact(dividend: i64, scale: i8, divisor: i64) -> (String, i32) {
+        let number = divided((i256::from(dividend), scale), (i256::from(divisor), 0)).unwrap();
         (number.value.to_string(), number.scale)
     }
 
     #[test]
     fn quotients_have_the_digits_of_postgresql() {
         // select 7::numeric/3, 700000::numeric/3, -7.75/3, 28806584102.33333333, 1/3::numeric, 1.000000000000000000000/7
-        assert_eq!(quotient(7, 0, 3), ("23333333333333333".into(), 16));
-        assert_eq!(quotient(700_000, 0, 3), ("233333333333333333".into(), 12));
-        assert_eq!(quotient(-775, 2, 3), ("-25833333333333333".into(), 16));
-        assert_eq!(quotient(1, 0, 3), ("33333333333333333333".into(), 20));
-        assert_eq!(quotient(1, 0, 8), ("12500000000000000000".into(), 20));
-        assert_eq!(quotient(0, 2, 3), ("0".into(), 0));
+        assert_eq!(exact(7, 0, 3), ("23333333333333333".into(), 16));
+        assert_eq!(exact(700_000, 0, 3), ("233333333333333333".into(), 12));
+        assert_eq!(exact(-775, 2, 3), ("-25833333333333333".into(), 16));
+        assert_eq!(exact(1, 0, 3), ("33333333333333333333".into(), 20));
+        assert_eq!(exact(1, 0, 8), ("12500000000000000000".into(), 20));
+        assert_eq!(exact(0, 2, 3), ("0".into(), 0));
+    }
+
+    #[test]
+    fn the_short_way_gives_what_the_long_one_does() {
+        for (dividend, divisor) in [(7, 3), (-7, 3), (70_001, 7), (29_999, 3), (1, 7), (12_345_678, 11), (-5, -9), (0, 4)] {
+            let long = divided((i256::from(dividend), 0), (i256::from(divisor), 0)).and_then(|n| n.at_scale(16));
+            assert_eq!(quotient((dividend.into(), 0), (divisor.into(), 0), 16), long, "{dividend} / {divisor}");
+        }
+        assert_eq!(quotient((1, 0), (0, 0), 16), None);
+        assert_eq!(quotient((125, 2), (5, 1), 16), Some(25_000_000_000_000_000));
+        assert_eq!(product((15, 1), (15, 1), 1), Some(23));
     }
 
     #[test]

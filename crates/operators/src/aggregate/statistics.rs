@@ -153,7 +153,7 @@ impl Values for OfNumerics {
         let deviations = n.checked_mul(group.squares).and_then(|s| s.checked_sub(square)).ok_or_else(overflow)?;
         let divisor = n.checked_mul(if is_sample { n.wrapping_sub(i256::ONE) } else { n }).ok_or_else(overflow)?;
         let is_root = matches!(self.function, Statistic::StddevPop | Statistic::StddevSamp);
-        let variance = divided(deviations, 2 * self.scale.max(0), divisor).ok_or_else(overflow)?;
+        let variance = divided((deviations, 2 * self.scale.max(0)), (divisor, 0)).ok_or_else(overflow)?;
         let result = if is_root { square_root(variance).ok_or_else(overflow)? } else { variance };
         let result = result.at_scale(*to_scale).ok_or_else(overflow)?;
         Ok(ScalarValue::Decimal128(Some(result), DECIMAL128_MAX_PRECISION, *to_scale))

@@ -9,13 +9,12 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Decimal128Array, Flo
 use arrow::compute::cast;
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, FieldRef, Float64Type, Int64Type, IntervalMonthDayNanoType,
-    i256,
 };
 use datafusion::common::ScalarValue;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use super::exact_sum::ExactSum;
-use super::numeric::divided;
+use super::numeric::quotient;
 use super::ordered::interval_of;
 use super::values::{Mergeable, Values};
 use crate::expr::sql_error;
@@ -37,7 +36,7 @@ pub(super) fn totals(is_avg: bool, from: &DataType, field: &FieldRef) -> Box<dyn
 
 /// The average of numbers, at a scale. None where it does not fit.
 pub(super) fn average(sum: i128, scale: i8, n: i64, to_scale: i8) -> Option<i128> {
-    divided(i256::from_i128(sum), scale, i256::from(n))?.at_scale(to_scale)
+    quotient((sum, scale), (i128::from(n), 0), to_scale)
 }
 
 fn numeric_overflow() -> SqlError {
