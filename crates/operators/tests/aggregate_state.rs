@@ -44,7 +44,9 @@ fn a_group_with_count_and_sum_takes_at_most_64_bytes() {
     let row_errors = Mutex::default();
     let before = resident_bytes();
     for (epoch, start) in (0..N_GROUPS).step_by(10_000).enumerate() {
-        let keys = Int64Array::from_iter_values((start..start + 10_000).map(|k| k.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64)));
+        let keys = Int64Array::from_iter_values(
+            (start..start + 10_000).map(|k| k.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64)),
+        );
         let values = Int64Array::from_iter_values(start..start + 10_000);
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(keys), Arc::new(values)]).unwrap();
         let cx = StepContext { epoch: Epoch(epoch as u32 + 1), now_us: 0, row_errors: &row_errors };

@@ -52,7 +52,10 @@ fn check_call(call: &AggregateFunction, aggregate: &Aggregate) -> datafusion::co
     }
 }
 
-fn undefined(call: &AggregateFunction, input: &DFSchema) -> datafusion::common::Result<datafusion::common::DataFusionError> {
+fn undefined(
+    call: &AggregateFunction,
+    input: &DFSchema,
+) -> datafusion::common::Result<datafusion::common::DataFusionError> {
     let mut types = vec![];
     for arg in &call.params.args {
         types.push(SqlType::of(&arg.to_field(input)?.1).to_string());

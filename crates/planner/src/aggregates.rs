@@ -22,16 +22,59 @@ use crate::functions;
 
 /// All names that are aggregates without OVER.
 const AGGREGATES: &[&str] = &[
-    "any_value", "approx_count_distinct", "approx_distinct", "approx_median", "array_agg", "avg", "bit_and", "bit_or",
-    "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "every", "first_value", "json_agg",
-    "json_object_agg", "jsonb_agg", "jsonb_object_agg", "last_value", "max", "median", "min", "regr_avgx", "regr_avgy", "regr_count",
-    "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "stddev", "stddev_pop",
-    "stddev_samp", "string_agg", "sum", "var_pop", "var_samp", "variance",
+    "any_value",
+    "approx_count_distinct",
+    "approx_distinct",
+    "approx_median",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "every",
+    "first_value",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_object_agg",
+    "last_value",
+    "max",
+    "median",
+    "min",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "var_pop",
+    "var_samp",
+    "variance",
 ];
 
 /// Those that need WITHIN GROUP.
 const ORDERED_SETS: &[&str] = &[
-    "approx_percentile_cont", "cume_dist", "dense_rank", "mode", "percent_rank", "percentile_cont", "percentile_disc",
+    "approx_percentile_cont",
+    "cume_dist",
+    "dense_rank",
+    "mode",
+    "percent_rank",
+    "percentile_cont",
+    "percentile_disc",
     "rank",
 ];
 
@@ -116,7 +159,8 @@ pub(crate) fn check_select(select: &Select) -> Result<()> {
 pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
     for expr in exprs {
-        let is_composite = |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));
+        let is_composite =
+            |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));
         let sets = match expr {
             Expr::Tuple(columns) if columns.is_empty() => vec![vec![]],
             Expr::Rollup(elements) if is_composite(elements) => rollup(elements),
@@ -164,7 +208,8 @@ fn cube(elements: &[Vec<Expr>]) -> Result<Vec<Vec<Expr>>> {
         return Err(SqlError::new(SqlState::StatementTooComplex, "CUBE is limited to 12 elements"));
     }
     let is_in = |set: usize, idx: usize| set >> (elements.len() - 1 - idx) & 1 == 1;
-    let of = |set| elements.iter().enumerate().filter(|(idx, _)| is_in(set, *idx)).flat_map(|(_, e)| e.clone()).collect();
+    let of =
+        |set| elements.iter().enumerate().filter(|(idx, _)| is_in(set, *idx)).flat_map(|(_, e)| e.clone()).collect();
     Ok((0..1usize << elements.len()).rev().map(of).collect())
 }
 
@@ -206,6 +251,7 @@ pub(crate) fn rewrite_call(expr: &mut Expr) -> Result<()> {
         return within_group(function, &name);
     }
     check_distinct_order(function)?;
+    keep_constants(function);
     let is_plain = function.over.is_none();
     match name.as_str() {
         "approx_distinct" | "approx_count_distinct" => {
@@ -246,7 +292,8 @@ pub(crate) fn rewrite_call(expr: &mut Expr) -> Result<()> {
 }
 
 fn within_group(function: &mut Function, name: &str) -> Result<()> {
-    let keys = std::mem::take(&mut function.within_group);
+    let mut keys = std::mem::take(&mut function.within_group);
+    keys.iter_mut().for_each(|key| nest_number(&mut key.expr));
     let FunctionArguments::List(list) = &function.args else { return Ok(()) };
     if list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct) {
         return Err(SqlError::new(SqlState::SyntaxError, "cannot use DISTINCT with WITHIN GROUP"));
@@ -333,6 +380,23 @@ fn check_distinct_order(function: &Function) -> Result<()> {
     }
     let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
     Err(SqlError::new(SqlState::InvalidColumnReference, message))
+}
+
+/// A number in an ORDER BY here is a constant, and not the number of a column as DataFusion takes it.
+fn keep_constants(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for clause in &mut list.clauses {
+        if let FunctionArgumentClause::OrderBy(order) = clause {
+            order.iter_mut().for_each(|key| nest_number(&mut key.expr));
+        }
+    }
+}
+
+fn nest_number(expr: &mut Expr) {
+    if matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
+        let number = std::mem::replace(expr, Expr::value(Value::Null));
+        *expr = Expr::Nested(Box::new(number));
+    }
 }
 
 /// Arguments as json (keys as text), in the order of the arguments where the call has none.

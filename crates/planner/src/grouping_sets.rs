@@ -42,7 +42,10 @@ fn sets_of(aggregate: &Aggregate) -> Result<Vec<Vec<Expr>>> {
         }
         Some(Expr::GroupingSet(GroupingSet::Cube(exprs))) => {
             if exprs.len() > SETS_MAX.ilog2() as usize {
-                return Err(to_datafusion(SqlError::new(SqlState::StatementTooComplex, "too many grouping sets present (maximum 4096)")));
+                return Err(to_datafusion(SqlError::new(
+                    SqlState::StatementTooComplex,
+                    "too many grouping sets present (maximum 4096)",
+                )));
             }
             let is_in = |set: usize, idx: usize| set >> (exprs.len() - 1 - idx) & 1 == 1;
             let of = |set| exprs.iter().enumerate().filter(|(i, _)| is_in(set, *i)).map(|(_, e)| e.clone()).collect();

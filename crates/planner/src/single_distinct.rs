@@ -29,9 +29,7 @@ impl OptimizerRule for SingleDistinct {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
-        let is_plain_sum = |expr: &Expr| {
-            matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "sum" && !call.params.distinct)
-        };
+        let is_plain_sum = |expr: &Expr| matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "sum" && !call.params.distinct);
         match aggregate.aggr_expr.iter().any(is_plain_sum) {
             true => Ok(Transformed::no(plan)),
             false => self.0.rewrite(plan, config),

@@ -312,9 +312,7 @@ impl Accumulator {
                 Multiset::<i64>::estimated_bytes(groups.capacity(), *n_values)
             }
             Kind::OrderedWide { groups, n_values } => Multiset::<i128>::estimated_bytes(groups.capacity(), *n_values),
-            Kind::Bits { groups } => {
-                groups.capacity() * size_of::<BitCounts>() + groups.len() * BitCounts::HEAP_BYTES
-            }
+            Kind::Bits { groups } => groups.capacity() * size_of::<BitCounts>() + groups.len() * BitCounts::HEAP_BYTES,
             Kind::Value(store) => store.state.bytes() + store.results.capacity() * size_of::<ScalarValue>(),
             _ => 0,
         }

@@ -353,7 +353,8 @@ impl GroupsAccumulator for Buffered {
     ) -> Result<()> {
         let ids = ids_of(group_indices);
         let Some(filter) = filter else { return self.push(ids, values, 1, n_groups) };
-        let rows: Vec<u32> = (0..filter.len()).filter(|i| filter.is_valid(*i) && filter.value(*i)).map(|i| i as u32).collect();
+        let rows: Vec<u32> =
+            (0..filter.len()).filter(|i| filter.is_valid(*i) && filter.value(*i)).map(|i| i as u32).collect();
         let ids = rows.iter().filter_map(|row| ids.get(*row as usize).copied()).collect();
         let rows = UInt32Array::from(rows);
         let kept = values.iter().map(|c| take(c, &rows, None)).collect::<Result<Vec<_>, _>>()?;

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 };
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+use super::Function;
 use super::batch::{Buffered, MakeMergeable, Merged, rows_type};
 use super::bits::Xor;
 use super::extremes::BestFloats;
@@ -28,7 +29,6 @@ use super::ordered::{Ordered, is_interpolated, list_of_type, ordered};
 use super::statistics::{Statistic, statistics};
 use super::totals::totals;
 use super::values::{Mergeable, Values};
-use super::Function;
 use crate::expr::{sql_error, to_datafusion};
 
 /// Digits behind the point of an average.
@@ -58,9 +58,8 @@ pub fn all() -> Vec<AggregateUDF> {
         S::RegrSyy,
     ]
     .map(N::Statistic);
-    let ordered =
-        [O::PercentileCont, O::PercentileDisc, O::Mode, O::Rank, O::DenseRank, O::PercentRank, O::CumeDist]
-            .map(N::Ordered);
+    let ordered = [O::PercentileCont, O::PercentileDisc, O::Mode, O::Rank, O::DenseRank, O::PercentRank, O::CumeDist]
+        .map(N::Ordered);
     let plain = [N::Sum, N::Avg, N::Min, N::Max, N::BoolAnd, N::BoolOr, N::BitAnd, N::BitOr, N::BitXor];
     let all = plain.into_iter().chain(lists).chain(statistics).chain(ordered);
     all.map(Udaf::new).collect()
@@ -287,9 +286,11 @@ impl Udaf {
             (Native::Avg, [t], _) => of(average_type(t)?),
             (Native::Min | Native::Max, [t], [field]) if is_ordered(t) => same(field),
             (Native::BoolAnd | Native::BoolOr, [SqlType::Bool | SqlType::Null], _) => of(SqlType::Bool),
-            (Native::BitAnd | Native::BitOr | Native::BitXor, [SqlType::Int2 | SqlType::Int4 | SqlType::Int8], [field]) => {
-                same(field)
-            }
+            (
+                Native::BitAnd | Native::BitOr | Native::BitXor,
+                [SqlType::Int2 | SqlType::Int4 | SqlType::Int8],
+                [field],
+            ) => same(field),
             (Native::Statistic(f), [y, x], _) if f.is_of_pairs() && is_number(y) && is_number(x) => {
                 of(if f == Statistic::RegrCount { SqlType::Int8 } else { SqlType::Float8 })
             }
@@ -549,10 +550,7 @@ impl AggregateUDFImpl for Udaf {
         }
     }
 
-    fn with_beneficial_ordering(
-        self: Arc<Self>,
-        _: bool,
-    ) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
+    fn with_beneficial_ordering(self: Arc<Self>, _: bool) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
         Ok(Some(self))
     }
 

@@ -141,7 +141,8 @@ impl Layout {
             layout.outputs.push((output, call.field.data_type().clone()));
         }
         let outputs = || layout.outputs.iter().map(|(output, _)| output);
-        layout.must_fit = layout.accumulators.iter().map(|a| outputs().any(|output| output.is_sum_at(a.offset))).collect();
+        layout.must_fit =
+            layout.accumulators.iter().map(|a| outputs().any(|output| output.is_sum_at(a.offset))).collect();
         layout.has_limits = outputs().any(|output| matches!(output, Output::Wide { .. } | Output::AvgDecimal { .. }));
         Ok(layout)
     }
@@ -228,8 +229,7 @@ impl Layout {
             }
             Function::BitAnd | Function::BitOr if from.is_integer() => {
                 let n_at = self.count(counted);
-                let idx =
-                    self.accumulator(key, Kind::Bits { groups: vec![] }, |k| matches!(k, Kind::Bits { .. }));
+                let idx = self.accumulator(key, Kind::Bits { groups: vec![] }, |k| matches!(k, Kind::Bits { .. }));
                 let skip = usize::from(call.function == Function::BitOr);
                 Ok(Output::Bits { at: self.offset(idx) + skip, n_at })
             }
@@ -254,8 +254,7 @@ impl Layout {
         let mut needed = call.args.clone();
         needed.extend(call.order_by.iter().map(|key| key.column));
         let types = columns(input, &needed)?.iter().map(|c| c.data_type().clone()).collect();
-        let options =
-            |key: &SortKey| SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+        let options = |key: &SortKey| SortOptions { descending: key.descending, nulls_first: key.nulls_first };
         let of_call = Columns { types, order: call.order_by.iter().map(options).collect() };
         let state = call.function.values(&of_call, &call.field, call.distinct, call.ignore_nulls)?;
         let state = state.ok_or_else(|| SqlError::internal("a function without a state"))?;
@@ -282,8 +281,7 @@ impl Layout {
     fn sum_wide(&mut self, key: &FeedKey, data_type: DataType) -> usize {
         let same = data_type.clone();
         let kind = Kind::SumWide { data_type };
-        let idx =
-            self.accumulator(key.clone(), kind, |k| matches!(k, Kind::SumWide { data_type: t } if *t == same));
+        let idx = self.accumulator(key.clone(), kind, |k| matches!(k, Kind::SumWide { data_type: t } if *t == same));
         self.offset(idx)
     }
 
@@ -443,15 +441,11 @@ impl Output {
             Output::Wide { at, n_at } | Output::BestWide { at, n_at } => {
                 a[*at..at + 2] == b[*at..at + 2] && (a[*n_at] == 0) == (b[*n_at] == 0)
             }
-            Output::AvgFloat { at, n_at } | Output::AvgInt { at, n_at, .. } => {
-                a[*at] == b[*at] && a[*n_at] == b[*n_at]
-            }
+            Output::AvgFloat { at, n_at } | Output::AvgInt { at, n_at, .. } => a[*at] == b[*at] && a[*n_at] == b[*n_at],
             Output::BoolAnd { true_at, n_at } | Output::BoolOr { true_at, n_at } => {
                 a[*true_at] == b[*true_at] && a[*n_at] == b[*n_at]
             }
-            Output::AvgDecimal { at, n_at, .. } => {
-                a[*at..at + 2] == b[*at..at + 2] && a[*n_at] == b[*n_at]
-            }
+            Output::AvgDecimal { at, n_at, .. } => a[*at..at + 2] == b[*at..at + 2] && a[*n_at] == b[*n_at],
             // Compared where results are kept.
             Output::Value { .. } => true,
         }
@@ -467,7 +461,8 @@ impl Output {
             }
             // Mostly the sum itself would fit.
             Output::AvgDecimal { at, n_at, scale } => {
-                let digits = (i32::from(DECIMAL128_MAX_PRECISION) - i32::from(*to_scale) + i32::from(*scale)).clamp(0, 38);
+                let digits =
+                    (i32::from(DECIMAL128_MAX_PRECISION) - i32::from(*to_scale) + i32::from(*scale)).clamp(0, 38);
                 wide(&words[*at..]).unsigned_abs() < 10u128.pow(digits as u32)
                     || words[*n_at] == 0
                     || average(wide(&words[*at..]), *scale, words[*n_at] as i64, *to_scale).is_some()
@@ -478,13 +473,7 @@ impl Output {
 
     /// The result column of groups: `rows` holds `width` words a group. `carries`: how far one-word sums are beyond
     /// their words; empty where none is.
-    pub(super) fn column(
-        &self,
-        rows: &[u64],
-        width: usize,
-        data_type: &DataType,
-        carries: &[i64],
-    ) -> Result<ArrayRef> {
+    pub(super) fn column(&self, rows: &[u64], width: usize, data_type: &DataType, carries: &[i64]) -> Result<ArrayRef> {
         let rows = || rows.chunks_exact(width);
         let nulls =
             |n_at: usize| rows().any(|r| r[n_at] == 0).then(|| rows().map(|r| r[n_at] != 0).collect::<NullBuffer>());

@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn the_short_way_gives_what_the_long_one_does() {
-        for (dividend, divisor) in [(7, 3), (-7, 3), (70_001, 7), (29_999, 3), (1, 7), (12_345_678, 11), (-5, -9), (0, 4)] {
+        for (dividend, divisor) in
+            [(7, 3), (-7, 3), (70_001, 7), (29_999, 3), (1, 7), (12_345_678, 11), (-5, -9), (0, 4)]
+        {
             let long = divided((i256::from(dividend), 0), (i256::from(divisor), 0)).and_then(|n| n.at_scale(16));
             assert_eq!(quotient((dividend.into(), 0), (divisor.into(), 0), 16), long, "{dividend} / {divisor}");
         }

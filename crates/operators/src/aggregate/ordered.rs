@@ -230,7 +230,8 @@ impl<C: Codec> State<C> {
         }
         if !is_list {
             let result = results.pop().flatten();
-            return result.map_or_else(|| ScalarValue::try_new_null(data_type).map_err(sql_error), |r| scalar(&r, 0, data_type));
+            return result
+                .map_or_else(|| ScalarValue::try_new_null(data_type).map_err(sql_error), |r| scalar(&r, 0, data_type));
         }
         let DataType::List(item) = data_type else { return Err(SqlError::internal("percentiles that are no array")) };
         list_of(&results, item)

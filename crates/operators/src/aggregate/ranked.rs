@@ -193,8 +193,7 @@ impl<V: Ord + Default> Tree<V> {
         let mixed = self.n_made.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let priority = (mixed >> 32) as u32;
-        let node =
-            Node { value, count, n_rows: count, most: count, n_values: 1, priority, left: NIL, right: NIL };
+        let node = Node { value, count, n_rows: count, most: count, n_values: 1, priority, left: NIL, right: NIL };
         match self.free.pop() {
             Some(id) => {
                 *self.node_mut(id) = node;

@@ -10,11 +10,11 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
 use tidewire_types::{Delta, Result, SqlError, SqlState, SqlType, hash_rows};
 
+use super::Aggregate;
 use super::accumulate::{Kind, Overflows};
 use super::groups::Groups;
 use super::keys::Keys;
 use super::layout::{Layout, Output, columns};
-use super::Aggregate;
 use crate::expr::sql_error;
 use crate::{Operator, RowError, StepContext};
 
@@ -90,9 +90,8 @@ fn without_zeros(delta: Delta) -> Result<Delta> {
 
 /// The row of a global aggregate over nothing.
 fn initial_row(plan: &Aggregate) -> Result<RecordBatch> {
-    let columns = plan.calls.iter().map(|call| {
-        call.function.over_nothing(call.field.data_type())?.to_array().map_err(sql_error)
-    });
+    let columns =
+        plan.calls.iter().map(|call| call.function.over_nothing(call.field.data_type())?.to_array().map_err(sql_error));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     batch(plan, columns, 1)
 }

@@ -71,12 +71,7 @@ pub(super) fn statistics(function: Statistic, types: &[DataType], field: &FieldR
 }
 
 /// Calls `apply` for every row that counts: its number, its weight, its group.
-fn each(
-    ids: &[u32],
-    columns: &[ArrayRef],
-    weights: Option<&[i64]>,
-    mut apply: impl FnMut(usize, i64, usize),
-) {
+fn each(ids: &[u32], columns: &[ArrayRef], weights: Option<&[i64]>, mut apply: impl FnMut(usize, i64, usize)) {
     for (row_idx, id) in ids.iter().enumerate() {
         let weight = weights.and_then(|w| w.get(row_idx)).copied().unwrap_or(1);
         if weight != 0 && columns.iter().all(|c| c.is_valid(row_idx)) {

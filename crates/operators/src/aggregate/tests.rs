@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::{array_agg, median, stddev, string_agg};
 use tidewire_types::{Delta, SqlState};
@@ -457,8 +457,7 @@ fn check_key_type(values: &[&str; 4], data_type: &DataType) {
     let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(values.to_vec()));
     let column = arrow::compute::cast(&texts, data_type).unwrap();
     let field = Field::new("k", data_type.clone(), true);
-    let rows =
-        RecordBatch::try_new(Arc::new(Schema::new(vec![field.clone()])), vec![column.clone()]).unwrap();
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![field.clone()])), vec![column.clone()]).unwrap();
     let least = |append_only| Aggregate {
         keys: vec![],
         calls: vec![call(Function::Min, &[0], data_type.clone())],

@@ -67,7 +67,8 @@ fn texts(column: &ArrayRef, from: &SqlType) -> Result<Vec<Option<String>>> {
     {
         let items = texts(lists.values(), item)?;
         let json = |row: usize| {
-            let range = lists.value_offsets().get(row..row + 2).map(|o| o.iter().map(|o| *o as usize).collect::<Vec<_>>());
+            let range =
+                lists.value_offsets().get(row..row + 2).map(|o| o.iter().map(|o| *o as usize).collect::<Vec<_>>());
             let (start, end) = range.and_then(|o| Some((*o.first()?, *o.last()?))).unwrap_or_default();
             let items = items.get(start..end).unwrap_or_default().iter().map(|item| item.as_deref().unwrap_or("null"));
             format!("[{}]", items.collect::<Vec<_>>().join(","))
@@ -77,7 +78,8 @@ fn texts(column: &ArrayRef, from: &SqlType) -> Result<Vec<Option<String>>> {
     if let (T::Struct(fields), Some(rows)) = (from, column.as_struct_opt()) {
         let columns = rows.columns().iter().zip(fields).map(|(c, (_, t))| texts(c, t)).collect::<Result<Vec<_>>>()?;
         let json = |row: usize| {
-            let value = |column: &Vec<Option<String>>| column.get(row).cloned().flatten().unwrap_or_else(|| "null".into());
+            let value =
+                |column: &Vec<Option<String>>| column.get(row).cloned().flatten().unwrap_or_else(|| "null".into());
             let parts = columns.iter().zip(fields).map(|(c, (name, _))| format!("{}:{}", json_text(name), value(c)));
             format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
         };

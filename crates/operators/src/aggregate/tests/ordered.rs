@@ -78,7 +78,8 @@ fn ordered_and_hypothetical_sets() {
             }
             let shown = |f| interpolated(&values, f).as_float().unwrap();
             let array = [Some(shown(0.0)), None, Some(shown(1.0))];
-            let array = arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Float64Type, _, _>([Some(array)]);
+            let array =
+                arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Float64Type, _, _>([Some(array)]);
             Value::Text(arrow::util::display::array_value_to_string(&array, 0).unwrap())
         }),
         case(ordered(Ordered::Mode, &[S], DataType::Utf8View, S, false), |rows| {
@@ -113,10 +114,8 @@ fn ordered_and_hypothetical_sets() {
 /// A row costs the logarithm of its group, not the group.
 #[test]
 fn one_row_of_a_large_group_is_cheap() {
-    let schema: SchemaRef = Arc::new(Schema::new(vec![
-        Field::new("v", DataType::Int64, true),
-        Field::new("f", DataType::Float64, false),
-    ]));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true), Field::new("f", DataType::Float64, false)]));
     let order_by = by_column(0, false);
     let median = Call { order_by, ..call(Function::Ordered(Ordered::PercentileCont), &[1, 0], DataType::Float64) };
     let plan = Aggregate {
@@ -137,8 +136,20 @@ fn one_row_of_a_large_group_is_cheap() {
     for epoch in 0..10_000 {
         let mut out = vec![];
         let value = i64::from(epoch) * 7919 % n;
-        operator.step(&mut [vec![Delta::delete(rows(&mut std::iter::once(value)))]], &steps.context(2 + epoch * 2), &mut out).unwrap();
-        operator.step(&mut [vec![Delta::insert(rows(&mut std::iter::once(value)))]], &steps.context(3 + epoch * 2), &mut out).unwrap();
+        operator
+            .step(
+                &mut [vec![Delta::delete(rows(&mut std::iter::once(value)))]],
+                &steps.context(2 + epoch * 2),
+                &mut out,
+            )
+            .unwrap();
+        operator
+            .step(
+                &mut [vec![Delta::insert(rows(&mut std::iter::once(value)))]],
+                &steps.context(3 + epoch * 2),
+                &mut out,
+            )
+            .unwrap();
         let shown = out.last().map(|delta| crate::testing::rows(delta.rows()));
         assert_eq!(shown.and_then(|rows| rows.last().cloned()), Some(vec![Value::float((n - 1) as f64 / 2.0)]));
     }
