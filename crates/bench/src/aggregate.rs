@@ -110,6 +110,7 @@ fn tidewire(rows: &RecordBatch, epoch_rows: usize, append_only: bool) -> Outcome
         distinct: false,
         filter: None,
         order_by: vec![],
+        ignore_nulls: false,
         field: Arc::new(Field::new(name, DataType::Int64, nullable)),
     };
     let mut calls = vec![call(Function::Count, &[], "n", false), call(Function::Sum, &[1], "total", true)];

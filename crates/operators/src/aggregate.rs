@@ -12,14 +12,25 @@
 
 mod accumulate;
 mod arena;
+mod batch;
+mod bits;
+mod codec;
 mod distinct;
 mod exact_sum;
+mod extremes;
 mod feed;
+pub mod functions;
 mod groups;
 mod keys;
 mod layout;
+mod lists;
 mod multiset;
+pub mod numeric;
+mod ordered;
+mod ranked;
 mod shard;
+mod statistics;
+mod totals;
 mod values;
 mod words;
 
@@ -28,6 +39,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::logical_expr::AggregateUDF;
+pub use lists::{List, json_text};
+pub use ordered::Ordered;
+pub use statistics::Statistic;
 use tidewire_types::Result;
 
 use crate::Operator;
@@ -59,6 +73,8 @@ pub struct Call {
     pub filter: Option<usize>,
     /// Order of the rows in the group, for functions that depend on it.
     pub order_by: Vec<SortKey>,
+    /// Rows whose first argument is NULL are left out.
+    pub ignore_nulls: bool,
     /// Name and type of the result.
     pub field: FieldRef,
 }
@@ -76,6 +92,22 @@ pub enum Function {
     Min,
     /// `max(x)` of any ordered type.
     Max,
+    /// `bool_and(x)`, `every(x)`
+    BoolAnd,
+    /// `bool_or(x)`
+    BoolOr,
+    /// `bit_and(x)` of integers
+    BitAnd,
+    /// `bit_or(x)`
+    BitOr,
+    /// `bit_xor(x)`
+    BitXor,
+    /// Rows put together in order.
+    List(List),
+    /// Percentiles, mode, hypothetical ranks.
+    Ordered(Ordered),
+    /// Variance, covariance, correlation, regression.
+    Statistic(Statistic),
     /// Any other DataFusion aggregate: the group's rows are kept as a multiset and touched groups are evaluated again.
     Other(Arc<AggregateUDF>),
 }

@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute;
 use datafusion::common::DataFusionError;
 use datafusion::physical_plan::PhysicalExpr;
-pub use errors::sql_error;
+pub use errors::{sql_error, to_datafusion};
 use tidewire_types::{Delta, Result, SqlError, SqlState};
 
 use crate::StepContext;

@@ -169,6 +169,10 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     {
         return not_grouped(message);
     }
+    if contains("to grouping function is not in grouping columns") {
+        let message = "arguments to GROUPING must be grouping expressions of the associated query level";
+        return simple(SqlState::GroupingError, message);
+    }
     if contains("ggregate functions are not allowed in") {
         return simple(SqlState::GroupingError, "aggregate functions are not allowed in WHERE");
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use tidewire_operators::Plan;
-use tidewire_operators::aggregate::{Aggregate, Call, Function};
+use tidewire_operators::aggregate::{Aggregate, Call};
 use tidewire_operators::join::Join;
 use tidewire_operators::top_n::{SortKey, TopN};
 
@@ -94,14 +94,7 @@ fn of_aggregate(aggregate: &Aggregate, input: &Schema) -> String {
 }
 
 fn of_call(call: &Call, input: &Schema) -> String {
-    let name = match &call.function {
-        Function::Count => "count",
-        Function::Sum => "sum",
-        Function::Avg => "avg",
-        Function::Min => "min",
-        Function::Max => "max",
-        Function::Other(function) => function.name(),
-    };
+    let name = call.function.name();
     let args = if call.args.is_empty() { "*".to_owned() } else { names(&call.args, input) };
     let distinct = if call.distinct { "DISTINCT " } else { "" };
     let mut shown = format!("{name}({distinct}{args}");

@@ -3,12 +3,15 @@
 //! `sqlparser AST -> PostgreSQL's rules that DataFusion lacks -> SqlToRel with our own ContextProvider -> analyzer ->
 //! rules -> plan`. Invariant: every error that leaves this crate has the SQLSTATE that PostgreSQL gives.
 
+mod aggregate_checks;
+mod aggregates;
 mod column_names;
 mod dataflow;
 mod dml;
 mod errors;
 mod explain;
 mod functions;
+mod grouping_sets;
 mod lower;
 mod null_logic;
 mod properties;
@@ -17,6 +20,7 @@ mod query;
 mod rewrite;
 mod rules;
 mod session;
+mod single_distinct;
 
 #[cfg(test)]
 mod dml_tests;

@@ -522,11 +522,9 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             "SELECT id, rank() OVER (ORDER BY amount) FROM payments",
             "SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id",
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r",
-            "SELECT country, count(*) FROM accounts GROUP BY ROLLUP (country)",
             "SELECT unnest(tags) FROM things",
             "SELECT id, id FROM payments",
             "SELECT count(*), count(amount) FROM payments",
-            "SELECT string_agg('x', ',') FROM accounts",
             "SELECT id FROM payments WHERE id = $1",
             "SELECT x FROM generate_series(1, 3) AS t(x)",
             "SELECT nope FROM payments",
@@ -551,8 +549,6 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             0A000: row_number() as a value in a materialized view is not supported
             > WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT * FROM r
             0A000: WITH RECURSIVE in a materialized view is not supported
-            > SELECT country, count(*) FROM accounts GROUP BY ROLLUP (country)
-            0A000: GROUPING SETS, ROLLUP or CUBE in a materialized view is not supported
             > SELECT unnest(tags) FROM things
             0A000: unnest() in a materialized view is not supported
             > SELECT id, id FROM payments
@@ -561,8 +557,6 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             > SELECT count(*), count(amount) FROM payments
             42701: column "count" specified more than once
             HINT: Give the columns different names with AS.
-            > SELECT string_agg('x', ',') FROM accounts
-            0A000: string_agg() of a constant in a materialized view is not supported
             > SELECT id FROM payments WHERE id = $1
             42P02: there is no parameter $1
             > SELECT x FROM generate_series(1, 3) AS t(x)

@@ -262,7 +262,8 @@ impl ContextProvider for Provider<'_> {
             || matches!(name, "unnest" | "unnest_outer" | "grouping");
         (!elsewhere).then(|| {
             let scalar = self.state.scalar_functions().keys();
-            let names = scalar.chain(self.state.aggregate_functions().keys());
+            // Names with blanks are of functions that have another name in SQL.
+            let names = scalar.chain(self.state.aggregate_functions().keys()).filter(|name| !name.contains(' '));
             unknown_function(name, names.chain(self.state.window_functions().keys()).map(String::as_str))
         })
     }

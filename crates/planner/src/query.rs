@@ -11,12 +11,12 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -30,9 +30,9 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 use crate::Dataflow;
 use crate::column_names::visible;
 use crate::errors::planning_error;
-use crate::null_logic;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
+use crate::{aggregate_checks, grouping_sets, null_logic};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -157,12 +157,13 @@ impl Context<'_> {
             raw = plan(&types)?;
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
-        check_filters(&raw).map_err(|e| planning_error(e, text))?;
+        aggregate_checks::check(&raw).map_err(|e| planning_error(e, text))?;
 
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})
             .and_then(null_logic::spell_out)
+            .and_then(grouping_sets::expand)
             .map_err(|e| planning_error(e, text))?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
@@ -224,28 +225,6 @@ fn sql_to_plan(
     SqlToRel::new(provider)
         .sql_statement_to_plan_with_context(statement, &mut context)
         .map_err(|e| planning_error(e, text))
-}
-
-/// FILTER (WHERE ..) takes only a boolean; DataFusion would take any number. Errors: `42804`.
-fn check_filters(plan: &LogicalPlan) -> datafusion::common::Result<()> {
-    plan.apply_with_subqueries(|node| {
-        let LogicalPlan::Aggregate(aggregate) = node else { return Ok(TreeNodeRecursion::Continue) };
-        for expr in &aggregate.aggr_expr {
-            expr.apply(|expr| {
-                let Expr::AggregateFunction(call) = expr else { return Ok(TreeNodeRecursion::Continue) };
-                let Some(filter) = &call.params.filter else { return Ok(TreeNodeRecursion::Continue) };
-                match SqlType::of(&filter.to_field(aggregate.input.schema())?.1) {
-                    SqlType::Bool | SqlType::Null => Ok(TreeNodeRecursion::Continue),
-                    other => {
-                        let message = format!("argument of FILTER must be type boolean, not type {other}");
-                        Err(to_datafusion(SqlError::new(SqlState::DatatypeMismatch, message)))
-                    }
-                }
-            })?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })
-    .map(|_| ())
 }
 
 /// What DataFusion found out about parameters whose type was not known; text for the others.

@@ -12,7 +12,7 @@ use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
-use crate::{column_names, functions};
+use crate::{aggregates, column_names, functions};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -167,7 +167,7 @@ impl VisitorMut for Rewriter {
             return refuse("PREWHERE, CONNECT BY or SELECT AS");
         }
         column_names::name_select_list(&mut select.projection);
-        ControlFlow::Continue(())
+        flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
@@ -197,7 +197,7 @@ impl VisitorMut for Rewriter {
             }
             self.infer(inner, target);
         }
-        if let Err(error) = self.name_compared(expr) {
+        if let Err(error) = self.name_compared(expr).and_then(|()| aggregates::check_call(expr)) {
             return flow(Err(error));
         }
         if let Expr::Value(value) = expr
@@ -218,6 +218,9 @@ impl VisitorMut for Rewriter {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         rename_function(expr);
+        if let Err(error) = aggregates::rewrite_call(expr) {
+            return flow(Err(error));
+        }
         plain_number(expr);
         if let Expr::Interval(interval) = expr {
             return flow(plain_interval(interval));

@@ -23,11 +23,11 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidewire_types::{Result, SqlError};
 
 use crate::errors::planning_error;
+use crate::single_distinct::SingleDistinct;
 
 /// Applies the rules. The plan's columns keep their names, order and types.
 pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &str) -> Result<LogicalPlan> {
@@ -36,6 +36,16 @@ pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &
     options.optimizer.filter_null_join_keys = true;
     let context = OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time();
     Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(|e| planning_error(e, text))
+}
+
+/// DataFusion's rules for queries that run once.
+pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(SingleDistinct::default());
+    let replaced = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() == ours.name() {
+        true => Arc::clone(&ours),
+        false => rule,
+    };
+    Optimizer::new().rules.into_iter().map(replaced).collect()
 }
 
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -55,7 +65,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
-        Arc::new(SingleDistinctToGroupBy::new()),
+        Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]

@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 use tidewire_types::{Result, SqlError};
 
+use super::bits::BitCounts;
 use super::exact_sum::ExactSum;
 use super::feed::Fed;
 use super::groups::Slots;
@@ -40,8 +41,8 @@ pub(super) enum Kind {
     Count,
     /// Sum of integers that fits one word.
     SumWord,
-    /// Sum of decimals (or, for avg, of integers) in two words.
-    SumWide { is_decimal: bool, data_type: DataType },
+    /// Sum of decimals in two words.
+    SumWide { data_type: DataType },
     /// Sum of floats that never leave. One word.
     SumFloat,
     /// Sum of floats that may leave. One word.
@@ -54,6 +55,12 @@ pub(super) enum Kind {
     OrderedWord { order: Order, groups: Vec<Multiset<i64>>, n_values: usize },
     /// The same of decimals. Four words.
     OrderedWide { groups: Vec<Multiset<i128>>, n_values: usize },
+    /// Booleans that are true. One word.
+    CountTrue,
+    /// Exclusive or of integers. One word.
+    Xor,
+    /// And, then or, of integers. Two words.
+    Bits { groups: Vec<BitCounts> },
     /// A result that is no number. No words.
     Value(ValueStore),
 }
@@ -109,7 +116,8 @@ impl Accumulator {
     pub(super) fn initial(&self) -> Vec<u64> {
         match self.kind {
             Kind::Count | Kind::SumWord | Kind::SumFloat | Kind::SumExact { .. } => vec![0],
-            Kind::SumWide { .. } => vec![0; 2],
+            Kind::CountTrue | Kind::Xor => vec![0],
+            Kind::SumWide { .. } | Kind::Bits { .. } => vec![0; 2],
             Kind::BestWord { is_max, .. } => vec![if is_max { i64::MIN } else { i64::MAX } as u64],
             Kind::BestWide { is_max } => {
                 let mut words = vec![0; 2];
@@ -153,15 +161,10 @@ impl Accumulator {
                 });
                 over.iter().for_each(|(row_idx, carry)| note(overflows, (ids[*row_idx], own_idx), *carry));
             }
-            Kind::SumWide { is_decimal: true, data_type } => {
+            Kind::SumWide { data_type } => {
                 let values = argument(fed, data_type)?;
                 let values = values.as_primitive::<Decimal128Type>().values();
                 sum_wide(own_idx, ids, weights, slots, at, |row_idx| values[row_idx], overflows);
-            }
-            Kind::SumWide { data_type, .. } => {
-                let values = argument(fed, data_type)?;
-                let values = values.as_primitive::<Int64Type>().values();
-                sum_wide(own_idx, ids, weights, slots, at, |row_idx| i128::from(values[row_idx]), overflows);
             }
             Kind::SumFloat => {
                 let values = argument(fed, &DataType::Float64)?;
@@ -211,6 +214,28 @@ impl Accumulator {
                     *n_values = n_values.saturating_add_signed(change);
                 });
             }
+            Kind::CountTrue => {
+                let values = first(fed)?.as_boolean_opt();
+                let values = values.ok_or_else(|| SqlError::internal("an argument that is not boolean"))?.values();
+                each(ids, weights, slots, |row_idx, weight, slot| {
+                    if values.value(row_idx) {
+                        slot[at] = slot[at].wrapping_add(weight as u64);
+                    }
+                });
+            }
+            Kind::Xor => {
+                let values = raw_words(first(fed)?)?;
+                each(ids, weights, slots, |row_idx, weight, slot| {
+                    if weight % 2 != 0 {
+                        slot[at] ^= values[row_idx];
+                    }
+                });
+            }
+            Kind::Bits { groups } => {
+                let values = raw_words(first(fed)?)?;
+                groups.resize_with(n_slots.max(groups.len()), BitCounts::default);
+                each_group(ids, weights, |row_idx, weight, id| groups[id].add(values[row_idx], weight));
+            }
             Kind::Value(store) => {
                 store.state.grow(n_slots);
                 store.results.resize(n_slots.max(store.results.len()), store.default.clone());
@@ -239,6 +264,12 @@ impl Accumulator {
                 set_wide(&mut slot[at..], group.and_then(Multiset::first).copied().unwrap_or(i128::MAX));
                 set_wide(&mut slot[at + 2..], group.and_then(Multiset::last).copied().unwrap_or(i128::MIN));
             }),
+            Kind::Bits { groups } => touched.iter().for_each(|id| {
+                let slot = slots.get_mut(*id);
+                let group = groups.get(*id as usize);
+                slot[at] = group.map_or(0, BitCounts::and);
+                slot[at + 1] = group.map_or(0, BitCounts::or);
+            }),
             _ => {}
         }
     }
@@ -253,7 +284,9 @@ impl Accumulator {
             }
             Kind::OrderedWord { groups, .. } => reset(groups, idx),
             Kind::OrderedWide { groups, .. } => reset(groups, idx),
+            Kind::Bits { groups } => reset(groups, idx),
             Kind::Value(store) => {
+                store.state.forget(id);
                 if let Some(result) = store.results.get_mut(idx) {
                     *result = store.default.clone();
                 }
@@ -279,6 +312,7 @@ impl Accumulator {
                 Multiset::<i64>::estimated_bytes(groups.capacity(), *n_values)
             }
             Kind::OrderedWide { groups, n_values } => Multiset::<i128>::estimated_bytes(groups.capacity(), *n_values),
+            Kind::Bits { groups } => groups.capacity() * size_of::<BitCounts>() + groups.len() * BitCounts::HEAP_BYTES,
             Kind::Value(store) => store.state.bytes() + store.results.capacity() * size_of::<ScalarValue>(),
             _ => 0,
         }

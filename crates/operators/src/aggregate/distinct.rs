@@ -34,6 +34,11 @@ impl Distinct {
         {
             return Ok(Distinct::Words(HashMap::default()));
         }
+        Distinct::of_rows(columns)
+    }
+
+    /// The same where rows with NULLs count.
+    pub(super) fn of_rows(columns: &[ArrayRef]) -> Result<Distinct> {
         let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
         let converter = RowConverter::new(fields)
             .map_err(|e| SqlError::unsupported("DISTINCT of such a type").with_detail(e.to_string()))?;

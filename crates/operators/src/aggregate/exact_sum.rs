@@ -66,6 +66,25 @@ impl ExactSum {
         }
     }
 
+    /// Doubles whose sum it is, exactly; a single one where it is not finite.
+    pub(super) fn parts(&self) -> Vec<f64> {
+        let Some(wide) = &self.wide else {
+            return [self.high, self.low].into_iter().filter(|part| *part != 0.0).collect();
+        };
+        let mut rest = wide.clone();
+        let mut parts = vec![];
+        loop {
+            let part = rest.value();
+            if part != 0.0 {
+                parts.push(part);
+            }
+            if part == 0.0 || !part.is_finite() {
+                return parts;
+            }
+            rest.add(part, -1);
+        }
+    }
+
     /// Whether it is on the heap.
     pub(super) fn is_wide(&self) -> bool {
         self.wide.is_some()
@@ -76,7 +95,7 @@ impl ExactSum {
 }
 
 /// A fixed-point number in two's complement, least word first; its unit is 2^-1074.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wide {
     words: [u64; N_WORDS],
     n_nan: i64,
@@ -214,6 +233,21 @@ mod tests {
         assert_eq!(sum(&[f64::MAX, f64::MAX]).value(), f64::INFINITY);
         assert_eq!(sum(&[f64::MAX, f64::MAX, -f64::MAX]).value(), f64::MAX);
         assert_eq!(sum(&[-f64::INFINITY, 1.0]).value(), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn the_parts_are_the_sum() {
+        let values = [1e300, 0.1, -1e-300, 5e-324, 1.0, -0.3, 1e17];
+        let all = sum(&values);
+        assert!(all.is_wide());
+        let mut rest = sum(&all.parts());
+        values.iter().for_each(|value| {
+            rest.add(*value, -1);
+        });
+        assert_eq!(rest.value().to_bits(), 0);
+        assert_eq!(sum(&[1.0, 1e-20]).parts(), [1.0, 1e-20]);
+        assert!(sum(&[f64::NAN, 1.0]).parts()[0].is_nan());
+        assert!(sum(&[]).parts().is_empty());
     }
 
     #[test]

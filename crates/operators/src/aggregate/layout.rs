@@ -6,21 +6,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
 use datafusion::common::ScalarValue;
-use datafusion::functions_aggregate::{average, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
 use tidewire_types::{Result, SqlError};
 
 use super::accumulate::{Accumulator, Kind, ValueStore, wide};
 use super::feed::{Feed, FeedKey};
+use super::functions::Columns;
+use super::totals::average;
 use super::values::{BestBytes, Reevaluated, Values};
 use super::words::{Order, from_raw_words, from_wide_words};
 use super::{Aggregate, Call, Function};
 use crate::expr::sql_error;
+use crate::top_n::SortKey;
 
 /// How a call's result is read.
 #[derive(Clone, Debug)]
@@ -48,16 +50,38 @@ pub(super) enum Output {
         at: usize,
         n_at: usize,
     },
-    /// An integer sum divided by the count.
-    AvgInt {
+    /// A one-word sum and what it is beyond its word, as a numeric.
+    IntWide {
+        accumulator_idx: usize,
         at: usize,
         n_at: usize,
     },
-    /// A decimal sum, scaled up by `factor`, divided by the count.
+    /// The same divided by the count.
+    AvgInt {
+        accumulator_idx: usize,
+        at: usize,
+        n_at: usize,
+    },
+    /// A decimal sum with `scale` digits behind the point, divided by the count.
     AvgDecimal {
         at: usize,
         n_at: usize,
-        factor: i128,
+        scale: i8,
+    },
+    /// Whether all values are true.
+    BoolAnd {
+        true_at: usize,
+        n_at: usize,
+    },
+    /// Whether some value is true.
+    BoolOr {
+        true_at: usize,
+        n_at: usize,
+    },
+    /// The bits of an integer.
+    Bits {
+        at: usize,
+        n_at: usize,
     },
     /// min or max.
     Best {
@@ -80,6 +104,10 @@ pub(super) struct Layout {
     pub(super) feeds: Vec<Feed>,
     pub(super) accumulators: Vec<Accumulator>,
     pub(super) outputs: Vec<(Output, DataType)>,
+    /// By accumulator: a sum that is beyond its words has no result.
+    pub(super) must_fit: Vec<bool>,
+    /// Some result may not fit its type although its sum fits its words.
+    pub(super) has_limits: bool,
     /// The word with the group's row count, where rows can leave.
     pub(super) n_rows_at: Option<usize>,
     /// Words of a slot before the accumulators'.
@@ -96,6 +124,8 @@ impl Layout {
             feeds: vec![],
             accumulators: vec![],
             outputs: vec![],
+            must_fit: vec![],
+            has_limits: false,
             n_rows_at: None,
             base,
             width: base,
@@ -110,12 +140,11 @@ impl Layout {
             let output = layout.call(call, &args, input, schema)?;
             layout.outputs.push((output, call.field.data_type().clone()));
         }
+        let outputs = || layout.outputs.iter().map(|(output, _)| output);
+        layout.must_fit =
+            layout.accumulators.iter().map(|a| outputs().any(|output| output.is_sum_at(a.offset))).collect();
+        layout.has_limits = outputs().any(|output| matches!(output, Output::Wide { .. } | Output::AvgDecimal { .. }));
         Ok(layout)
-    }
-
-    /// Whether some result may not fit its type although its sum fits its words.
-    pub(super) fn has_limits(&self) -> bool {
-        self.outputs.iter().any(|(output, _)| matches!(output, Output::Wide { .. } | Output::AvgDecimal { .. }))
     }
 
     /// The words of a new group behind its key.
@@ -176,16 +205,61 @@ impl Layout {
             Function::Count => Ok(Output::Count { at: self.count(counted) }),
             Function::Sum => match self.sum(&key, &counted, &from, to) {
                 Some(output) => Ok(output),
-                None => self.reevaluated(call, sum::sum_udaf(), input),
+                None => self.stored(call, key, input),
             },
             Function::Avg => match self.avg(&key, &counted, &from, to) {
                 Some(output) => Ok(output),
-                None => self.reevaluated(call, average::avg_udaf(), input),
+                None => self.stored(call, key, input),
             },
             Function::Min => self.best(call, key, &counted, &from, false, input),
             Function::Max => self.best(call, key, &counted, &from, true, input),
+            Function::BoolAnd | Function::BoolOr => {
+                let n_at = self.count(counted);
+                let idx = self.accumulator(key, Kind::CountTrue, |k| matches!(k, Kind::CountTrue));
+                let true_at = self.offset(idx);
+                Ok(match call.function {
+                    Function::BoolAnd => Output::BoolAnd { true_at, n_at },
+                    _ => Output::BoolOr { true_at, n_at },
+                })
+            }
+            Function::BitXor if from.is_integer() => {
+                let n_at = self.count(counted);
+                let idx = self.accumulator(key, Kind::Xor, |k| matches!(k, Kind::Xor));
+                Ok(Output::Bits { at: self.offset(idx), n_at })
+            }
+            Function::BitAnd | Function::BitOr if from.is_integer() => {
+                let n_at = self.count(counted);
+                let idx = self.accumulator(key, Kind::Bits { groups: vec![] }, |k| matches!(k, Kind::Bits { .. }));
+                let skip = usize::from(call.function == Function::BitOr);
+                Ok(Output::Bits { at: self.offset(idx) + skip, n_at })
+            }
+            Function::BitAnd | Function::BitOr | Function::BitXor => {
+                Err(SqlError::internal("bits of something that is no integer"))
+            }
+            Function::Statistic(_) => self.stored(call, key, input),
+            Function::List(_) => {
+                let mut needed = call.args.clone();
+                needed.extend(call.order_by.iter().map(|key| key.column));
+                // DISTINCT is applied to the rows that are kept.
+                let key = FeedKey { columns: needed, filter: call.filter, distinct: false, keeps_nulls: true };
+                self.stored(call, key, input)
+            }
+            Function::Ordered(_) => self.stored(call, FeedKey { keeps_nulls: true, distinct: false, ..key }, input),
             Function::Other(function) => self.reevaluated(call, Arc::clone(function), input),
         }
+    }
+
+    /// A call whose result is in no slot.
+    fn stored(&mut self, call: &Call, key: FeedKey, input: &[ArrayRef]) -> Result<Output> {
+        let mut needed = call.args.clone();
+        needed.extend(call.order_by.iter().map(|key| key.column));
+        let types = columns(input, &needed)?.iter().map(|c| c.data_type().clone()).collect();
+        let options = |key: &SortKey| SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+        let of_call = Columns { types, order: call.order_by.iter().map(options).collect() };
+        let state = call.function.values(&of_call, &call.field, call.distinct, call.ignore_nulls)?;
+        let state = state.ok_or_else(|| SqlError::internal("a function without a state"))?;
+        let default = call.function.over_nothing(call.field.data_type())?;
+        Ok(self.value(key, state, default))
     }
 
     fn offset(&self, accumulator_idx: usize) -> usize {
@@ -204,50 +278,56 @@ impl Layout {
         self.offset(idx)
     }
 
-    fn sum_wide(&mut self, key: &FeedKey, is_decimal: bool, data_type: DataType) -> usize {
+    fn sum_wide(&mut self, key: &FeedKey, data_type: DataType) -> usize {
         let same = data_type.clone();
-        let kind = Kind::SumWide { is_decimal, data_type };
-        let idx = self.accumulator(
-            key.clone(),
-            kind,
-            |k| matches!(k, Kind::SumWide { is_decimal: d, data_type: t } if *d == is_decimal && *t == same),
-        );
+        let kind = Kind::SumWide { data_type };
+        let idx = self.accumulator(key.clone(), kind, |k| matches!(k, Kind::SumWide { data_type: t } if *t == same));
         self.offset(idx)
     }
 
     fn sum(&mut self, key: &FeedKey, counted: &FeedKey, from: &DataType, to: &DataType) -> Option<Output> {
+        if !is_number(from) {
+            return None;
+        }
         let n_at = self.count(counted.clone());
         Some(match to {
             DataType::Int64 if is_small_integer(from) => {
                 let idx = self.accumulator(key.clone(), Kind::SumWord, |k| matches!(k, Kind::SumWord));
                 Output::Int { at: self.offset(idx), n_at }
             }
-            DataType::Float64 if is_number(from) => Output::Float { at: self.sum_float(key), n_at },
-            DataType::Decimal128(_, scale) if is_number(from) => {
+            DataType::Decimal128(_, 0) if is_small_integer(from) => {
+                let idx = self.accumulator(key.clone(), Kind::SumWord, |k| matches!(k, Kind::SumWord));
+                Output::IntWide { accumulator_idx: idx, at: self.offset(idx), n_at }
+            }
+            DataType::Float64 | DataType::Float32 => Output::Float { at: self.sum_float(key), n_at },
+            DataType::Decimal128(_, scale) => {
                 let data_type = match from {
                     DataType::Decimal128(_, s) if s == scale => from.clone(),
                     _ => DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale),
                 };
-                Output::Wide { at: self.sum_wide(key, true, data_type), n_at }
+                Output::Wide { at: self.sum_wide(key, data_type), n_at }
             }
             _ => return None,
         })
     }
 
     fn avg(&mut self, key: &FeedKey, counted: &FeedKey, from: &DataType, to: &DataType) -> Option<Output> {
+        if !is_number(from) {
+            return None;
+        }
         let n_at = self.count(counted.clone());
         Some(match (from, to) {
-            (_, DataType::Float64) if is_small_integer(from) => {
-                Output::AvgInt { at: self.sum_wide(key, false, DataType::Int64), n_at }
+            (_, DataType::Float64) => Output::AvgFloat { at: self.sum_float(key), n_at },
+            (DataType::Decimal128(_, scale), DataType::Decimal128(..)) => {
+                Output::AvgDecimal { at: self.sum_wide(key, from.clone()), n_at, scale: *scale }
             }
-            (_, DataType::Float64) if is_number(from) => Output::AvgFloat { at: self.sum_float(key), n_at },
-            (DataType::Decimal128(_, scale), DataType::Decimal128(_, to_scale)) if to_scale >= scale => {
-                let factor = 10i128.checked_pow(u32::try_from(to_scale - scale).ok()?)?;
-                Output::AvgDecimal { at: self.sum_wide(key, true, from.clone()), n_at, factor }
+            (_, DataType::Decimal128(..)) if is_small_integer(from) => {
+                let idx = self.accumulator(key.clone(), Kind::SumWord, |k| matches!(k, Kind::SumWord));
+                Output::AvgInt { accumulator_idx: idx, at: self.offset(idx), n_at }
             }
-            (_, DataType::Decimal128(_, to_scale)) if is_small_integer(from) => {
-                let factor = 10i128.checked_pow(u32::try_from(*to_scale).ok()?)?;
-                Output::AvgDecimal { at: self.sum_wide(key, false, DataType::Int64), n_at, factor }
+            (_, DataType::Decimal128(..)) => {
+                let wide = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+                Output::AvgDecimal { at: self.sum_wide(key, wide), n_at, scale: 0 }
             }
             _ => return None,
         })
@@ -263,8 +343,7 @@ impl Layout {
         input: &[ArrayRef],
     ) -> Result<Output> {
         if from != call.field.data_type() {
-            let function = if is_max { min_max::max_udaf() } else { min_max::min_udaf() };
-            return self.reevaluated(call, function, input);
+            return self.stored(call, key, input);
         }
         if let Some(order) = Order::of(from) {
             let n_at = self.count(counted.clone());
@@ -302,8 +381,7 @@ impl Layout {
                 let default = ScalarValue::try_new_null(from).map_err(sql_error)?;
                 Ok(self.value(key, Box::new(state), default))
             }
-            _ if is_max => self.reevaluated(call, min_max::max_udaf(), input),
-            _ => self.reevaluated(call, min_max::min_udaf(), input),
+            _ => self.stored(call, key, input),
         }
     }
 
@@ -342,11 +420,10 @@ fn is_number(data_type: &DataType) -> bool {
 }
 
 impl Output {
-    /// Whether the result depends on the word at `offset`.
-    pub(super) fn reads(&self, offset: usize) -> bool {
+    /// Whether the result is of the sum at `offset`, and nothing where that has left its words.
+    pub(super) fn is_sum_at(&self, offset: usize) -> bool {
         match self {
-            Output::Int { at, .. } | Output::Wide { at, .. } => *at == offset,
-            Output::AvgInt { at, .. } | Output::AvgDecimal { at, .. } => *at == offset,
+            Output::Int { at, .. } | Output::Wide { at, .. } | Output::AvgDecimal { at, .. } => *at == offset,
             _ => false,
         }
     }
@@ -356,16 +433,19 @@ impl Output {
     pub(super) fn same(&self, a: &[u64], b: &[u64]) -> bool {
         match self {
             Output::Count { at } => a[*at] == b[*at],
-            Output::Int { at, n_at } | Output::Float { at, n_at } | Output::Best { at, n_at, .. } => {
-                a[*at] == b[*at] && (a[*n_at] == 0) == (b[*n_at] == 0)
-            }
+            Output::Int { at, n_at }
+            | Output::IntWide { at, n_at, .. }
+            | Output::Float { at, n_at }
+            | Output::Bits { at, n_at }
+            | Output::Best { at, n_at, .. } => a[*at] == b[*at] && (a[*n_at] == 0) == (b[*n_at] == 0),
             Output::Wide { at, n_at } | Output::BestWide { at, n_at } => {
                 a[*at..at + 2] == b[*at..at + 2] && (a[*n_at] == 0) == (b[*n_at] == 0)
             }
-            Output::AvgFloat { at, n_at } => a[*at] == b[*at] && a[*n_at] == b[*n_at],
-            Output::AvgInt { at, n_at } | Output::AvgDecimal { at, n_at, .. } => {
-                a[*at..at + 2] == b[*at..at + 2] && a[*n_at] == b[*n_at]
+            Output::AvgFloat { at, n_at } | Output::AvgInt { at, n_at, .. } => a[*at] == b[*at] && a[*n_at] == b[*n_at],
+            Output::BoolAnd { true_at, n_at } | Output::BoolOr { true_at, n_at } => {
+                a[*true_at] == b[*true_at] && a[*n_at] == b[*n_at]
             }
+            Output::AvgDecimal { at, n_at, .. } => a[*at..at + 2] == b[*at..at + 2] && a[*n_at] == b[*n_at],
             // Compared where results are kept.
             Output::Value { .. } => true,
         }
@@ -373,29 +453,27 @@ impl Output {
 
     /// Whether the result fits its type; sums that left their words are known elsewhere.
     pub(super) fn fits(&self, words: &[u64], data_type: &DataType) -> bool {
-        let DataType::Decimal128(precision, _) = data_type else { return true };
-        let value = match self {
-            Output::Wide { at, .. } => Some(wide(&words[*at..])),
-            Output::AvgDecimal { .. } => match self.avg_decimal(words) {
-                Some(average) => Some(average),
-                None => return false,
-            },
-            _ => None,
-        };
-        let limit = 10u128.pow(u32::from((*precision).min(DECIMAL128_MAX_PRECISION)));
-        value.is_none_or(|v| v.unsigned_abs() < limit)
+        let DataType::Decimal128(precision, to_scale) = data_type else { return true };
+        match self {
+            Output::Wide { at, .. } => {
+                let limit = 10u128.pow(u32::from((*precision).min(DECIMAL128_MAX_PRECISION)));
+                wide(&words[*at..]).unsigned_abs() < limit
+            }
+            // Mostly the sum itself would fit.
+            Output::AvgDecimal { at, n_at, scale } => {
+                let digits =
+                    (i32::from(DECIMAL128_MAX_PRECISION) - i32::from(*to_scale) + i32::from(*scale)).clamp(0, 38);
+                wide(&words[*at..]).unsigned_abs() < 10u128.pow(digits as u32)
+                    || words[*n_at] == 0
+                    || average(wide(&words[*at..]), *scale, words[*n_at] as i64, *to_scale).is_some()
+            }
+            _ => true,
+        }
     }
 
-    /// `None` where it overflows. 0 over no values.
-    fn avg_decimal(&self, words: &[u64]) -> Option<i128> {
-        let Output::AvgDecimal { at, n_at, factor } = self else { return None };
-        let n = i128::from(words[*n_at] as i64);
-        let scaled = wide(&words[*at..]).checked_mul(*factor)?;
-        Some(scaled.checked_div(n).unwrap_or(0))
-    }
-
-    /// The result column of groups: `rows` holds `width` words a group.
-    pub(super) fn column(&self, rows: &[u64], width: usize, data_type: &DataType) -> Result<ArrayRef> {
+    /// The result column of groups: `rows` holds `width` words a group. `carries`: how far one-word sums are beyond
+    /// their words; empty where none is.
+    pub(super) fn column(&self, rows: &[u64], width: usize, data_type: &DataType, carries: &[i64]) -> Result<ArrayRef> {
         let rows = || rows.chunks_exact(width);
         let nulls =
             |n_at: usize| rows().any(|r| r[n_at] == 0).then(|| rows().map(|r| r[n_at] != 0).collect::<NullBuffer>());
@@ -415,15 +493,27 @@ impl Output {
                 let values: Vec<f64> = rows().map(|r| f64::from_bits(r[*at]) / r[*n_at] as i64 as f64).collect();
                 Arc::new(Float64Array::new(values.into(), nulls(*n_at)))
             }
-            Output::AvgInt { at, n_at } => {
-                let values: Vec<f64> = rows().map(|r| wide(&r[*at..]) as f64 / r[*n_at] as i64 as f64).collect();
-                Arc::new(Float64Array::new(values.into(), nulls(*n_at)))
-            }
             Output::Wide { at, n_at } => decimals(rows().map(|r| wide(&r[*at..])).collect(), nulls(*n_at), data_type)?,
-            Output::AvgDecimal { n_at, .. } => {
-                let values = rows().map(|r| self.avg_decimal(r).unwrap_or(0)).collect();
-                decimals(values, nulls(*n_at), data_type)?
+            Output::IntWide { at, n_at, .. } => {
+                let sums = rows().enumerate().map(|(idx, r)| carried(r[*at], carries.get(idx))).collect();
+                decimals(sums, nulls(*n_at), data_type)?
             }
+            Output::AvgInt { at, n_at, .. } => {
+                let sums = rows().enumerate().map(|(idx, r)| (carried(r[*at], carries.get(idx)), r[*n_at]));
+                averages(sums, 0, nulls(*n_at), data_type)?
+            }
+            Output::AvgDecimal { at, n_at, scale } => {
+                averages(rows().map(|r| (wide(&r[*at..]), r[*n_at])), *scale, nulls(*n_at), data_type)?
+            }
+            Output::BoolAnd { true_at, n_at } => {
+                let values: Vec<bool> = rows().map(|r| r[*true_at] == r[*n_at]).collect();
+                Arc::new(BooleanArray::new(values.into(), nulls(*n_at)))
+            }
+            Output::BoolOr { true_at, n_at } => {
+                let values: Vec<bool> = rows().map(|r| r[*true_at] != 0).collect();
+                Arc::new(BooleanArray::new(values.into(), nulls(*n_at)))
+            }
+            Output::Bits { at, n_at } => from_raw_words(data_type, rows().map(|r| r[*at]).collect(), nulls(*n_at))?,
             Output::Best { at, n_at, order } => {
                 let words = rows().map(|r| order.decode(r[*at] as i64)).collect();
                 from_raw_words(data_type, words, nulls(*n_at))?
@@ -436,6 +526,26 @@ impl Output {
         };
         Ok(if column.data_type() == data_type { column } else { cast(&column, data_type)? })
     }
+}
+
+/// A one-word sum with what is beyond its word.
+fn carried(word: u64, carry: Option<&i64>) -> i128 {
+    i128::from(word as i64) + (i128::from(carry.copied().unwrap_or(0)) << 64)
+}
+
+/// Averages of (sum, count), as PostgreSQL rounds them.
+fn averages(
+    sums: impl Iterator<Item = (i128, u64)>,
+    scale: i8,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> Result<ArrayRef> {
+    let DataType::Decimal128(_, to_scale) = data_type else {
+        return Err(SqlError::internal("an average that is no numeric"));
+    };
+    // What does not fit has been found before, and is not shown.
+    let values = sums.map(|(sum, n)| average(sum, scale, (n as i64).max(1), *to_scale).unwrap_or(0));
+    decimals(values.collect(), nulls, data_type)
 }
 
 fn decimals(values: Vec<i128>, nulls: Option<NullBuffer>, data_type: &DataType) -> Result<ArrayRef> {

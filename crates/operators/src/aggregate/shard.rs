@@ -10,11 +10,11 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
 use tidewire_types::{Delta, Result, SqlError, SqlState, SqlType, hash_rows};
 
+use super::Aggregate;
 use super::accumulate::{Kind, Overflows};
 use super::groups::Groups;
 use super::keys::Keys;
 use super::layout::{Layout, Output, columns};
-use super::{Aggregate, Function};
 use crate::expr::sql_error;
 use crate::{Operator, RowError, StepContext};
 
@@ -90,14 +90,8 @@ fn without_zeros(delta: Delta) -> Result<Delta> {
 
 /// The row of a global aggregate over nothing.
 fn initial_row(plan: &Aggregate) -> Result<RecordBatch> {
-    let columns = plan.calls.iter().map(|call| {
-        let value = match &call.function {
-            Function::Count => ScalarValue::Int64(Some(0)),
-            Function::Other(function) => function.default_value(call.field.data_type()).map_err(sql_error)?,
-            _ => ScalarValue::try_new_null(call.field.data_type()).map_err(sql_error)?,
-        };
-        value.to_array().map_err(sql_error)
-    });
+    let columns =
+        plan.calls.iter().map(|call| call.function.over_nothing(call.field.data_type())?.to_array().map_err(sql_error));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     batch(plan, columns, 1)
 }
@@ -155,6 +149,8 @@ struct State {
     is_global: bool,
     append_only: bool,
     overflows: Overflows,
+    /// Those of the groups touched in this step, before it.
+    overflows_before: Overflows,
     /// Groups and accumulators whose evaluation failed.
     failed: BTreeSet<(u32, usize)>,
     /// Number of the step; 0 is that of no step.
@@ -185,6 +181,7 @@ impl State {
             is_global,
             append_only: plan.append_only,
             overflows: Overflows::new(),
+            overflows_before: Overflows::new(),
             failed: BTreeSet::new(),
             step: 1,
             touched: vec![],
@@ -257,6 +254,12 @@ impl State {
             push_words(&mut self.before, slot);
             self.shown_before.push(if stamp == 0 && !self.is_global { Shown::Absent } else { Shown::Row });
         }
+        if !self.overflows.is_empty() {
+            for id in &self.touched[start..] {
+                let of_group = self.overflows.range((*id, 0)..=(*id, usize::MAX));
+                self.overflows_before.extend(of_group.map(|(key, n)| (*key, *n)));
+            }
+        }
         if self.can_fail() {
             let width = self.groups.slots.width();
             for idx in start..self.touched.len() {
@@ -270,13 +273,13 @@ impl State {
 
     /// Whether some result may not fit its type. Mostly not, and then no group is looked at.
     fn can_fail(&self) -> bool {
-        !self.overflows.is_empty() || !self.failed.is_empty() || self.layout.has_limits()
+        !self.overflows.is_empty() || !self.failed.is_empty() || self.layout.has_limits
     }
 
     /// Whether the results of a group with these words fit their types.
     fn fits(&self, id: u32, words: &[u64]) -> bool {
         let of_group = (id, 0)..=(id, usize::MAX);
-        self.overflows.range(of_group.clone()).next().is_none()
+        !self.overflows.range(of_group.clone()).any(|((_, idx), _)| self.layout.must_fit[*idx])
             && self.failed.range(of_group).next().is_none()
             && self.layout.outputs.iter().all(|(output, data_type)| output.fits(words, data_type))
     }
@@ -299,6 +302,7 @@ impl State {
         }
         self.forget(&changes.gone)?;
         self.groups.tidy();
+        self.overflows_before.clear();
         self.touched.clear();
         self.before.clear();
         self.shown_before.clear();
@@ -363,7 +367,8 @@ impl State {
             };
             let is_same = before == after
                 && !values_changed.get(idx).copied().unwrap_or(false)
-                && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot));
+                && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot))
+                && self.overflows_are_same(id);
             if is_same {
                 continue;
             }
@@ -384,6 +389,23 @@ impl State {
         Ok(changes)
     }
 
+    /// Whether sums are as far beyond their words as before the step.
+    fn overflows_are_same(&self, id: u32) -> bool {
+        let of_group = (id, 0)..=(id, usize::MAX);
+        (self.overflows.is_empty() && self.overflows_before.is_empty())
+            || self.overflows.range(of_group.clone()).eq(self.overflows_before.range(of_group))
+    }
+
+    /// How far this accumulator's sums are beyond their words; empty where none is.
+    fn carries(&self, accumulator_idx: usize, old: &[u32], new: &[u32]) -> Vec<i64> {
+        if self.overflows.is_empty() && self.overflows_before.is_empty() {
+            return vec![];
+        }
+        let of = |all: &Overflows, id: u32| all.get(&(id, accumulator_idx)).copied().unwrap_or(0);
+        let before = old.iter().map(|idx| of(&self.overflows_before, self.touched[*idx as usize]));
+        before.chain(new.iter().map(|id| of(&self.overflows, *id))).collect()
+    }
+
     /// The delta of old rows that go and new rows that come.
     fn delta(&self, plan: &Aggregate, changes: &Changes) -> Result<Delta> {
         let width = self.groups.slots.width();
@@ -393,7 +415,11 @@ impl State {
         for (output, data_type) in &self.layout.outputs {
             columns.push(match output {
                 Output::Value { accumulator_idx } => self.value_column(*accumulator_idx, old, new)?,
-                output => output.column(&self.before, width, data_type)?,
+                Output::IntWide { accumulator_idx, .. } | Output::AvgInt { accumulator_idx, .. } => {
+                    let carries = self.carries(*accumulator_idx, old, new);
+                    output.column(&self.before, width, data_type, &carries)?
+                }
+                output => output.column(&self.before, width, data_type, &[])?,
             });
         }
         let rows = batch(plan, columns, n_rows)?;
@@ -415,10 +441,11 @@ impl State {
     }
 
     fn overflow_error(&self, id: u32, slot: &[u64]) -> SqlError {
-        let accumulator = self.overflows.range((id, 0)..=(id, usize::MAX)).next().map(|((_, idx), _)| *idx);
+        let mut of_group = self.overflows.range((id, 0)..=(id, usize::MAX)).map(|((_, idx), _)| *idx);
+        let accumulator = of_group.find(|idx| self.layout.must_fit[*idx]);
         let at = accumulator.map(|idx| self.layout.accumulators[idx].offset);
         let is_it = |(output, data_type): &&(Output, _)| match at {
-            Some(at) => output.reads(at),
+            Some(at) => output.is_sum_at(at),
             None => !output.fits(slot, data_type),
         };
         match self.layout.outputs.iter().find(is_it) {

@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::{array_agg, median, stddev, string_agg};
 use tidewire_types::{Delta, SqlState};
 
 use super::exact_sum::ExactSum;
 use super::*;
 use crate::testing::{Accumulated, Row, Steps, Value, batch, check_append_only, check_operator};
+
+mod bits;
+mod lists;
+mod ordered;
+mod statistics;
 
 const DECIMAL: DataType = DataType::Decimal128(10, 2);
 
@@ -46,6 +53,7 @@ fn call(function: Function, args: &[usize], to: DataType) -> Call {
         distinct: false,
         filter: None,
         order_by: vec![],
+        ignore_nulls: false,
         field: Arc::new(Field::new("result", to, true)),
     }
 }
@@ -83,6 +91,14 @@ fn decimals(values: &[Value]) -> i128 {
     values.iter().map(|v| if let Value::Decimal(d) = v { *d } else { 0 }).sum()
 }
 
+const AVERAGE: DataType = DataType::Decimal128(38, 16);
+
+/// With 16 digits behind the point, rounded half away from zero. Right below 10,000, where PostgreSQL has as many.
+fn average(sum: i128, scale: u32, n: usize) -> i128 {
+    let (scaled, n) = (sum * 10i128.pow(16 - scale) * 2, n as i128);
+    (scaled + n * sum.signum()) / (n * 2)
+}
+
 fn numbers() -> Vec<Case> {
     let count = |n: usize| Value::Int(n as i64);
     vec![
@@ -91,8 +107,11 @@ fn numbers() -> Vec<Case> {
         case(call(Function::Sum, &[I], DataType::Int64), |rows| {
             or_null(&present(rows, I), |v| Value::Int(ints(v).iter().sum()))
         }),
-        case(call(Function::Avg, &[I], DataType::Float64), |rows| {
-            or_null(&present(rows, I), |v| Value::float(ints(v).iter().sum::<i64>() as f64 / v.len() as f64))
+        case(call(Function::Avg, &[I], AVERAGE), |rows| {
+            or_null(&present(rows, I), |v| Value::Decimal(average(ints(v).iter().sum::<i64>().into(), 0, v.len())))
+        }),
+        case(call(Function::Sum, &[K], DataType::Decimal128(38, 0)), |rows| {
+            or_null(&present(rows, K), |v| Value::Decimal(ints(v).iter().sum::<i64>().into()))
         }),
         case(call(Function::Min, &[I], DataType::Int32), |rows| {
             present(rows, I).into_iter().min().unwrap_or(Value::Null)
@@ -103,8 +122,8 @@ fn numbers() -> Vec<Case> {
         case(call(Function::Sum, &[D], DataType::Decimal128(20, 2)), |rows| {
             or_null(&present(rows, D), |v| Value::Decimal(decimals(v)))
         }),
-        case(call(Function::Avg, &[D], DataType::Decimal128(14, 6)), |rows| {
-            or_null(&present(rows, D), |v| Value::Decimal(decimals(v) * 10_000 / v.len() as i128))
+        case(call(Function::Avg, &[D], AVERAGE), |rows| {
+            or_null(&present(rows, D), |v| Value::Decimal(average(decimals(v), 2, v.len())))
         }),
         case(call(Function::Max, &[D], DECIMAL), |rows| present(rows, D).into_iter().max().unwrap_or(Value::Null)),
         case(call(Function::Min, &[B], DataType::Boolean), |rows| {
@@ -288,24 +307,14 @@ fn float_sums_do_not_remember_what_left() {
 
 #[test]
 fn functions_that_are_evaluated_anew() {
-    // An eighth column, the separator.
-    let mut fields = input().fields().to_vec();
-    fields.push(Arc::new(Field::new("separator", DataType::Int32, false)));
     let cases = evaluated_anew();
-    for keys in [&[K][..], &[]] {
-        let with_separator = |rows: &[Row]| rows.to_vec();
-        check_operator(
-            &[input()],
-            || Box::new(WithSeparator(plan(keys, &cases, false).build(0).unwrap())),
-            |inputs| naive(keys, &cases, &with_separator(&inputs[0])),
-        );
-    }
+    check_with(&[ScalarValue::Utf8View(Some("; ".into()))], &cases);
 }
 
-/// Adds a column that holds "; ".
-struct WithSeparator(Box<dyn Operator>);
+/// Adds constant columns behind the input's.
+struct WithConstants(Box<dyn Operator>, Vec<ScalarValue>);
 
-impl Operator for WithSeparator {
+impl Operator for WithConstants {
     fn start(&mut self, cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         self.0.start(cx, out)
     }
@@ -313,17 +322,29 @@ impl Operator for WithSeparator {
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         for delta in inputs.iter_mut().flatten() {
             let mut fields = delta.schema().fields().to_vec();
-            fields.push(Arc::new(Field::new("separator", DataType::Utf8View, false)));
             let mut columns = delta.rows().columns().to_vec();
-            columns.push(Arc::new(arrow::array::StringViewArray::from(vec!["; "; delta.n_rows()])));
-            let rows = arrow::array::RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-            *delta = delta.with_rows(rows);
+            for value in &self.1 {
+                fields.push(Arc::new(Field::new("constant", value.data_type(), true)));
+                columns.push(value.to_array_of_size(delta.n_rows()).unwrap());
+            }
+            *delta = delta.with_rows(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?);
         }
         self.0.step(inputs, cx, out)
     }
 
     fn state_rows(&self) -> usize {
         self.0.state_rows()
+    }
+}
+
+/// Over all rows and by key, with rows that leave and without; the constants are columns 7 and up.
+fn check_with(constants: &[ScalarValue], cases: &[Case]) {
+    for keys in [&[K][..], &[]] {
+        let build = |append_only| -> Box<dyn Operator> {
+            Box::new(WithConstants(plan(keys, cases, append_only).build(0).unwrap(), constants.to_vec()))
+        };
+        check_operator(&[input()], || build(false), |inputs| naive(keys, cases, &inputs[0]));
+        check_append_only(&[input()], || build(true), |inputs| naive(keys, cases, &inputs[0]));
     }
 }
 
@@ -433,11 +454,10 @@ fn keys_and_least_values_of_every_type() {
 }
 
 fn check_key_type(values: &[&str; 4], data_type: &DataType) {
-    let texts: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(values.to_vec()));
+    let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(values.to_vec()));
     let column = arrow::compute::cast(&texts, data_type).unwrap();
     let field = Field::new("k", data_type.clone(), true);
-    let rows =
-        arrow::array::RecordBatch::try_new(Arc::new(Schema::new(vec![field.clone()])), vec![column.clone()]).unwrap();
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![field.clone()])), vec![column.clone()]).unwrap();
     let least = |append_only| Aggregate {
         keys: vec![],
         calls: vec![call(Function::Min, &[0], data_type.clone())],

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_empty_array};
 use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::row::{RowConverter, SortField};
@@ -24,17 +24,40 @@ use super::multiset::Multiset;
 use crate::expr::sql_error;
 
 /// What a group keeps behind one such call.
-pub(super) trait Values: Send {
+pub(super) trait Values: Send + Sync {
     /// Makes room for groups up to `n_slots`.
     fn grow(&mut self, n_slots: usize);
     /// Adds rows to groups; a weight of 0 means that the row is not there.
     fn apply(&mut self, ids: &[u32], columns: &[ArrayRef], weights: Option<&[i64]>) -> Result<()>;
     /// The result of a group as it is now.
     fn evaluate(&mut self, id: u32) -> Result<ScalarValue>;
+    /// Forgets what a group without rows still holds.
+    fn forget(&mut self, id: u32);
     /// Bytes allocated.
     fn bytes(&self) -> usize;
     /// Rows or values kept.
     fn len(&self) -> usize;
+}
+
+/// What is kept is small and can be put together: in a batch query, partial results are.
+pub(super) trait Mergeable: Values {
+    /// The types of a group's state.
+    fn state_types(&self) -> Vec<DataType>;
+    /// The states of the first groups.
+    fn state(&mut self, n_groups: usize) -> Result<Vec<ArrayRef>>;
+    /// Adds states to groups.
+    fn merge(&mut self, ids: &[u32], columns: &[ArrayRef]) -> Result<()>;
+    /// Takes the first groups out; the others move down.
+    fn drop_first(&mut self, n_groups: usize);
+
+    /// The results of the first groups.
+    fn results(&mut self, n_groups: usize, data_type: &DataType) -> Result<ArrayRef> {
+        if n_groups == 0 {
+            return Ok(new_empty_array(data_type));
+        }
+        let results = (0..n_groups as u32).map(|id| self.evaluate(id)).collect::<Result<Vec<_>>>()?;
+        ScalarValue::iter_to_array(results).map_err(sql_error)
+    }
 }
 
 /// min or max of bytes.
@@ -96,6 +119,12 @@ impl Values for BestBytes {
         let Some(best) = self.best(id) else { return ScalarValue::try_new_null(&self.data_type).map_err(sql_error) };
         let bytes = ScalarValue::BinaryView(Some(best.to_vec()));
         bytes.cast_to(&self.data_type).map_err(sql_error)
+    }
+
+    fn forget(&mut self, id: u32) {
+        if let Some(group) = self.groups.get_mut(id as usize) {
+            *group = Multiset::default();
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -253,6 +282,12 @@ impl Values for Reevaluated {
         let mut accumulator = self.accumulator(&rows)?;
         accumulator.update_batch(&rows).map_err(sql_error)?;
         accumulator.evaluate().map_err(sql_error)
+    }
+
+    fn forget(&mut self, id: u32) {
+        if let Some(group) = self.groups.get_mut(id as usize) {
+            *group = Multiset::default();
+        }
     }
 
     fn bytes(&self) -> usize {

@@ -21,6 +21,11 @@ pub fn sql_error(error: DataFusionError) -> SqlError {
     }
 }
 
+/// An error of ours on its way through DataFusion; [`sql_error`] gives it back.
+pub fn to_datafusion(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
 fn by_reference(error: &DataFusionError) -> SqlError {
     use DataFusionError as E;
     let state = match error {

@@ -60,6 +60,9 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
                 _ => None,
             }
         }
+        (op, l, r) if is_number(l) && is_number(r) && !is_float(l) && !is_float(r) => {
+            super::numeric::plan(op, left, right, (l, r))
+        }
         (Op::Divide, l, r) if is_number(l) && is_number(r) && (is_float(l) || is_float(r)) => {
             call(Function::Divide, left, right)
         }

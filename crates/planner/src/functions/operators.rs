@@ -6,9 +6,10 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::BinaryOperator;
+use tidewire_operators::aggregate::{self, functions::function_of};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::{arithmetic, cast, json};
@@ -19,6 +20,13 @@ use crate::rewrite::with_seconds;
 pub(crate) struct PostgresOperators;
 
 impl ExprPlanner for PostgresOperators {
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if !matches!(function_of(&call.func), aggregate::Function::Count) {
+            call.args = call.args.into_iter().map(Self::narrowed).collect();
+        }
+        Ok(PlannerResult::Original(call))
+    }
+
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, mut left, mut right } = expr;
         let access = match op {
@@ -44,6 +52,36 @@ impl ExprPlanner for PostgresOperators {
         check_comparable(&op, &left, &right, schema)?;
         let (left, right) = without_blanks(left, right, schema);
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+}
+
+impl PostgresOperators {
+    /// DataFusion takes integer literals for bigints, and the sum of bigints is a numeric.
+    fn narrowed(expr: Expr) -> Expr {
+        match expr {
+            Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
+                Ok(value) => Expr::Literal(ScalarValue::Int32(Some(value)), metadata),
+                Err(_) => Expr::Literal(ScalarValue::Int64(Some(value)), metadata),
+            },
+            Expr::Negative(inner) => Expr::Negative(Box::new(Self::narrowed(*inner))),
+            Expr::Alias(mut alias) => {
+                alias.expr = Box::new(Self::narrowed(*alias.expr));
+                Expr::Alias(alias)
+            }
+            Expr::Case(mut case) => {
+                let results = case.when_then_expr.into_iter();
+                case.when_then_expr = results.map(|(when, then)| (when, Box::new(Self::narrowed(*then)))).collect();
+                case.else_expr = case.else_expr.map(|expr| Box::new(Self::narrowed(*expr)));
+                Expr::Case(case)
+            }
+            Expr::ScalarFunction(mut call)
+                if matches!(call.func.name(), "coalesce" | "nullif" | "greatest" | "least" | "abs") =>
+            {
+                call.args = call.args.into_iter().map(Self::narrowed).collect();
+                Expr::ScalarFunction(call)
+            }
+            other => other,
+        }
     }
 }
 

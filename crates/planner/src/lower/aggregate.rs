@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 use tidewire_operators::Plan;
+use tidewire_operators::aggregate::functions::function_of;
 use tidewire_operators::aggregate::{self, Call, Function};
 use tidewire_operators::top_n::SortKey;
 use tidewire_types::{Result, SqlError};
@@ -32,9 +33,6 @@ impl Needed {
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, plan: &Aggregate) -> Result<Relation> {
-        if plan.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return Err(not_maintained("GROUPING SETS, ROLLUP or CUBE"));
-        }
         let input = self.lower(&plan.input)?;
         let (exprs, input) = {
             let all = plan.group_expr.iter().chain(&plan.aggr_expr).cloned().collect();
@@ -117,32 +115,21 @@ fn call(expr: &Expr, field: &Field, needed: &mut Needed) -> Result<Call> {
         return Err(SqlError::internal("an aggregate without a function"));
     };
     let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
-    if null_treatment.is_some() {
-        return Err(not_maintained("IGNORE NULLS"));
-    }
-    let function = match func.name() {
-        "count" => Function::Count,
-        "sum" => Function::Sum,
-        "avg" => Function::Avg,
-        "min" => Function::Min,
-        "max" => Function::Max,
-        _ => Function::Other(func.clone()),
-    };
+    let function = function_of(func);
+    let ignore_nulls = *null_treatment == Some(NullTreatment::IgnoreNulls);
     let constant = |e: &Expr| matches!(unaliased(e), Expr::Literal(value, _) if !value.is_null());
     let args = match &function {
         // count(*) is count(1) by now.
         Function::Count if args.iter().all(constant) && !distinct => vec![],
-        // A separator, a fraction: the operator takes constants behind the first argument.
+        // A fraction: DataFusion's own functions take constants behind the first argument.
         Function::Other(_) if args.first().is_some_and(constant) => {
             return Err(not_maintained(&format!("{}() of a constant", func.name())));
         }
-        Function::Other(_) => args.iter().map(|e| needed.index(e)).collect(),
-        _ if args.len() != 1 => return Err(not_maintained(&format!("{}() of several arguments", func.name()))),
         _ => args.iter().map(|e| needed.index(e)).collect(),
     };
     // The order of rows does not change the others.
     let order_by = match &function {
-        Function::Other(_) => order_by
+        Function::List(_) | Function::Ordered(_) | Function::Other(_) => order_by
             .iter()
             .map(|key| SortKey { column: needed.index(&key.expr), descending: !key.asc, nulls_first: key.nulls_first })
             .collect(),
@@ -150,5 +137,5 @@ fn call(expr: &Expr, field: &Field, needed: &mut Needed) -> Result<Call> {
     };
     let filter = filter.as_deref().map(|e| needed.index(e));
     let field = Arc::new(field.clone().with_nullable(true));
-    Ok(Call { function, args, distinct: *distinct, filter, order_by, field })
+    Ok(Call { function, args, distinct: *distinct, filter, order_by, ignore_nulls, field })
 }
