@@ -17,6 +17,7 @@ mod query;
 mod rewrite;
 mod rules;
 mod session;
+mod windows;
 
 #[cfg(test)]
 mod dml_tests;
