@@ -42,6 +42,5 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
     for function in windows::function::all() {
         session.register_udwf(function);
     }
-    session.register_udf(windows::function::frame());
     Ok(session)
 }

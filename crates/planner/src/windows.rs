@@ -114,7 +114,7 @@ pub(crate) fn refuse(place: &str, node: &impl Visit) -> Result<()> {
 }
 
 /// Whether a window function stands in the node itself, not in a subquery of it.
-fn has_window(node: &impl Visit) -> bool {
+pub(crate) fn has_window(node: &impl Visit) -> bool {
     #[derive(Default)]
     struct Finder {
         depth: usize,

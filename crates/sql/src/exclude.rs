@@ -88,3 +88,40 @@ fn insert(tokens: &mut Vec<TokenWithSpan>, start: usize, what: &str, span: Span)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlparser::tokenizer::Tokenizer;
+
+    use super::*;
+    use crate::TidewireDialect;
+
+    fn rewritten(text: &str) -> String {
+        let mut tokens = vec![];
+        Tokenizer::new(&TidewireDialect, text).tokenize_with_location_into_buf(&mut tokens).unwrap();
+        rewrite(&mut tokens);
+        let shown = tokens.iter().filter(|t| !is_blank(t)).map(|t| t.token.to_string());
+        shown.collect::<Vec<_>>().join(" ").replace('\u{1}', "!")
+    }
+
+    #[test]
+    fn the_words_move_to_partition_by() {
+        let of = |window: &str| rewritten(&format!("sum(x) OVER ({window})")).replace("sum ( x ) OVER ", "");
+        assert_eq!(of("ROWS 1 PRECEDING EXCLUDE TIES"), "( PARTITION BY \"!exclude ties\" ROWS 1 PRECEDING )");
+        assert_eq!(
+            of("w ORDER BY f(rows) RANGE CURRENT ROW exclude current row"),
+            "( w PARTITION BY \"!exclude current row\" ORDER BY f ( rows ) RANGE CURRENT ROW )"
+        );
+        assert_eq!(
+            of("PARTITION BY a, b GROUPS UNBOUNDED PRECEDING EXCLUDE NO OTHERS"),
+            "( PARTITION BY \"!exclude no others\" , a , b GROUPS UNBOUNDED PRECEDING )"
+        );
+    }
+
+    #[test]
+    fn other_words_stay() {
+        for text in ["(SELECT exclude group)", "exclude ties )", "OVER (ROWS 1 PRECEDING EXCLUDE GROUP", "(rows EXCLUDE x)"] {
+            assert!(!rewritten(text).contains('!'), "{text}");
+        }
+    }
+}

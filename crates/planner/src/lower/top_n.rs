@@ -13,7 +13,7 @@ use tidewire_types::{Result, SqlError};
 use super::{Lowering, Relation, not_maintained, qualified, unaliased};
 use crate::dataflow::NodeKind;
 use crate::errors::planning_error;
-use crate::windows::spec::frame_of;
+use crate::windows::spec::{frame_of, names, stacked, tie_break_columns};
 
 /// Which rows of a partition stay.
 #[derive(Clone, Copy)]
@@ -116,8 +116,11 @@ impl Lowering<'_> {
         let params = &function.params;
         let (partition_by, _) = frame_of(&params.partition_by)?;
         let partition_by: Vec<&Expr> = partition_by.iter().collect();
-        let relation =
-            self.top_n(relation, &partition_by, &params.order_by, Range { offset: 0, limit: Some(limit) })?;
+        // Ties are broken as the window itself breaks them.
+        let (_, base) = stacked(window);
+        let ties = tie_break_columns(base.schema()).into_iter().map(|column| column.sort(true, false));
+        let order: Vec<SortExpr> = params.order_by.iter().cloned().chain(ties).collect();
+        let relation = self.top_n(relation, &partition_by, &order, Range { offset: 0, limit: Some(limit) })?;
         let relation = self.above_window(&filter.input, relation, limit == 1)?;
         let rest: Vec<Expr> =
             conjuncts.iter().enumerate().filter(|(i, _)| *i != idx).map(|(_, e)| (*e).clone()).collect();
@@ -137,7 +140,11 @@ impl Lowering<'_> {
                 fields.extend(qualified(&window.schema).pop());
                 self.project(&input, &exprs, fields)
             }
-            LogicalPlan::Window(window) => self.window_over(window, input),
+            LogicalPlan::Window(window) => {
+                let (schema, (_, base)) = (window.input.schema(), stacked(window));
+                let input = self.by_position(input, schema, &qualified(schema))?;
+                self.windows_over(&window.window_expr, &window.schema, &names(base.schema()), input)
+            }
             LogicalPlan::Projection(projection) => {
                 let input = self.above_window(&projection.input, input, is_one)?;
                 self.projection(projection, input)

@@ -8,6 +8,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 
 use super::call;
 use crate::dml::select;
+use crate::windows::has_window;
 
 pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     let offset = match query.limit_clause.take() {
@@ -22,7 +23,11 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
             return Err(SqlError::new(SqlState::SyntaxError, message));
         }
     };
-    let is_plain = matches!(query.body.as_ref(), SetExpr::Select(select) if select.distinct.is_none());
+    let is_plain = match query.body.as_ref() {
+        // A rank over the results of windows comes behind them.
+        SetExpr::Select(select) => select.distinct.is_none() && !orders_by_window(&order_by, &select.projection),
+        _ => false,
+    };
     if !is_plain {
         in_subquery(query);
     }
@@ -62,6 +67,10 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     }
     body.qualify = Some(condition);
     Ok(())
+}
+
+fn orders_by_window(keys: &[ast::OrderByExpr], items: &[SelectItem]) -> bool {
+    keys.iter().any(|key| meant(key.expr.clone(), items).is_ok_and(|expr| has_window(&expr)))
 }
 
 /// DISTINCT and set operations come before the ranks: they become a subquery.

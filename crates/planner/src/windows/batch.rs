@@ -37,18 +37,16 @@ use tidewire_operators::StepContext;
 use tidewire_operators::window::Window;
 use tidewire_types::{Delta, Epoch, SqlError};
 
-use super::spec::{Spec, is_hashable, names, specs};
+use super::spec::{Spec, is_hashable, names, specs, stacked};
 use crate::provider::to_datafusion;
 
 /// Puts the operator in the place of DataFusion's window nodes.
 pub(crate) fn replace(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| {
+    // From above: of windows that stand on each other the highest one takes the others in.
+    plan.transform_down_with_subqueries(|plan| {
         let LogicalPlan::Window(window) = plan else { return Ok(Transformed::no(plan)) };
-        let node = WindowNode {
-            input: Arc::unwrap_or_clone(window.input),
-            window_expr: window.window_expr,
-            schema: window.schema,
-        };
+        let (window_expr, input) = stacked(&window);
+        let node = WindowNode { input: Arc::unwrap_or_clone(input), window_expr, schema: window.schema };
         Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
     })
     .map(|t| t.data)

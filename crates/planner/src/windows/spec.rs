@@ -63,6 +63,22 @@ pub(crate) fn specs(window_exprs: &[Expr], fields: &[FieldRef]) -> Result<Vec<Sp
     Ok(specs)
 }
 
+/// Windows that stand directly on each other, over the rows of the lowest one's input: DataFusion makes a node for each
+/// PARTITION BY and ORDER BY, and so for each frame. The expressions are in the order of the highest one's columns.
+pub(crate) fn stacked(window: &WindowPlan) -> (Vec<Expr>, Arc<LogicalPlan>) {
+    let mut exprs = window.window_expr.clone();
+    let mut input = window.input.clone();
+    while let LogicalPlan::Window(below) = input.as_ref() {
+        let results = below.schema.columns().split_off(below.input.schema().fields().len());
+        if exprs.iter().any(|e| e.column_refs().iter().any(|column| results.contains(column))) {
+            break;
+        }
+        exprs.splice(0..0, below.window_expr.iter().cloned());
+        input = below.input.clone();
+    }
+    (exprs, input)
+}
+
 /// Errors that PostgreSQL finds before a query runs: `42804`, `22013`, `22004`, `42P10`, `0A000`.
 pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
     let mut failed = None;
@@ -276,6 +292,13 @@ fn tie_break(names: &[String], n_columns: usize) -> Vec<usize> {
         (x, y) => y.is_some().cmp(&x.is_some()).then(a.cmp(b)),
     });
     columns
+}
+
+/// The columns that tell peers apart, in order.
+pub(crate) fn tie_break_columns(schema: &DFSchema) -> Vec<Expr> {
+    let columns = schema.columns();
+    let order = tie_break(&names(schema), columns.len());
+    order.into_iter().filter_map(|idx| columns.get(idx).cloned()).map(Expr::Column).collect()
 }
 
 /// The names of a plan's columns.
