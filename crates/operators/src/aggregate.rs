@@ -47,6 +47,8 @@ use tidewire_types::Result;
 use crate::Operator;
 use crate::top_n::SortKey;
 
+pub(crate) use exact_sum::ExactSum;
+
 /// Parameters of the operator. The planner has projected the input: keys, arguments and filters are plain columns.
 #[derive(Clone, Debug)]
 pub struct Aggregate {

@@ -17,6 +17,7 @@ pub mod project;
 pub mod single_row;
 pub mod top_n;
 pub mod union;
+pub mod window;
 
 mod consolidate;
 #[cfg(test)]
@@ -89,6 +90,8 @@ pub enum Plan {
     TopN(top_n::TopN),
     /// A scalar subquery: at most one row, and exactly one comes out.
     SingleRow(single_row::SingleRow),
+    /// Functions OVER windows.
+    Window(window::Window),
 }
 
 impl Plan {
@@ -102,6 +105,7 @@ impl Plan {
             Plan::Join(_) => "IncrementalJoinExec",
             Plan::TopN(_) => "IncrementalTopNExec",
             Plan::SingleRow(_) => "IncrementalSingleRowExec",
+            Plan::Window(_) => "IncrementalWindowExec",
         }
     }
 
@@ -115,6 +119,7 @@ impl Plan {
             Plan::Join(p) => p.schema.clone(),
             Plan::TopN(p) => p.schema.clone(),
             Plan::SingleRow(p) => p.schema.clone(),
+            Plan::Window(p) => p.schema.clone(),
         }
     }
 
@@ -126,6 +131,7 @@ impl Plan {
             Plan::Join(p) => Distribution::Hash(p.shard_keys(input_idx).to_vec()),
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
             Plan::SingleRow(_) => Distribution::Hash(vec![]),
+            Plan::Window(p) => Distribution::Hash(p.partition_by.clone()),
         }
     }
 
@@ -140,6 +146,7 @@ impl Plan {
             Plan::Join(p) => p.build(),
             Plan::TopN(p) => p.build(),
             Plan::SingleRow(p) => p.build(shard_idx),
+            Plan::Window(p) => p.build(),
         }
     }
 }
@@ -155,6 +162,7 @@ impl fmt::Display for Plan {
             Plan::Join(p) => p.fmt(f),
             Plan::TopN(p) => p.fmt(f),
             Plan::SingleRow(p) => p.fmt(f),
+            Plan::Window(p) => p.fmt(f),
         }
     }
 }

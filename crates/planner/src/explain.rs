@@ -8,6 +8,7 @@ use tidewire_operators::Plan;
 use tidewire_operators::aggregate::{Aggregate, Call};
 use tidewire_operators::join::Join;
 use tidewire_operators::top_n::{SortKey, TopN};
+use tidewire_operators::window::{Arg, Call as WindowCall, Function as WindowFunction, Window};
 
 use crate::dataflow::{Dataflow, Node, NodeId, NodeKind, Properties};
 
@@ -85,6 +86,7 @@ fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
         Plan::Aggregate(aggregate) => of_aggregate(aggregate, input),
         Plan::Join(join) => of_join(join),
         Plan::TopN(top_n) => of_top_n(top_n, input),
+        Plan::Window(window) => of_window(window, input),
     }
 }
 
@@ -140,6 +142,52 @@ fn of_top_n(top_n: &TopN, input: &Schema) -> String {
         parts.push(format!("offset={}", top_n.offset));
     }
     parts.join(", ")
+}
+
+fn of_window(window: &Window, input: &Schema) -> String {
+    let mut parts = vec![];
+    if !window.partition_by.is_empty() {
+        parts.push(format!("partition_by=[{}]", names(&window.partition_by, input)));
+    }
+    if !window.order_by.is_empty() {
+        parts.push(format!("order_by=[{}]", sort_keys(&window.order_by, input)));
+    }
+    let calls: Vec<_> = window.calls.iter().map(|call| of_window_call(call, input)).collect();
+    parts.push(format!("wdw=[{}]", calls.join(", ")));
+    parts.join(", ")
+}
+
+fn of_window_call(call: &WindowCall, input: &Schema) -> String {
+    let (name, has_frame) = match &call.function {
+        WindowFunction::RowNumber => ("row_number", false),
+        WindowFunction::Rank => ("rank", false),
+        WindowFunction::DenseRank => ("dense_rank", false),
+        WindowFunction::PercentRank => ("percent_rank", false),
+        WindowFunction::CumeDist => ("cume_dist", false),
+        WindowFunction::Ntile => ("ntile", false),
+        WindowFunction::Lag => ("lag", false),
+        WindowFunction::Lead => ("lead", false),
+        WindowFunction::FirstValue => ("first_value", true),
+        WindowFunction::LastValue => ("last_value", true),
+        WindowFunction::NthValue => ("nth_value", true),
+        WindowFunction::Aggregate(function) => (function.name(), true),
+    };
+    let args = call.args.iter().map(|arg| match arg {
+        Arg::Column(idx) => names(&[*idx], input),
+        Arg::Constant(value) => value.to_string(),
+    });
+    let mut args = args.collect::<Vec<_>>().join(", ");
+    if args.is_empty() && matches!(call.function, WindowFunction::Aggregate(_)) {
+        args.push('*');
+    }
+    let mut shown = format!("{name}({args})");
+    if let Some(filter) = call.filter {
+        shown += &format!(" FILTER (WHERE {})", names(&[filter], input));
+    }
+    if has_frame {
+        shown += &format!(" {}", call.frame);
+    }
+    shown
 }
 
 fn sort_keys(keys: &[SortKey], input: &Schema) -> String {

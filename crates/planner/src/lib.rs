@@ -21,6 +21,7 @@ mod rewrite;
 mod rules;
 mod session;
 mod single_distinct;
+mod windows;
 
 #[cfg(test)]
 mod dml_tests;

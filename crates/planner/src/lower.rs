@@ -7,6 +7,7 @@
 mod aggregate;
 mod join;
 mod top_n;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::expressions as physical;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use tidewire_catalog::{Kind, Object};
 use tidewire_operators::{Plan, filter, project, single_row, union};
@@ -118,6 +120,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Limit(limit) => self.limit(limit),
             // Rows of a view have no order.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
@@ -234,7 +237,7 @@ impl<'a> Lowering<'a> {
         let exprs: Vec<_> = exprs.iter().map(|e| self.physical(e, &input.columns)).collect::<Result<_>>()?;
         let columns = dfschema(fields)?;
         let (exprs, input) = self.through_projection(exprs, input.clone())?;
-        let input = &input;
+        let input = &self.without_unread_window(&exprs, input);
         let copied: Vec<_> = exprs.iter().map(column_of).collect();
         let properties = self.properties(input).project(&copied);
         let names = columns.fields().iter().map(|f| f.as_ref().clone().with_name(visible(f.name())));
@@ -268,6 +271,21 @@ impl<'a> Lowering<'a> {
         // The names of the columns in between are gone; nobody asks for them any more.
         let relation = Relation { node: *node, columns: input.columns.clone() };
         Ok((merged.map_err(|e| planning_error(e, self.text))?, relation))
+    }
+
+    /// Below window functions that nobody reads: their rows are those of their input.
+    fn without_unread_window(&self, exprs: &[Arc<dyn PhysicalExpr>], mut input: Relation) -> Relation {
+        while let Some(Node { kind: NodeKind::Operator(Plan::Window(window)), inputs, .. }) = self.nodes.get(input.node)
+            && let Some(below) = inputs.first()
+        {
+            let n_columns = window.schema.fields().len() - window.calls.len().min(window.schema.fields().len());
+            let reads = |e: &Arc<dyn PhysicalExpr>| collect_columns(e).iter().any(|c| c.index() >= n_columns);
+            if exprs.iter().any(reads) {
+                break;
+            }
+            input.node = *below;
+        }
+        input
     }
 
     /// The indices of `exprs` among the relation's columns; computes those that are not there behind the others.
@@ -477,20 +495,12 @@ impl<'a> Lowering<'a> {
     fn physical(&self, expr: &Expr, columns: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         check_maintained(expr)?;
         let props = self.state.execution_props();
-        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default()).map_err(|e| self.lost(e))
+        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default()).map_err(|e| planning_error(e, self.text))
     }
 
-    /// Names were resolved long before: only the number of a window function can be missing by now.
-    fn lost(&self, error: datafusion::common::DataFusionError) -> SqlError {
-        let error = planning_error(error, self.text);
-        match error.state() {
-            SqlState::UndefinedColumn => not_maintained("row_number() as a value"),
-            _ => error,
-        }
-    }
 
     fn index_of(&self, column: &Column, columns: &DFSchema) -> Result<usize> {
-        columns.index_of_column(column).map_err(|e| self.lost(e))
+        columns.index_of_column(column).map_err(|e| planning_error(e, self.text))
     }
 
     /// A name that no user's column has.
@@ -597,7 +607,6 @@ fn check_maintained(expr: &Expr) -> Result<()> {
 
 fn node_name(plan: &LogicalPlan) -> &'static str {
     match plan {
-        LogicalPlan::Window(_) => "a window function",
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Unnest(_) => "unnest()",
         LogicalPlan::Subquery(_) => "this LATERAL subquery",

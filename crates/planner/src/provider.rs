@@ -26,6 +26,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, unknown_function};
 use crate::query::Context;
+use crate::windows;
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -255,6 +256,9 @@ impl ContextProvider for Provider<'_> {
         }
         if let Some(function) = cast::function(name) {
             return Some(function);
+        }
+        if name == windows::FRAME {
+            return Some(Arc::new(windows::function::frame()));
         }
         let elsewhere = self.state.aggregate_functions().contains_key(name)
             || self.state.window_functions().contains_key(name)

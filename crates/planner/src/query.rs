@@ -32,7 +32,7 @@ use crate::column_names::visible;
 use crate::errors::planning_error;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
-use crate::{aggregate_checks, grouping_sets, null_logic};
+use crate::{aggregate_checks, grouping_sets, null_logic, windows};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -141,6 +141,7 @@ impl Context<'_> {
     ) -> Result<Logical> {
         let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query)?;
         let state = self.session.state();
+        windows::check_functions(&query, &state)?;
         let provider = Provider::new(self, &state, depth);
         let plan = |types: &[Option<SqlType>]| sql_to_plan(&provider, &query, types, text);
 
@@ -165,6 +166,7 @@ impl Context<'_> {
             .and_then(null_logic::spell_out)
             .and_then(grouping_sets::expand)
             .map_err(|e| planning_error(e, text))?;
+        windows::spec::check(&analyzed)?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
         let (plan, schema) = with_sql_types(analyzed).map_err(|e| planning_error(e, text))?;
@@ -175,7 +177,8 @@ impl Context<'_> {
     pub(crate) fn optimized(&self, logical: Logical, text: &str) -> Result<Planned> {
         let Logical { plan, schema, parameters, objects } = logical;
         let plan = self.with_tables(plan, None)?;
-        let plan = self.session.state().optimize(&plan).map_err(|e| planning_error(e, text))?;
+        let plan = self.session.state().optimize(&plan).and_then(windows::batch::replace);
+        let plan = plan.map_err(|e| planning_error(e, text))?;
         Ok(Planned { plan, parameters, schema, objects })
     }
 

@@ -1,6 +1,8 @@
 //! What is done to the AST before DataFusion plans it: PostgreSQL's column names, casts that Arrow does not have,
 //! and refusals of what DataFusion would plan wrongly or silently leave out.
 
+mod with_ties;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -12,7 +14,7 @@ use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
-use crate::{aggregates, column_names, functions};
+use crate::{aggregates, column_names, functions, windows};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -144,6 +146,9 @@ impl VisitorMut for Rewriter {
         if let Some(operator) = bag_operator(&query.body) {
             return refuse(operator);
         }
+        if let Err(error) = windows::resolve_query(query) {
+            return flow(Err(error));
+        }
         values_to_selects(&mut query.body);
         if let Err(error) = fetch_to_limit(query) {
             return flow(Err(error));
@@ -165,6 +170,9 @@ impl VisitorMut for Rewriter {
         }
         if select.prewhere.is_some() || !select.connect_by.is_empty() || select.value_table_mode.is_some() {
             return refuse("PREWHERE, CONNECT BY or SELECT AS");
+        }
+        if let Err(error) = windows::resolve_select(select) {
+            return flow(Err(error));
         }
         column_names::name_select_list(&mut select.projection);
         flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
@@ -400,13 +408,13 @@ fn values_to_selects(body: &mut SetExpr) {
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 fn fetch_to_limit(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else { return Ok(()) };
-    if fetch.with_ties {
-        return Err(SqlError::unsupported("FETCH FIRST .. WITH TIES"));
-    }
     if fetch.percent {
         return Err(SqlError::unsupported("FETCH FIRST .. PERCENT"));
     }
     let quantity = fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+    if fetch.with_ties {
+        return with_ties::rewrite(query, quantity);
+    }
     match &mut query.limit_clause {
         None => {
             query.limit_clause =
@@ -470,7 +478,8 @@ pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
     (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+/// A call of a function.
+pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(ast::Function {
         name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),
         uses_odbc_syntax: false,

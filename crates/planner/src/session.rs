@@ -10,7 +10,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidewire_types::{Result, SqlError};
 
-use crate::{functions, rules};
+use crate::{functions, rules, windows};
 
 /// A session for batch queries: `target_partitions` threads a query, all queries of the session within `memory`.
 ///
@@ -34,11 +34,15 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
         .with_config(config)
         .with_runtime_env(runtime)
         .with_optimizer_rules(rules::for_queries())
+        .with_query_planner(Arc::new(windows::batch::Planner))
         .build();
     let session = SessionContext::new_with_state(state);
     for function in functions::all() {
         session.register_udf(function);
     }
     functions::register_aggregates(&session);
+    for function in windows::function::all() {
+        session.register_udwf(function);
+    }
     Ok(session)
 }

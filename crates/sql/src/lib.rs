@@ -11,6 +11,7 @@ mod data_type;
 mod depth;
 mod dialect;
 mod errors;
+mod exclude;
 mod options;
 mod parser;
 mod session;
@@ -21,6 +22,7 @@ mod subscribe;
 
 pub use data_type::sql_type;
 pub use dialect::TidewireDialect;
+pub use exclude::EXCLUDE;
 pub use sqlparser::ast;
 pub use statement::*;
 use tidewire_types::Result;

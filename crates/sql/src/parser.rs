@@ -11,7 +11,7 @@ use crate::depth;
 use crate::dialect::TidewireDialect;
 use crate::errors::{self, End};
 use crate::source::Source;
-use crate::{Explain, ObjectName, Parsed, Statement};
+use crate::{Explain, ObjectName, Parsed, Statement, exclude};
 
 /// Statements inside each other (`EXPLAIN DECLARE .. CURSOR FOR ..`).
 const STATEMENTS_MAX: usize = 3;
@@ -49,7 +49,7 @@ fn tokenize(source: &Source<'_>) -> Result<Vec<TokenWithSpan>> {
     }
 }
 
-fn is_blank(token: &TokenWithSpan) -> bool {
+pub(crate) fn is_blank(token: &TokenWithSpan) -> bool {
     matches!(token.token, Token::Whitespace(_) | Token::EOF)
 }
 
@@ -73,6 +73,8 @@ fn parse_tokens(source: &Source<'_>, tokens: Vec<TokenWithSpan>, outer: Outer, e
     }
     depth::check(&tokens)?;
 
+    let mut tokens = tokens;
+    exclude::rewrite(&mut tokens);
     let tokens = tokens.into_iter().skip_while(is_blank).map(|t| TokenWithSpan::new(t.token, shift(t.span, first)));
     let own = Source::new(text);
     let parser =

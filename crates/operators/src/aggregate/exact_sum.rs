@@ -13,8 +13,8 @@
 const N_WORDS: usize = 35;
 
 /// The exact sum of doubles.
-#[derive(Debug, Default)]
-pub(super) struct ExactSum {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExactSum {
     high: f64,
     low: f64,
     wide: Option<Box<Wide>>,
@@ -31,7 +31,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 impl ExactSum {
     /// Adds `weight` times `value`. Returns whether the sum has moved to the heap for that.
     #[inline]
-    pub(super) fn add(&mut self, value: f64, weight: i64) -> bool {
+    pub(crate) fn add(&mut self, value: f64, weight: i64) -> bool {
         if self.wide.is_none() && (weight == 1 || weight == -1) {
             let (sum, error) = two_sum(self.high, if weight == 1 { value } else { -value });
             let (low, rest) = two_sum(self.low, error);
@@ -59,7 +59,7 @@ impl ExactSum {
     }
 
     /// The sum, rounded to the nearest double; infinite where it is beyond the largest one.
-    pub(super) fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         match &self.wide {
             None => self.high,
             Some(wide) => wide.value(),
@@ -82,6 +82,24 @@ impl ExactSum {
                 return parts;
             }
             rest.add(part, -1);
+        }
+    }
+
+    /// Adds all that another sum holds.
+    pub(crate) fn merge(&mut self, other: &ExactSum) {
+        match &other.wide {
+            None => {
+                self.add(other.high, 1);
+                self.add(other.low, 1);
+            }
+            Some(other) => {
+                if self.wide.is_none() {
+                    self.add_wide(0.0, 1);
+                }
+                if let Some(wide) = &mut self.wide {
+                    wide.merge(other);
+                }
+            }
         }
     }
 
@@ -126,6 +144,19 @@ impl Wide {
             let product = u128::from(mantissa) * u128::from(weight.unsigned_abs());
             self.add_shifted(product, exponent.saturating_sub(1), (value < 0.0) != (weight < 0));
         }
+    }
+
+    fn merge(&mut self, other: &Wide) {
+        let mut carry = false;
+        for (word, part) in self.words.iter_mut().zip(&other.words) {
+            let (first, over) = word.overflowing_add(*part);
+            let (second, over_again) = first.overflowing_add(u64::from(carry));
+            *word = second;
+            carry = over || over_again;
+        }
+        self.n_nan += other.n_nan;
+        self.n_infinite += other.n_infinite;
+        self.n_negative_infinite += other.n_negative_infinite;
     }
 
     /// Adds or subtracts `magnitude * 2^shift` units.
@@ -248,6 +279,16 @@ mod tests {
         assert_eq!(sum(&[1.0, 1e-20]).parts(), [1.0, 1e-20]);
         assert!(sum(&[f64::NAN, 1.0]).parts()[0].is_nan());
         assert!(sum(&[]).parts().is_empty());
+    }
+
+    #[test]
+    fn sums_of_parts_make_the_sum_of_all() {
+        let values = [1e300, 0.1, -1e-300, 5e-324, 1.0, -0.3, 1e17, -1e300, 7.0];
+        for cut in 0..=values.len() {
+            let mut first = sum(&values[..cut]);
+            first.merge(&sum(&values[cut..]));
+            assert_eq!(first.value().to_bits(), sum(&values).value().to_bits());
+        }
     }
 
     #[test]

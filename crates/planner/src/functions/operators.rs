@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::BinaryOperator;
 use tidewire_operators::aggregate::{self, functions::function_of};
@@ -14,6 +14,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::{arithmetic, cast, json};
 use crate::rewrite::with_seconds;
+use crate::windows;
 
 /// Plans binary operators before DataFusion's own planners see them.
 #[derive(Debug)]
@@ -52,6 +53,10 @@ impl ExprPlanner for PostgresOperators {
         check_comparable(&op, &left, &right, schema)?;
         let (left, right) = without_blanks(left, right, schema);
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        Ok(windows::function::plan(expr))
     }
 }
 

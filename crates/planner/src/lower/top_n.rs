@@ -1,14 +1,10 @@
 //! ORDER BY .. LIMIT, DISTINCT ON, and `row_number() <= n`: the first rows of each partition.
 
-use std::sync::Arc;
-
-use arrow::datatypes::Field;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, DistinctOn, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, Projection, SkipType, Sort, Window,
-    lit,
+    BinaryExpr, DistinctOn, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, SkipType, Sort, Window, lit,
 };
 use tidewire_operators::Plan;
 use tidewire_operators::top_n::{SortKey, TopN};
@@ -17,6 +13,7 @@ use tidewire_types::{Result, SqlError};
 use super::{Lowering, Relation, not_maintained, qualified, unaliased};
 use crate::dataflow::NodeKind;
 use crate::errors::planning_error;
+use crate::windows::spec::{frame_of, names, stacked, tie_break_columns};
 
 /// Which rows of a partition stay.
 #[derive(Clone, Copy)]
@@ -107,8 +104,8 @@ impl Lowering<'_> {
         Ok(Relation { node, columns: input.columns })
     }
 
-    /// `row_number() OVER (PARTITION BY .. ORDER BY ..) <= n`, where nothing else reads the number. None: another
-    /// filter.
+    /// `row_number() OVER (PARTITION BY .. ORDER BY ..) <= n`. The numbers themselves are those of the rows that stay.
+    /// None: another filter.
     pub(super) fn row_number(&mut self, filter: &Filter) -> Result<Option<Relation>> {
         let conjuncts = split_conjunction(&filter.predicate);
         let bound = conjuncts.iter().enumerate().find_map(|(idx, e)| bound(e).map(|(column, n)| (idx, column, n)));
@@ -117,10 +114,14 @@ impl Lowering<'_> {
         let relation = self.lower(&window.input)?;
         let Expr::WindowFunction(function) = unaliased(number) else { return Ok(None) };
         let params = &function.params;
-        let partition_by: Vec<&Expr> = params.partition_by.iter().collect();
-        let relation =
-            self.top_n(relation, &partition_by, &params.order_by, Range { offset: 0, limit: Some(limit) })?;
-        let relation = self.above_window(&filter.input, relation, (limit == 1).then_some(()))?;
+        let (partition_by, _) = frame_of(&params.partition_by)?;
+        let partition_by: Vec<&Expr> = partition_by.iter().collect();
+        // Ties are broken as the window itself breaks them.
+        let (_, base) = stacked(window);
+        let ties = tie_break_columns(base.schema()).into_iter().map(|column| column.sort(true, false));
+        let order: Vec<SortExpr> = params.order_by.iter().cloned().chain(ties).collect();
+        let relation = self.top_n(relation, &partition_by, &order, Range { offset: 0, limit: Some(limit) })?;
+        let relation = self.above_window(&filter.input, relation, limit == 1)?;
         let rest: Vec<Expr> =
             conjuncts.iter().enumerate().filter(|(i, _)| *i != idx).map(|(_, e)| (*e).clone()).collect();
         match rest.into_iter().reduce(Expr::and) {
@@ -129,61 +130,32 @@ impl Lowering<'_> {
         }
     }
 
-    /// Applies what stands between the filter and the window. The number itself is known only where it is always 1;
-    /// else it is left out, and what reads it is refused.
-    fn above_window(&mut self, plan: &LogicalPlan, input: Relation, one: Option<()>) -> Result<Relation> {
+    /// Applies what stands between the filter and the window, and the window itself; `is_one`: the number is always 1.
+    fn above_window(&mut self, plan: &LogicalPlan, input: Relation, is_one: bool) -> Result<Relation> {
         match plan {
-            LogicalPlan::Window(window) => {
-                if one.is_none() {
-                    return Ok(input);
-                }
+            LogicalPlan::Window(window) if is_one => {
                 let mut exprs: Vec<Expr> = input.columns.iter().map(Expr::from).collect();
-                exprs.push(lit(ScalarValue::UInt64(Some(1))));
+                exprs.push(lit(ScalarValue::Int64(Some(1))));
                 let mut fields = qualified(&input.columns);
                 fields.extend(qualified(&window.schema).pop());
                 self.project(&input, &exprs, fields)
             }
+            LogicalPlan::Window(window) => {
+                let (schema, (_, base)) = (window.input.schema(), stacked(window));
+                let input = self.by_position(input, schema, &qualified(schema))?;
+                self.windows_over(&window.window_expr, &window.schema, &names(base.schema()), input)
+            }
             LogicalPlan::Projection(projection) => {
-                let input = self.above_window(&projection.input, input, one)?;
-                self.known_columns(projection, input)
+                let input = self.above_window(&projection.input, input, is_one)?;
+                self.projection(projection, input)
             }
             LogicalPlan::SubqueryAlias(alias) => {
-                let input = self.above_window(&alias.input, input, one)?;
-                self.known_alias(alias, input)
+                let input = self.above_window(&alias.input, input, is_one)?;
+                self.alias(alias, input)
             }
             _ => Err(SqlError::internal("no window under a row number")),
         }
     }
-
-    /// A projection without the columns that cannot be computed.
-    fn known_columns(&mut self, projection: &Projection, input: Relation) -> Result<Relation> {
-        let known = |e: &Expr| match unaliased(e) {
-            Expr::Column(column) => input.columns.maybe_index_of_column(column).is_some(),
-            _ => true,
-        };
-        let kept: Vec<bool> = projection.expr.iter().map(known).collect();
-        let pick = |idx: &usize| kept.get(*idx) == Some(&true);
-        let exprs: Vec<Expr> =
-            projection.expr.iter().enumerate().filter(|(i, _)| pick(i)).map(|(_, e)| e.clone()).collect();
-        let fields =
-            qualified(&projection.schema).into_iter().enumerate().filter(|(i, _)| pick(i)).map(|(_, f)| f).collect();
-        self.project(&input, &exprs, fields).map_err(unknown_number)
-    }
-
-    fn known_alias(&mut self, alias: &datafusion::logical_expr::SubqueryAlias, input: Relation) -> Result<Relation> {
-        let mut fields = qualified(&input.columns);
-        for ((qualifier, field), (inner_qualifier, inner)) in alias.schema.iter().zip(alias.input.schema().iter()) {
-            let column = Column::new(inner_qualifier.cloned(), inner.name());
-            if let Some(slot) = input.columns.maybe_index_of_column(&column).and_then(|idx| fields.get_mut(idx)) {
-                *slot = (qualifier.cloned(), Arc::new(Field::clone(field)));
-            }
-        }
-        Ok(Relation { node: input.node, columns: super::dfschema(fields)? })
-    }
-}
-
-fn unknown_number(_: SqlError) -> SqlError {
-    not_maintained("row_number() as a value")
 }
 
 fn has_sort(plan: &LogicalPlan) -> bool {

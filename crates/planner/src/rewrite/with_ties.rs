@@ -1,0 +1,126 @@
+//! `ORDER BY .. FETCH FIRST n ROWS WITH TIES`: rows whose rank is at most n.
+//!
+//! With `OFFSET m` the first m rows are left out, in the order that breaks ties too, and the rank may be m + n.
+
+use sqlparser::ast::{self, BinaryOperator, Expr, LimitClause, OrderByKind, Query, SelectItem, SetExpr, Value};
+use tidewire_sql::fold;
+use tidewire_types::{Result, SqlError, SqlState};
+
+use super::call;
+use crate::dml::select;
+use crate::windows::has_window;
+
+pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
+    let offset = match query.limit_clause.take() {
+        None => None,
+        Some(LimitClause::LimitOffset { limit: None, offset, .. }) => offset.map(|o| o.value),
+        Some(_) => return Err(SqlError::new(SqlState::SyntaxError, "multiple LIMIT clauses not allowed")),
+    };
+    let order_by = match query.order_by.as_ref().map(|o| &o.kind) {
+        Some(OrderByKind::Expressions(keys)) if !keys.is_empty() => keys.clone(),
+        _ => {
+            let message = "WITH TIES cannot be specified without ORDER BY clause";
+            return Err(SqlError::new(SqlState::SyntaxError, message));
+        }
+    };
+    let is_plain = match query.body.as_ref() {
+        // A rank over the results of windows comes behind them.
+        SetExpr::Select(select) => select.distinct.is_none() && !orders_by_window(&order_by, &select.projection),
+        _ => false,
+    };
+    if !is_plain {
+        in_subquery(query);
+    }
+    let SetExpr::Select(body) = query.body.as_mut() else {
+        return Err(SqlError::unsupported("FETCH FIRST .. WITH TIES over this query"));
+    };
+    let keys = order_by.into_iter().map(|mut key| {
+        key.expr = meant(key.expr, &body.projection)?;
+        Ok(key)
+    });
+    let keys: Vec<ast::OrderByExpr> = keys.collect::<Result<_>>()?;
+    let over = |function: &str| {
+        let mut call = call(function, vec![]);
+        if let Expr::Function(call) = &mut call {
+            let spec = ast::WindowSpec {
+                window_name: None,
+                partition_by: vec![],
+                order_by: keys.clone(),
+                window_frame: None,
+            };
+            call.over = Some(ast::WindowType::WindowSpec(spec));
+        }
+        call
+    };
+    let nested = |e: Expr| Box::new(Expr::Nested(Box::new(e)));
+    let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: nested(left), op, right: nested(right) };
+    let mut condition = match offset {
+        None => binary(over("rank"), BinaryOperator::LtEq, quantity),
+        Some(offset) => {
+            let last = binary(offset.clone(), BinaryOperator::Plus, quantity);
+            let ranked = binary(over("rank"), BinaryOperator::LtEq, last);
+            binary(binary(over("row_number"), BinaryOperator::Gt, offset), BinaryOperator::And, ranked)
+        }
+    };
+    if let Some(present) = body.qualify.take() {
+        condition = binary(present, BinaryOperator::And, condition);
+    }
+    body.qualify = Some(condition);
+    Ok(())
+}
+
+fn orders_by_window(keys: &[ast::OrderByExpr], items: &[SelectItem]) -> bool {
+    keys.iter().any(|key| meant(key.expr.clone(), items).is_ok_and(|expr| has_window(&expr)))
+}
+
+/// DISTINCT and set operations come before the ranks: they become a subquery.
+fn in_subquery(query: &mut Query) {
+    let star = vec![SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())];
+    let mut inner = select(vec![], vec![], None, None);
+    std::mem::swap(&mut inner.body, &mut query.body);
+    let table = ast::TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(inner),
+        alias: Some(ast::TableAlias {
+            explicit: true,
+            name: ast::Ident::with_quote('"', "__with_ties"),
+            columns: vec![],
+            at: None,
+        }),
+        sample: None,
+    };
+    let from = ast::TableWithJoins { relation: table, joins: vec![] };
+    query.body = select(star, vec![from], None, None).body;
+}
+
+/// What an ORDER BY item stands for: a column of the SELECT list by its number or its name, or itself.
+fn meant(expr: Expr, items: &[SelectItem]) -> Result<Expr> {
+    let of = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr.clone()),
+        _ => None,
+    };
+    match &expr {
+        Expr::Value(value) => {
+            let Value::Number(number, _) = &value.value else { return Ok(expr) };
+            let at = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            let is_listed = items.iter().all(|item| of(item).is_some());
+            match at.and_then(|at| items.get(at)).and_then(of).filter(|_| is_listed) {
+                Some(meant) => Ok(meant),
+                None if is_listed => {
+                    let message = format!("ORDER BY position {number} is not in select list");
+                    Err(SqlError::new(SqlState::InvalidColumnReference, message))
+                }
+                None => Err(SqlError::unsupported("WITH TIES with an ORDER BY position behind *")),
+            }
+        }
+        Expr::Identifier(name) => {
+            let name = fold(name);
+            let named = items.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if fold(alias) == name => Some(expr.clone()),
+                _ => None,
+            });
+            Ok(named.unwrap_or(expr))
+        }
+        _ => Ok(expr),
+    }
+}
