@@ -169,6 +169,9 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     {
         return not_grouped(message);
     }
+    if contains("aggregate function calls cannot contain window function calls") {
+        return simple(SqlState::GroupingError, "aggregate function calls cannot contain window function calls");
+    }
     if contains("ggregate functions are not allowed in") {
         return simple(SqlState::GroupingError, "aggregate functions are not allowed in WHERE");
     }

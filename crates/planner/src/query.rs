@@ -160,13 +160,14 @@ impl Context<'_> {
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
         check_filters(&raw).map_err(|e| planning_error(e, text))?;
+        windows::spec::check_filters(&raw)?;
 
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})
             .and_then(null_logic::spell_out)
             .map_err(|e| planning_error(e, text))?;
-        windows::spec::check(&analyzed)?;
+        windows::spec::check_frames(&analyzed)?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
         let (plan, schema) = with_sql_types(analyzed).map_err(|e| planning_error(e, text))?;
