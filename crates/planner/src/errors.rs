@@ -169,7 +169,7 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     {
         return not_grouped(message);
     }
-    if contains("aggregate function calls cannot contain window function calls") {
+    if contains("ggregate function calls cannot contain window function calls") {
         return simple(SqlState::GroupingError, "aggregate function calls cannot contain window function calls");
     }
     if contains("ggregate functions are not allowed in") {

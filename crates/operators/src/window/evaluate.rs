@@ -219,7 +219,7 @@ impl Evaluator {
                 integer(&value.to_array_of_size(1).map_err(sql_error)?)?.iter().next().flatten()
             }
             Some(Arg::Column(idx)) => {
-                let first = decode(encoding, partition, vec![0..1])?;
+                let first = decode(encoding, partition, std::iter::once(0..1).collect())?;
                 integer(first.column(*idx)?)?.iter().next().flatten()
             }
             None => None,
