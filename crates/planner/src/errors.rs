@@ -173,6 +173,9 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
         let message = "arguments to GROUPING must be grouping expressions of the associated query level";
         return simple(SqlState::GroupingError, message);
     }
+    if contains("ggregate function calls cannot contain window function calls") {
+        return simple(SqlState::GroupingError, "aggregate function calls cannot contain window function calls");
+    }
     if contains("ggregate functions are not allowed in") {
         return simple(SqlState::GroupingError, "aggregate functions are not allowed in WHERE");
     }

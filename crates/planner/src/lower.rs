@@ -495,9 +495,9 @@ impl<'a> Lowering<'a> {
     fn physical(&self, expr: &Expr, columns: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         check_maintained(expr)?;
         let props = self.state.execution_props();
-        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default()).map_err(|e| planning_error(e, self.text))
+        create_physical_expr(expr, columns, props, &PhysicalPlanningContext::default())
+            .map_err(|e| planning_error(e, self.text))
     }
-
 
     fn index_of(&self, column: &Column, columns: &DFSchema) -> Result<usize> {
         columns.index_of_column(column).map_err(|e| planning_error(e, self.text))

@@ -301,14 +301,13 @@ fn views_become_dataflows() {
             -- AppendOnly
             > SELECT account, id FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2
             IncrementalProjectionExec: expr=[account, id]
-              IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=2
+              IncrementalTopNExec: partition_by=[account], order_by=[amount DESC, id], limit=2
                 Input: payments, columns=[id, account, amount], append_only
             -- Bag
             > SELECT * FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn = 1
-            IncrementalProjectionExec: expr=[account, id, CAST(rn AS Int64) as rn], unique=(account)
-              IncrementalProjectionExec: expr=[account, id, 1 as rn], unique=(account)
-                IncrementalTopNExec: partition_by=[account], order_by=[amount DESC], limit=1, unique=(account)
-                  Input: payments, columns=[id, account, amount], append_only
+            IncrementalProjectionExec: expr=[account, id, 1 as rn], unique=(account)
+              IncrementalTopNExec: partition_by=[account], order_by=[amount DESC, id], limit=1, unique=(account)
+                Input: payments, columns=[id, account, amount], append_only
             -- UniqueKey([0])
             > SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, at DESC
             IncrementalProjectionExec: expr=[account, id], unique=(account)
@@ -435,6 +434,52 @@ fn views_become_dataflows() {
                             see #0
                       see #2
                     see #2
+            -- Bag
+            > SELECT id, rank() OVER (ORDER BY amount) FROM payments
+            IncrementalProjectionExec: expr=[id, rank() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as rank]
+              IncrementalWindowExec: order_by=[amount], wdw=[rank()]
+                Input: payments, columns=[id, amount], append_only
+            -- Bag
+            > SELECT id, sum(amount) OVER (PARTITION BY account ORDER BY at RANGE BETWEEN interval '1 day' PRECEDING AND CURRENT ROW EXCLUDE TIES) AS s, lag(amount, 2, 0) OVER (PARTITION BY account ORDER BY at) AS l, count(*) FILTER (WHERE amount > 3) OVER (PARTITION BY upper(account)) AS n FROM payments
+            IncrementalProjectionExec: expr=[id, sum(payments.amount) PARTITION BY [Utf8View("framerange,preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as s, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as l, count(Int64(1)) FILTER (WHERE payments.amount > Int64(3)) PARTITION BY [upper(payments.account)] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as n]
+              IncrementalWindowExec: partition_by=[$], wdw=[count(*) FILTER (WHERE $) RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW]
+                IncrementalProjectionExec: expr=[id, account, amount, at, $1 as $, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, sum(payments.amount) PARTITION BY [Utf8View("framerange,preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as sum(payments.amount) PARTITION BY [Utf8View(", upper(account) as $, amount > 3.00 as $]
+                  IncrementalWindowExec: partition_by=[account], order_by=[at], wdw=[lag($, 2, 0.00), sum(amount) RANGE BETWEEN IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 } PRECEDING AND CURRENT ROW EXCLUDE TIES]
+                    IncrementalProjectionExec: expr=[id, account, amount, at, CAST(amount AS Decimal128(22, 2)) as $], append_only
+                      Input: payments, columns=[id, account, amount, at], append_only
+            -- Bag
+            > SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id
+            IncrementalProjectionExec: expr=[id]
+              IncrementalFilterExec: predicate=+(row_number() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, 1) > id, unique=(row_number() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+                IncrementalProjectionExec: expr=[id, row_number() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING], unique=(row_number() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+                  IncrementalWindowExec: order_by=[amount], wdw=[row_number()], unique=(row_number() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+                    IncrementalTopNExec: order_by=[amount, id], limit=2
+                      Input: payments, columns=[id, amount], append_only
+            -- Bag
+            > SELECT account, id, rn FROM (SELECT account, id, row_number() OVER (PARTITION BY account ORDER BY amount DESC) AS rn FROM payments) s WHERE rn <= 2
+            IncrementalProjectionExec: expr=[account, id, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as rn], unique=(account, rn)
+              IncrementalWindowExec: partition_by=[account], order_by=[amount DESC], wdw=[row_number()], unique=(account, row_number() PARTITION BY [payments.account] ORDER BY [payments.amount DESC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+                IncrementalTopNExec: partition_by=[account], order_by=[amount DESC, id], limit=2
+                  Input: payments, columns=[id, account, amount], append_only
+            -- UniqueKey([0, 2])
+            > SELECT account, sum(amount) AS s, sum(sum(amount)) OVER (ORDER BY account) AS running FROM payments GROUP BY account
+            IncrementalProjectionExec: expr=[account, sum(payments.amount) as s, sum(sum(payments.amount)) ORDER BY [payments.account ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as running], unique=(account)
+              IncrementalWindowExec: order_by=[account], wdw=[sum(sum(payments.amount)) RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW], unique=(account)
+                IncrementalAggregateExec: gby=[account], aggr=[sum(amount)], unique=(account)
+                  Input: payments, columns=[account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT account, id FROM payments QUALIFY dense_rank() OVER (PARTITION BY account ORDER BY amount) = 1
+            IncrementalProjectionExec: expr=[account, id]
+              IncrementalFilterExec: predicate=dense_rank() PARTITION BY [payments.account] ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING = 1
+                IncrementalProjectionExec: expr=[id, account, dense_rank() PARTITION BY [payments.account] ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING]
+                  IncrementalWindowExec: partition_by=[account], order_by=[amount], wdw=[dense_rank()]
+                    Input: payments, columns=[id, account, amount], append_only
+            -- Bag
+            > SELECT id, amount FROM payments ORDER BY amount DESC FETCH FIRST 2 ROWS WITH TIES
+            IncrementalProjectionExec: expr=[id, amount]
+              IncrementalFilterExec: predicate=rank() ORDER BY [payments.amount DESC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING <= 2
+                IncrementalWindowExec: order_by=[amount DESC], wdw=[rank()]
+                  Input: payments, columns=[id, amount], append_only
             -- Bag
         "#]],
     );

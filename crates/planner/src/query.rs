@@ -159,6 +159,7 @@ impl Context<'_> {
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
         aggregate_checks::check(&raw).map_err(|e| planning_error(e, text))?;
+        windows::spec::check_filters(&raw)?;
 
         let analyzed = state
             .analyzer()
@@ -166,7 +167,7 @@ impl Context<'_> {
             .and_then(null_logic::spell_out)
             .and_then(grouping_sets::expand)
             .map_err(|e| planning_error(e, text))?;
-        windows::spec::check(&analyzed)?;
+        windows::spec::check_frames(&analyzed)?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
         let (plan, schema) = with_sql_types(analyzed).map_err(|e| planning_error(e, text))?;

@@ -88,7 +88,8 @@ pub(crate) fn check_functions(query: &Query, state: &SessionState) -> Result<()>
             };
             let is_aggregate = self.0.aggregate_functions().contains_key(&name);
             let is_window = self.0.window_functions().contains_key(&name);
-            let wrong = |message: String| ControlFlow::Break(Box::new(SqlError::new(SqlState::WrongObjectType, message)));
+            let wrong =
+                |message: String| ControlFlow::Break(Box::new(SqlError::new(SqlState::WrongObjectType, message)));
             if function.over.is_none() && function.within_group.is_empty() && is_window && !is_aggregate {
                 return wrong(format!("window function {name} requires an OVER clause"));
             }

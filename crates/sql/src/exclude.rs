@@ -34,8 +34,12 @@ fn next(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
 
 /// What is excluded, and where the words end; a parenthesis must close behind them.
 fn excluded(tokens: &[TokenWithSpan], at: usize) -> Option<(&'static str, usize)> {
-    const FORMS: [(&str, &[&str]); 4] =
-        [("current row", &["CURRENT", "ROW"]), ("group", &["GROUP"]), ("ties", &["TIES"]), ("no others", &["NO", "OTHERS"])];
+    const FORMS: [(&str, &[&str]); 4] = [
+        ("current row", &["CURRENT", "ROW"]),
+        ("group", &["GROUP"]),
+        ("ties", &["TIES"]),
+        ("no others", &["NO", "OTHERS"]),
+    ];
     FORMS.into_iter().find_map(|(what, words)| {
         let mut end = at + 1;
         for word in words {
@@ -120,7 +124,9 @@ mod tests {
 
     #[test]
     fn other_words_stay() {
-        for text in ["(SELECT exclude group)", "exclude ties )", "OVER (ROWS 1 PRECEDING EXCLUDE GROUP", "(rows EXCLUDE x)"] {
+        for text in
+            ["(SELECT exclude group)", "exclude ties )", "OVER (ROWS 1 PRECEDING EXCLUDE GROUP", "(rows EXCLUDE x)"]
+        {
             assert!(!rewritten(text).contains('!'), "{text}");
         }
     }

@@ -184,7 +184,8 @@ impl Aggregate {
         let bounds = pieces.flat_map(|p| [p.start, p.end]).filter(|place| !is_outer(*place));
         let (low, high) = bounds.fold((usize::MAX, 0), |(low, high), b| (low.min(b), high.max(b)));
         // No bounds but the outer ones: nothing need be at hand.
-        let (low, high) = if low > high { (if to_last { len } else { 0 }, if to_last { len } else { 0 }) } else { (low, high) };
+        let (low, high) =
+            if low > high { (if to_last { len } else { 0 }, if to_last { len } else { 0 }) } else { (low, high) };
         let start = if from_first { partition.chunk_start(low) } else { low };
         let end = if to_last { partition.chunk_end(high) } else { high };
         Scope { span: start..end.max(start), from_first, to_last, len }
@@ -192,9 +193,8 @@ impl Aggregate {
 
     /// The arguments among the input's columns.
     pub(super) fn input(&self, columns: &[ArrayRef]) -> Result<Input> {
-        let column = |idx: usize| {
-            columns.get(idx).cloned().ok_or_else(|| SqlError::internal(format_args!("no column {idx}")))
-        };
+        let column =
+            |idx: usize| columns.get(idx).cloned().ok_or_else(|| SqlError::internal(format_args!("no column {idx}")));
         let args = self.args.iter().filter_map(|arg| match arg {
             Arg::Column(idx) => Some(column(*idx)),
             // Accumulators take constants as literals.
@@ -212,7 +212,13 @@ impl Aggregate {
     }
 
     /// The results; `input` holds the rows of the span.
-    pub(super) fn evaluate(&self, frames: &Frames, prepared: &Prepared, input: &Input, to: &DataType) -> Result<Results> {
+    pub(super) fn evaluate(
+        &self,
+        frames: &Frames,
+        prepared: &Prepared,
+        input: &Input,
+        to: &DataType,
+    ) -> Result<Results> {
         let scope = &prepared.scope;
         match (&self.method, &prepared.before) {
             (Method::Whole(whole), before) => {

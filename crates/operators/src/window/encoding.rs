@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Fields, Float32Type, Float64Type};
-use arrow::array::AsArray;
 use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashMap;
 use tidewire_types::{Delta, Result, SqlError};

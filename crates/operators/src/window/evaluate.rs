@@ -219,7 +219,7 @@ impl Evaluator {
                 integer(&value.to_array_of_size(1).map_err(sql_error)?)?.iter().next().flatten()
             }
             Some(Arg::Column(idx)) => {
-                let first = decode(encoding, partition, vec![0..1])?;
+                let first = decode(encoding, partition, std::iter::once(0..1).collect())?;
                 integer(first.column(*idx)?)?.iter().next().flatten()
             }
             None => None,
@@ -241,7 +241,14 @@ impl Evaluator {
             true => place / (size + 1),
             false => n_larger + (place - in_larger) / size.max(1),
         };
-        Ok(Arc::new(places.clone().map(|place| bucket(place) as i64 + 1).collect::<Vec<_>>().into_iter().collect::<Int64Array>()))
+        Ok(Arc::new(
+            places
+                .clone()
+                .map(|place| bucket(place) as i64 + 1)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .collect::<Int64Array>(),
+        ))
     }
 
     /// For lag and lead: so many rows before or behind each row.
@@ -313,8 +320,7 @@ impl Evaluator {
             }
             Some(Arg::Constant(value)) => {
                 let one = value.to_array_of_size(1).map_err(sql_error)?;
-                let indices: UInt64Array =
-                    targets.iter().map(|t| matches!(t, Target::Row(_)).then_some(0)).collect();
+                let indices: UInt64Array = targets.iter().map(|t| matches!(t, Target::Row(_)).then_some(0)).collect();
                 cast(&take(&one, &indices, None)?, to)?
             }
             None => return Err(SqlError::internal("a function without its argument")),

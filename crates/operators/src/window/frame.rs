@@ -25,10 +25,7 @@ pub(super) enum Edge {
     /// So many groups behind the current row's.
     Groups(i64),
     /// So far from the current row's value.
-    Value {
-        distance: Distance,
-        is_preceding: bool,
-    },
+    Value { distance: Distance, is_preceding: bool },
 }
 
 /// A frame that can be computed.
@@ -143,7 +140,6 @@ impl Framing<'_> {
             }
         })
     }
-
 }
 
 impl Order<'_> {

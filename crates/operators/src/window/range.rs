@@ -200,10 +200,9 @@ impl Amount {
                 _ => None,
             },
             DataType::Decimal128(..) => match offset {
-                ScalarValue::Int16(_)
-                | ScalarValue::Int32(_)
-                | ScalarValue::Int64(_)
-                | ScalarValue::Decimal128(..) => Amount::number(offset),
+                ScalarValue::Int16(_) | ScalarValue::Int32(_) | ScalarValue::Int64(_) | ScalarValue::Decimal128(..) => {
+                    Amount::number(offset)
+                }
                 _ => None,
             },
             DataType::Float32 | DataType::Float64 => {
@@ -255,8 +254,8 @@ impl Amount {
 
 fn not_supported(offset: &ScalarValue, data_type: &DataType) -> SqlError {
     let column = SqlType::of_data_type(data_type);
-    let is_known = data_type.is_numeric()
-        || matches!(data_type, DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_));
+    let is_known =
+        data_type.is_numeric() || matches!(data_type, DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_));
     let start = format!("RANGE with offset PRECEDING/FOLLOWING is not supported for column type {column}");
     match is_known {
         true => {

@@ -78,13 +78,7 @@ impl WindowShard {
     }
 
     /// Applies the changes of one partition and appends what changes in its output.
-    fn change(
-        &mut self,
-        key: &[u8],
-        mut changes: Changes,
-        cx: &StepContext<'_>,
-        output: &mut Output,
-    ) -> Result<()> {
+    fn change(&mut self, key: &[u8], mut changes: Changes, cx: &StepContext<'_>, output: &mut Output) -> Result<()> {
         consolidate(&mut changes);
         if changes.is_empty() {
             return Ok(());
@@ -115,8 +109,7 @@ impl WindowShard {
         if places.is_empty() {
             return Ok(vec![]);
         }
-        let evaluated =
-            evaluate(&self.evaluators, &self.encoding, self.is_descending, partition, places.clone())?;
+        let evaluated = evaluate(&self.evaluators, &self.encoding, self.is_descending, partition, places.clone())?;
         let encoded = self.results.convert_columns(&evaluated.columns)?;
         let rows = partition.rows(places).zip(encoded.iter());
         let mut results: Results = rows.map(|(row, result)| (row.clone(), Ok(result.data().into()))).collect();

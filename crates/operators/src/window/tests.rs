@@ -112,7 +112,9 @@ impl<'a> Ordered<'a> {
             }
         };
         // A NULL is in no frame by distance of a value, but an open end reaches it.
-        is_after_start(&frame.start, 1) && is_after_start(&frame.end, -1) && self.is_near(frame, i, j)
+        is_after_start(&frame.start, 1)
+            && is_after_start(&frame.end, -1)
+            && self.is_near(frame, i, j)
             && match frame.exclude {
                 Exclude::NoOthers => true,
                 Exclude::CurrentRow => i != j,
@@ -145,8 +147,7 @@ impl<'a> Ordered<'a> {
             Arg::Constant(ScalarValue::Utf8View(Some(v))) => Value::Text(v.clone()),
             other => panic!("{other:?}"),
         };
-        let frame: Vec<&Row> =
-            (0..n).filter(|j| self.is_in(&call.frame, i, *j)).map(|j| &self.rows[j]).collect();
+        let frame: Vec<&Row> = (0..n).filter(|j| self.is_in(&call.frame, i, *j)).map(|j| &self.rows[j]).collect();
         let shift = |sign: i64| {
             let offset = if call.args.len() > 1 { arg(1, &self.rows[i]) } else { Value::Int(1) };
             let Value::Int(offset) = offset else { return Value::Null };
@@ -178,8 +179,11 @@ impl<'a> Ordered<'a> {
             },
             Function::Aggregate(function) => {
                 let rows = frame.iter().filter(|r| call.filter.is_none_or(|f| r[f] == Value::Bool(true)));
-                let values: Vec<Value> =
-                    if call.args.is_empty() { rows.map(|_| Value::Int(0)).collect() } else { rows.map(|r| arg(0, r)).collect() };
+                let values: Vec<Value> = if call.args.is_empty() {
+                    rows.map(|_| Value::Int(0)).collect()
+                } else {
+                    rows.map(|r| arg(0, r)).collect()
+                };
                 naive_aggregate(function, values.into_iter().filter(|v| *v != Value::Null).collect())
             }
         }
@@ -323,9 +327,12 @@ fn ranks_and_neighbours_equal_the_naive_ones() {
         vec![shifted(Function::Lag, vec![Arg::Column(X), int(0)])],
     ];
     for calls in sets {
-        for (partition_by, order_by) in
-            [(vec![], by_v(false, false)), (vec![K], by_v(true, true)), (vec![K, B], by_v(false, true)), (vec![], vec![])]
-        {
+        for (partition_by, order_by) in [
+            (vec![], by_v(false, false)),
+            (vec![K], by_v(true, true)),
+            (vec![K, B], by_v(false, true)),
+            (vec![], vec![]),
+        ] {
             check(&window(partition_by, order_by, calls.clone(), &input()));
         }
     }
@@ -405,7 +412,8 @@ fn large_partitions_equal_the_naive_evaluation() {
 #[test]
 fn a_change_puts_out_only_what_it_reaches() {
     let n = |n: i64| ScalarValue::Int64(Some(n));
-    let near = Frame { units: Units::Rows, start: Bound::Preceding(n(2)), end: Bound::CurrentRow, exclude: Exclude::NoOthers };
+    let near =
+        Frame { units: Units::Rows, start: Bound::Preceding(n(2)), end: Bound::CurrentRow, exclude: Exclude::NoOthers };
     let sum = aggregate::Function::Sum;
     for (function, args, frame, n_rows) in [
         (Function::RowNumber, vec![], Frame::standard(), 1 + 2 * 500),
@@ -434,7 +442,12 @@ fn ranges_over_times_follow_the_calendar() {
     let fields = schema(types.map(|t| Field::new(if t == DataType::Int64 { "n" } else { "t" }, t, true)).to_vec());
     let day = 86_400_000_000i64;
     let month = ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(1, 0, 0)));
-    let frame = Frame { units: Units::Range, start: Bound::Preceding(month), end: Bound::CurrentRow, exclude: Exclude::NoOthers };
+    let frame = Frame {
+        units: Units::Range,
+        start: Bound::Preceding(month),
+        end: Bound::CurrentRow,
+        exclude: Exclude::NoOthers,
+    };
     let count = call(Function::Aggregate(aggregate::Function::Count), vec![], frame, DataType::Int64);
     let order_by = vec![SortKey { column: 0, descending: false, nulls_first: false }];
     let plan = window(vec![], order_by, vec![count], &fields);
@@ -461,9 +474,7 @@ fn what_cannot_be_computed_is_a_row_error_once() {
     let plan = window(vec![K], by_v(false, false), vec![ntile], &input());
     let mut operator = plan.build().unwrap();
     let steps = Steps::default();
-    let row = |v: i64, x: i64| {
-        vec![Value::Text("a".into()), Value::Int(v), Value::Int(x), Value::Null, Value::Null]
-    };
+    let row = |v: i64, x: i64| vec![Value::Text("a".into()), Value::Int(v), Value::Int(x), Value::Null, Value::Null];
     let n_out = Cell::new(0);
     let mut step = |delta: Delta, epoch: u32| {
         let mut out = vec![];

@@ -118,7 +118,11 @@ impl Lowering<'_> {
         let partition_by: Vec<&Expr> = partition_by.iter().collect();
         // Ties are broken as the window itself breaks them.
         let (_, base) = stacked(window);
-        let ties = tie_break_columns(base.schema()).into_iter().map(|column| column.sort(true, false));
+        let is_settled = |column: &Expr| {
+            params.order_by.iter().any(|key| key.expr == *column) || partition_by.iter().any(|key| *key == column)
+        };
+        let ties = tie_break_columns(base.schema()).into_iter().filter(|column| !is_settled(column));
+        let ties = ties.map(|column| column.sort(true, false));
         let order: Vec<SortExpr> = params.order_by.iter().cloned().chain(ties).collect();
         let relation = self.top_n(relation, &partition_by, &order, Range { offset: 0, limit: Some(limit) })?;
         let relation = self.above_window(&filter.input, relation, limit == 1)?;

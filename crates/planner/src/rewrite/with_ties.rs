@@ -28,9 +28,14 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
         SetExpr::Select(select) => select.distinct.is_none() && !orders_by_window(&order_by, &select.projection),
         _ => false,
     };
-    if !is_plain {
-        in_subquery(query);
-    }
+    let order_by = match is_plain {
+        true => order_by,
+        false => {
+            let named = order_by.into_iter().map(|key| by_name(key, &query.body)).collect::<Result<_>>()?;
+            in_subquery(query);
+            named
+        }
+    };
     let SetExpr::Select(body) = query.body.as_mut() else {
         return Err(SqlError::unsupported("FETCH FIRST .. WITH TIES over this query"));
     };
@@ -42,12 +47,8 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     let over = |function: &str| {
         let mut call = call(function, vec![]);
         if let Expr::Function(call) = &mut call {
-            let spec = ast::WindowSpec {
-                window_name: None,
-                partition_by: vec![],
-                order_by: keys.clone(),
-                window_frame: None,
-            };
+            let spec =
+                ast::WindowSpec { window_name: None, partition_by: vec![], order_by: keys.clone(), window_frame: None };
             call.over = Some(ast::WindowType::WindowSpec(spec));
         }
         call
@@ -91,6 +92,32 @@ fn in_subquery(query: &mut Query) {
     };
     let from = ast::TableWithJoins { relation: table, joins: vec![] };
     query.body = select(star, vec![from], None, None).body;
+}
+
+/// A column's number as its name, which a query around this one knows.
+fn by_name(mut key: ast::OrderByExpr, body: &SetExpr) -> Result<ast::OrderByExpr> {
+    let Expr::Value(value) = &key.expr else { return Ok(key) };
+    let Value::Number(number, _) = &value.value else { return Ok(key) };
+    let item = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).and_then(|at| items(body).get(at));
+    let name = match item {
+        Some(SelectItem::ExprWithAlias { alias, .. }) => Some(alias.clone()),
+        Some(SelectItem::UnnamedExpr(Expr::Identifier(name))) => Some(name.clone()),
+        Some(SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path))) => path.last().cloned(),
+        _ => None,
+    };
+    let unnamed = || SqlError::unsupported("WITH TIES with the number of a column that has no name");
+    key.expr = Expr::Identifier(name.ok_or_else(unnamed)?);
+    Ok(key)
+}
+
+/// The SELECT list that gives a query's columns their names.
+fn items(body: &SetExpr) -> &[SelectItem] {
+    match body {
+        SetExpr::Select(select) => &select.projection,
+        SetExpr::SetOperation { left, .. } => items(left),
+        SetExpr::Query(query) => items(&query.body),
+        _ => &[],
+    }
 }
 
 /// What an ORDER BY item stands for: a column of the SELECT list by its number or its name, or itself.

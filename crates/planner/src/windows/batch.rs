@@ -128,9 +128,10 @@ impl ExtensionPlanner for WindowPlanner {
         let mut plan = Arc::clone(input);
         let mut results: Vec<Option<usize>> = vec![None; fields.len()];
         for spec in &specs {
-            let exprs = spec.exprs().into_iter().map(|expr| {
-                planner.create_physical_expr(&expr, logical.schema(), session, context)
-            });
+            let exprs = spec
+                .exprs()
+                .into_iter()
+                .map(|expr| planner.create_physical_expr(&expr, logical.schema(), session, context));
             let exprs = exprs.collect::<Result<Vec<_>>>()?;
             let (with_exprs, places) = columns(plan, exprs)?;
             for ((idx, _), place) in spec.results().zip(with_exprs.schema().fields().len()..) {

@@ -102,6 +102,11 @@ impl WindowUDFImpl for Declared {
             [value] if !is_nth => Ok(vec![value.clone()]),
             [value, offset] if is_offset(offset) => Ok(vec![value.clone(), DataType::Int64]),
             [value, offset, default] if !is_nth && is_offset(offset) => {
+                // DataFusion would read texts as numbers.
+                let is_text = |t: &DataType| t.is_string();
+                if is_text(value) != is_text(default) && !value.is_null() && !default.is_null() {
+                    return plan_err!("no common type");
+                }
                 match type_union_resolution(&[value.clone(), default.clone()]) {
                     Some(both) => Ok(vec![both.clone(), DataType::Int64, both]),
                     None => plan_err!("no common type"),

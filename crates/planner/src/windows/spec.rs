@@ -53,11 +53,9 @@ pub(crate) fn specs(window_exprs: &[Expr], fields: &[FieldRef]) -> Result<Vec<Sp
         let order_by = &window.params.order_by;
         match specs.iter_mut().find(|s| s.partition_by == partition_by && s.order_by == *order_by) {
             Some(spec) => spec.calls.push(call),
-            None => specs.push(Spec {
-                partition_by: partition_by.to_vec(),
-                order_by: order_by.clone(),
-                calls: vec![call],
-            }),
+            None => {
+                specs.push(Spec { partition_by: partition_by.to_vec(), order_by: order_by.clone(), calls: vec![call] })
+            }
         }
     }
     Ok(specs)
@@ -79,8 +77,30 @@ pub(crate) fn stacked(window: &WindowPlan) -> (Vec<Expr>, Arc<LogicalPlan>) {
     (exprs, input)
 }
 
-/// Errors that PostgreSQL finds before a query runs: `42804`, `22013`, `22004`, `42P10`, `0A000`.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+/// Errors in frames, which PostgreSQL finds before a query runs: `42804`, `22013`, `22004`, `42P10`, `0A000`.
+pub(crate) fn check_frames(plan: &LogicalPlan) -> Result<()> {
+    check(plan, check_window)
+}
+
+/// FILTER (WHERE ..) takes only a boolean, which must be seen before DataFusion casts. Errors: `42804`.
+pub(crate) fn check_filters(plan: &LogicalPlan) -> Result<()> {
+    check(plan, |window| {
+        for expr in &window.window_expr {
+            let Expr::WindowFunction(function) = unaliased(expr) else { continue };
+            let Some(filter) = &function.params.filter else { continue };
+            match SqlType::of(&filter.to_field(window.input.schema()).map_err(sql_error)?.1) {
+                SqlType::Bool | SqlType::Null => {}
+                other => {
+                    let message = format!("argument of FILTER must be type boolean, not type {other}");
+                    return Err(SqlError::new(SqlState::DatatypeMismatch, message));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check(plan: &LogicalPlan, check_window: impl Fn(&WindowPlan) -> Result<()>) -> Result<()> {
     let mut failed = None;
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Window(window) = node
@@ -100,15 +120,6 @@ fn check_window(window: &WindowPlan) -> Result<()> {
     for expr in &window.window_expr {
         let Expr::WindowFunction(function) = unaliased(expr) else { continue };
         let params = &function.params;
-        if let Some(filter) = &params.filter {
-            match SqlType::of(&filter.to_field(input).map_err(sql_error)?.1) {
-                SqlType::Bool | SqlType::Null => {}
-                other => {
-                    let message = format!("argument of FILTER must be type boolean, not type {other}");
-                    return Err(SqlError::new(SqlState::DatatypeMismatch, message));
-                }
-            }
-        }
         let is_open = |e: &Expr| e.exists(|e| Ok(matches!(e, Expr::Placeholder(_)))).unwrap_or(false);
         if params.partition_by.iter().any(is_open) {
             // The offsets are known when the query runs.
@@ -262,9 +273,10 @@ impl Spec {
         let mut places = places.iter().copied();
         let mut place = || places.next().ok_or_else(|| SqlError::internal("a column is lost"));
         let partition_by = self.partition_by.iter().map(|_| place()).collect::<Result<_>>()?;
-        let order_by = self.order_by.iter().map(|key| {
-            Ok(SortKey { column: place()?, descending: !key.asc, nulls_first: key.nulls_first })
-        });
+        let order_by = self
+            .order_by
+            .iter()
+            .map(|key| Ok(SortKey { column: place()?, descending: !key.asc, nulls_first: key.nulls_first }));
         let order_by = order_by.collect::<Result<_>>()?;
         let mut calls = vec![];
         for spec in &self.calls {

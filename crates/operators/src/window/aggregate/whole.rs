@@ -165,7 +165,9 @@ impl Whole {
         let mut errors = vec![];
         let too_large = |idx: usize, message: &str| (idx, SqlError::new(SqlState::NumericValueOutOfRange, message));
         let column: ArrayRef = match &self.output {
-            Output::Count => Arc::new(totals.iter().map(|(n, _)| *n).collect::<Vec<_>>().into_iter().collect::<Int64Array>()),
+            Output::Count => {
+                Arc::new(totals.iter().map(|(n, _)| *n).collect::<Vec<_>>().into_iter().collect::<Int64Array>())
+            }
             Output::Bigint => {
                 let bigint = |(idx, (n, sum)): (usize, &Total)| {
                     let value = sum.to_i128().and_then(|sum| i64::try_from(sum).ok());
