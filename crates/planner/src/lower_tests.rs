@@ -177,7 +177,7 @@ fn views_become_dataflows() {
             -- Bag
             > SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)
             IncrementalProjectionExec: expr=[id]
-              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(16, 6)) > $1
+              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(38, 16)) > $1
                 IncrementalJoinExec: join_type=Inner, on=[]
                   Input: payments, columns=[id, amount], append_only
                   IncrementalSingleRowExec, unique=()
@@ -342,15 +342,15 @@ fn views_become_dataflows() {
                     Input: payments, columns=[id], append_only
             -- UniqueKey([])
             > SELECT country, string_agg(id, ',' ORDER BY id) AS ids FROM accounts GROUP BY country
-            IncrementalProjectionExec: expr=[country, CAST(string_agg(accounts.id,Utf8(",")) ORDER BY [accounts.id ASC NULLS LAST] AS Utf8View) as ids], unique=(country)
+            IncrementalProjectionExec: expr=[country, string_agg(accounts.id,Utf8(",")) ORDER BY [accounts.id ASC NULLS LAST] as ids], unique=(country)
               IncrementalAggregateExec: gby=[country], aggr=[string_agg(id, $ ORDER BY id)], unique=(country)
                 IncrementalProjectionExec: expr=[country, id, , as $], unique=(id)
                   Input: accounts, columns=[id, country], unique=(id)
             -- UniqueKey([0])
             > SELECT string_agg(account, ',' ORDER BY account, id) AS s, stddev(amount) AS d FROM payments
-            IncrementalProjectionExec: expr=[CAST(string_agg(payments.account,Utf8(",")) ORDER BY [payments.account ASC NULLS LAST, payments.id ASC NULLS LAST] AS Utf8View) as s, stddev(payments.amount) as d], unique=()
-              IncrementalAggregateExec: gby=[], aggr=[string_agg(account, $ ORDER BY account, id), stddev($)], unique=()
-                IncrementalProjectionExec: expr=[account, , as $, id, CAST(amount AS Float64) as $], append_only
+            IncrementalProjectionExec: expr=[string_agg(payments.account,Utf8(",")) ORDER BY [payments.account ASC NULLS LAST,payments.id ASC NULLS LAST] as s, stddev_samp(payments.amount) as d], unique=()
+              IncrementalAggregateExec: gby=[], aggr=[string_agg(account, $ ORDER BY account, id), stddev_samp(amount)], unique=()
+                IncrementalProjectionExec: expr=[account, , as $, id, amount], append_only
                   Input: payments, columns=[id, account, amount], append_only
             -- UniqueKey([])
             > SELECT DISTINCT country FROM accounts

@@ -31,7 +31,7 @@ fn columns_have_the_names_and_types_of_postgresql() {
         ],
         expect![[r#"
             > SELECT count(*), sum(amount), max(amount), count(*) FROM payments
-            count bigint, sum numeric(22,2), max numeric(12,2), count bigint
+            count bigint, sum numeric(38,2), max numeric(12,2), count bigint
             +-------+-------+-------+-------+
             | count | sum   | max   | count |
             +-------+-------+-------+-------+

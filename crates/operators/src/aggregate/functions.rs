@@ -451,7 +451,8 @@ impl AggregateUDFImpl for Udaf {
     fn schema_name(&self, params: &AggregateFunctionParams) -> DfResult<String> {
         let shown = |exprs: &mut dyn Iterator<Item = String>| exprs.collect::<Vec<_>>().join(",");
         let args = shown(&mut params.args.iter().map(ToString::to_string));
-        let mut name = format!("{}({}{args})", self.name, if params.distinct { "DISTINCT " } else { "" });
+        let distinct = if params.distinct { "DISTINCT " } else { "" };
+        let mut name = format!("{}({distinct}{args})", self.name.trim_end_matches(WITHIN_GROUP));
         if let Some(treatment) = &params.null_treatment {
             name += &format!(" {treatment}");
         }
