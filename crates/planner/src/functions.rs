@@ -12,7 +12,7 @@ mod timezone;
 mod unknown;
 
 use datafusion::logical_expr::ScalarUDF;
-pub(crate) use operators::PostgresOperators;
+pub(crate) use operators::{PostgresOperators, comparable};
 pub(crate) use unknown::unknown_function;
 
 /// Every function to register in a session.

@@ -4,6 +4,7 @@
 //! rules -> plan`. Invariant: every error that leaves this crate has the SQLSTATE that PostgreSQL gives.
 
 mod column_names;
+mod comparisons;
 mod dataflow;
 mod dml;
 mod errors;

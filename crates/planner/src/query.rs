@@ -29,6 +29,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use crate::Dataflow;
 use crate::column_names::visible;
+use crate::comparisons;
 use crate::errors::planning_error;
 use crate::null_logic;
 use crate::provider::{Provider, object_of, to_datafusion};
@@ -159,6 +160,7 @@ impl Context<'_> {
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
         check_filters(&raw).map_err(|e| planning_error(e, text))?;
 
+        let raw = comparisons::in_plan(raw).map_err(|e| planning_error(e, text))?;
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})
