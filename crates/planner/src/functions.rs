@@ -15,7 +15,7 @@ mod unknown;
 
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
-pub(crate) use operators::PostgresOperators;
+pub(crate) use operators::{PostgresOperators, comparable};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
 

@@ -6,6 +6,7 @@
 mod aggregate_checks;
 mod aggregates;
 mod column_names;
+mod comparisons;
 mod dataflow;
 mod dml;
 mod errors;

@@ -23,6 +23,7 @@ use tidewire_catalog::{Kind, Name, Object, ViewDef};
 use tidewire_sql::{Statement, sql_type};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
+use crate::comparisons;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, unknown_function};
 use crate::query::Context;
@@ -94,7 +95,8 @@ impl<'a> Provider<'a> {
     ) -> Result<Expr> {
         let fields = types.iter().map(|t| t.as_ref().map(|t| Arc::new(t.field("", true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
-        SqlToRel::new(self).sql_to_expr(expr, schema, &mut context).map_err(|e| planning_error(e, text))
+        let planned = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
+        planned.and_then(|expr| comparisons::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
     }
 
     /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.

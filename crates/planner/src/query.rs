@@ -29,6 +29,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use crate::Dataflow;
 use crate::column_names::visible;
+use crate::comparisons;
 use crate::errors::planning_error;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
@@ -161,6 +162,7 @@ impl Context<'_> {
         aggregate_checks::check(&raw).map_err(|e| planning_error(e, text))?;
         windows::spec::check_filters(&raw)?;
 
+        let raw = comparisons::in_plan(raw).map_err(|e| planning_error(e, text))?;
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})

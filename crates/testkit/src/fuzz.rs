@@ -120,6 +120,15 @@ pub async fn run(options: &Options, mut show: impl FnMut(&Report)) -> Result<(Co
     Ok((counts, reports))
 }
 
+/// Runs a script (a replay, or what someone wrote) on a server of its own, and compares as for a generated case.
+pub async fn run_script(options: &Options, script: &str) -> Result<Option<Finding>, Failure> {
+    panics::watch();
+    let mut runner = Runner::new(options).await?;
+    let found = runner.run(&Case::of_script(script), &mut Counts::default()).await;
+    runner.server.shutdown().await;
+    found
+}
+
 /// What the cases have used, as lines of text.
 pub fn statistics(counts: &Counts) -> String {
     let Counts { n_cases, n_views, n_with_query, n_with_postgres, n_changes, n_left, n_row_errors, refused } = counts;

@@ -1,4 +1,5 @@
-//! What tests of Tidewire stand on: the runner of `sql-tests/`, the oracle, sources in memory, and a real Kafka.
+//! What tests of Tidewire stand on: the runner of `sql-tests/`, the oracle, the fuzzer, TPC-H in small, sources in memory,
+//! and a real Kafka.
 //!
 //! The oracle: after every write, each materialized view is compared, as a bag of rows, with its defining query run as
 //! a batch ([`oracle`]). Each file runs several times: as written, with other epoch cuts and shards, with everything

@@ -14,13 +14,34 @@ use crate::fuzz::Random;
 /// The tables.
 pub const TABLES: &[(&str, &str)] = &[
     ("region", "r_regionkey INTEGER PRIMARY KEY, r_name CHAR(25) NOT NULL, r_comment VARCHAR(152)"),
-    ("nation", "n_nationkey INTEGER PRIMARY KEY, n_name CHAR(25) NOT NULL, n_regionkey INTEGER NOT NULL, n_comment VARCHAR(152)"),
-    ("supplier", "s_suppkey INTEGER PRIMARY KEY, s_name CHAR(25) NOT NULL, s_address VARCHAR(40) NOT NULL, s_nationkey INTEGER NOT NULL, s_phone CHAR(15) NOT NULL, s_acctbal DECIMAL(15,2) NOT NULL, s_comment VARCHAR(101) NOT NULL"),
-    ("part", "p_partkey INTEGER PRIMARY KEY, p_name VARCHAR(55) NOT NULL, p_mfgr CHAR(25) NOT NULL, p_brand CHAR(10) NOT NULL, p_type VARCHAR(25) NOT NULL, p_size INTEGER NOT NULL, p_container CHAR(10) NOT NULL, p_retailprice DECIMAL(15,2) NOT NULL, p_comment VARCHAR(23) NOT NULL"),
-    ("partsupp", "ps_partkey INTEGER, ps_suppkey INTEGER, ps_availqty INTEGER NOT NULL, ps_supplycost DECIMAL(15,2) NOT NULL, ps_comment VARCHAR(199) NOT NULL, PRIMARY KEY (ps_partkey, ps_suppkey)"),
-    ("customer", "c_custkey INTEGER PRIMARY KEY, c_name VARCHAR(25) NOT NULL, c_address VARCHAR(40) NOT NULL, c_nationkey INTEGER NOT NULL, c_phone CHAR(15) NOT NULL, c_acctbal DECIMAL(15,2) NOT NULL, c_mktsegment CHAR(10) NOT NULL, c_comment VARCHAR(117) NOT NULL"),
-    ("orders", "o_orderkey INTEGER PRIMARY KEY, o_custkey INTEGER NOT NULL, o_orderstatus CHAR(1) NOT NULL, o_totalprice DECIMAL(15,2) NOT NULL, o_orderdate DATE NOT NULL, o_orderpriority CHAR(15) NOT NULL, o_clerk CHAR(15) NOT NULL, o_shippriority INTEGER NOT NULL, o_comment VARCHAR(79) NOT NULL"),
-    ("lineitem", "l_orderkey INTEGER, l_partkey INTEGER NOT NULL, l_suppkey INTEGER NOT NULL, l_linenumber INTEGER, l_quantity DECIMAL(15,2) NOT NULL, l_extendedprice DECIMAL(15,2) NOT NULL, l_discount DECIMAL(15,2) NOT NULL, l_tax DECIMAL(15,2) NOT NULL, l_returnflag CHAR(1) NOT NULL, l_linestatus CHAR(1) NOT NULL, l_shipdate DATE NOT NULL, l_commitdate DATE NOT NULL, l_receiptdate DATE NOT NULL, l_shipinstruct CHAR(25) NOT NULL, l_shipmode CHAR(10) NOT NULL, l_comment VARCHAR(44) NOT NULL, PRIMARY KEY (l_orderkey, l_linenumber)"),
+    (
+        "nation",
+        "n_nationkey INTEGER PRIMARY KEY, n_name CHAR(25) NOT NULL, n_regionkey INTEGER NOT NULL, n_comment VARCHAR(152)",
+    ),
+    (
+        "supplier",
+        "s_suppkey INTEGER PRIMARY KEY, s_name CHAR(25) NOT NULL, s_address VARCHAR(40) NOT NULL, s_nationkey INTEGER NOT NULL, s_phone CHAR(15) NOT NULL, s_acctbal DECIMAL(15,2) NOT NULL, s_comment VARCHAR(101) NOT NULL",
+    ),
+    (
+        "part",
+        "p_partkey INTEGER PRIMARY KEY, p_name VARCHAR(55) NOT NULL, p_mfgr CHAR(25) NOT NULL, p_brand CHAR(10) NOT NULL, p_type VARCHAR(25) NOT NULL, p_size INTEGER NOT NULL, p_container CHAR(10) NOT NULL, p_retailprice DECIMAL(15,2) NOT NULL, p_comment VARCHAR(23) NOT NULL",
+    ),
+    (
+        "partsupp",
+        "ps_partkey INTEGER, ps_suppkey INTEGER, ps_availqty INTEGER NOT NULL, ps_supplycost DECIMAL(15,2) NOT NULL, ps_comment VARCHAR(199) NOT NULL, PRIMARY KEY (ps_partkey, ps_suppkey)",
+    ),
+    (
+        "customer",
+        "c_custkey INTEGER PRIMARY KEY, c_name VARCHAR(25) NOT NULL, c_address VARCHAR(40) NOT NULL, c_nationkey INTEGER NOT NULL, c_phone CHAR(15) NOT NULL, c_acctbal DECIMAL(15,2) NOT NULL, c_mktsegment CHAR(10) NOT NULL, c_comment VARCHAR(117) NOT NULL",
+    ),
+    (
+        "orders",
+        "o_orderkey INTEGER PRIMARY KEY, o_custkey INTEGER NOT NULL, o_orderstatus CHAR(1) NOT NULL, o_totalprice DECIMAL(15,2) NOT NULL, o_orderdate DATE NOT NULL, o_orderpriority CHAR(15) NOT NULL, o_clerk CHAR(15) NOT NULL, o_shippriority INTEGER NOT NULL, o_comment VARCHAR(79) NOT NULL",
+    ),
+    (
+        "lineitem",
+        "l_orderkey INTEGER, l_partkey INTEGER NOT NULL, l_suppkey INTEGER NOT NULL, l_linenumber INTEGER, l_quantity DECIMAL(15,2) NOT NULL, l_extendedprice DECIMAL(15,2) NOT NULL, l_discount DECIMAL(15,2) NOT NULL, l_tax DECIMAL(15,2) NOT NULL, l_returnflag CHAR(1) NOT NULL, l_linestatus CHAR(1) NOT NULL, l_shipdate DATE NOT NULL, l_commitdate DATE NOT NULL, l_receiptdate DATE NOT NULL, l_shipinstruct CHAR(25) NOT NULL, l_shipmode CHAR(10) NOT NULL, l_comment VARCHAR(44) NOT NULL, PRIMARY KEY (l_orderkey, l_linenumber)",
+    ),
 ];
 
 /// An update of each table: keys that move, dates that pass borders, names that queries ask for.
@@ -70,7 +91,8 @@ pub fn inserts(seed: u64, share: Share) -> Vec<String> {
         ("lineitem", data.lineitems),
     ];
     let insert = |(table, rows): (&str, Vec<(Share, String)>)| {
-        let rows: Vec<String> = rows.into_iter().filter(|(s, _)| *s == share).map(|(_, row)| format!("({row})")).collect();
+        let rows: Vec<String> =
+            rows.into_iter().filter(|(s, _)| *s == share).map(|(_, row)| format!("({row})")).collect();
         format!("INSERT INTO {table} VALUES\n{}", rows.join(",\n"))
     };
     tables.into_iter().map(insert).collect()
@@ -83,18 +105,45 @@ const N_ORDERS: usize = 150;
 
 const REGIONS: &[&str] = &["AFRICA", "AMERICA", "ASIA", "EUROPE", "MIDDLE EAST"];
 const NATIONS: &[(&str, usize)] = &[
-    ("ALGERIA", 0), ("ARGENTINA", 1), ("BRAZIL", 1), ("CANADA", 1), ("EGYPT", 4), ("ETHIOPIA", 0), ("FRANCE", 3),
-    ("GERMANY", 3), ("INDIA", 2), ("INDONESIA", 2), ("IRAN", 4), ("IRAQ", 4), ("JAPAN", 2), ("JORDAN", 4),
-    ("KENYA", 0), ("MOROCCO", 0), ("MOZAMBIQUE", 0), ("PERU", 1), ("CHINA", 2), ("ROMANIA", 3), ("SAUDI ARABIA", 4),
-    ("VIETNAM", 2), ("RUSSIA", 3), ("UNITED KINGDOM", 3), ("UNITED STATES", 1),
+    ("ALGERIA", 0),
+    ("ARGENTINA", 1),
+    ("BRAZIL", 1),
+    ("CANADA", 1),
+    ("EGYPT", 4),
+    ("ETHIOPIA", 0),
+    ("FRANCE", 3),
+    ("GERMANY", 3),
+    ("INDIA", 2),
+    ("INDONESIA", 2),
+    ("IRAN", 4),
+    ("IRAQ", 4),
+    ("JAPAN", 2),
+    ("JORDAN", 4),
+    ("KENYA", 0),
+    ("MOROCCO", 0),
+    ("MOZAMBIQUE", 0),
+    ("PERU", 1),
+    ("CHINA", 2),
+    ("ROMANIA", 3),
+    ("SAUDI ARABIA", 4),
+    ("VIETNAM", 2),
+    ("RUSSIA", 3),
+    ("UNITED KINGDOM", 3),
+    ("UNITED STATES", 1),
 ];
 /// Nations of suppliers, by turns: those that queries ask for.
 const SUPPLIER_NATIONS: &[usize] = &[6, 7, 20, 3, 2, 18, 7, 20, 3, 6, 12, 8];
 const CUSTOMER_NATIONS: &[usize] = &[6, 7, 2, 3, 8, 18, 12, 1, 20, 19, 13, 21, 24];
 const COLORS: &[&str] = &["almond", "azure", "blush", "chiffon", "dim", "forest", "green", "lace", "navy", "plum"];
 const TYPES: &[&str] = &[
-    "ECONOMY ANODIZED STEEL", "STANDARD BRUSHED BRASS", "PROMO BURNISHED COPPER", "MEDIUM POLISHED BRASS",
-    "ECONOMY ANODIZED STEEL", "SMALL PLATED TIN", "LARGE POLISHED BRASS", "PROMO ANODIZED NICKEL",
+    "ECONOMY ANODIZED STEEL",
+    "STANDARD BRUSHED BRASS",
+    "PROMO BURNISHED COPPER",
+    "MEDIUM POLISHED BRASS",
+    "ECONOMY ANODIZED STEEL",
+    "SMALL PLATED TIN",
+    "LARGE POLISHED BRASS",
+    "PROMO ANODIZED NICKEL",
 ];
 const BRANDS: &[(&str, &[&str])] = &[
     ("Brand#12", &["SM CASE", "SM BOX", "SM PACK", "SM PKG"]),
@@ -109,7 +158,8 @@ const MODES: &[&str] = &["REG AIR", "AIR", "RAIL", "SHIP", "TRUCK", "MAIL", "FOB
 const INSTRUCTIONS: &[&str] = &["DELIVER IN PERSON", "COLLECT COD", "NONE", "TAKE BACK RETURN", "DELIVER IN PERSON"];
 const WORDS: &[&str] = &["furiously", "ironic", "deposits", "sleep", "quickly", "bold", "accounts", "haggle"];
 /// When orders are made (year, month, months): all of the time, and what queries ask for.
-const PERIODS: &[(i32, u32, usize)] = &[(1992, 1, 78), (1993, 7, 6), (1994, 1, 11), (1994, 12, 3), (1995, 7, 3), (1996, 1, 3), (1995, 1, 23)];
+const PERIODS: &[(i32, u32, usize)] =
+    &[(1992, 1, 78), (1993, 7, 6), (1994, 1, 11), (1994, 12, 3), (1995, 7, 3), (1996, 1, 3), (1995, 1, 23)];
 
 type Rows = Vec<(Share, String)>;
 
@@ -139,7 +189,9 @@ impl Data {
             let text = if key % 5 == 0 { "wake Customer slow Complaints".into() } else { comment(&mut random) };
             let row = format!(
                 "{key}, 'Supplier#{key:09}', '{} street', {nation}, '{}', {}, '{text}'",
-                key * 7, phone(*nation, &mut random), money(&mut random, -99_999, 999_999)
+                key * 7,
+                phone(*nation, &mut random),
+                money(&mut random, -99_999, 999_999)
             );
             data.suppliers.push((share(key, 11), row));
         }
@@ -150,8 +202,11 @@ impl Data {
             let nation = *random.pick(CUSTOMER_NATIONS);
             let row = format!(
                 "{key}, 'Customer#{key:09}', '{} avenue', {nation}, '{}', {}, '{}', '{}'",
-                key * 3, phone(nation, &mut random), money(&mut random, -99_999, 999_999),
-                random.pick(SEGMENTS), comment(&mut random)
+                key * 3,
+                phone(nation, &mut random),
+                money(&mut random, -99_999, 999_999),
+                random.pick(SEGMENTS),
+                comment(&mut random)
             );
             data.customers.push((share(key, 10), row));
         }
@@ -167,7 +222,12 @@ impl Data {
         let name = format!("{first} {} {}", random.pick(COLORS), random.pick(COLORS));
         let row = format!(
             "{key}, '{name}', 'Manufacturer#{}', '{brand}', '{}', {}, '{}', {}, '{}'",
-            key % 5 + 1, random.pick(TYPES), random.pick(SIZES), random.pick(containers), price(key), random.pick(WORDS)
+            key % 5 + 1,
+            random.pick(TYPES),
+            random.pick(SIZES),
+            random.pick(containers),
+            price(key),
+            random.pick(WORDS)
         );
         let when = share(key, 12);
         self.parts.push((when, row));
@@ -175,7 +235,9 @@ impl Data {
             let supplier = supplier_of(key, nth);
             let row = format!(
                 "{key}, {supplier}, {}, {}, '{}'",
-                random.between(1, 999), money(random, 100, 100_000), comment(random)
+                random.between(1, 999),
+                money(random, 100, 100_000),
+                comment(random)
             );
             let later = share(key * 3 + nth, 13) == Share::Later;
             self.partsupps.push((if later { Share::Later } else { when }, row));
@@ -198,11 +260,19 @@ impl Data {
             total += cents;
             n_open += usize::from(open);
         }
-        let status = if n_open == 0 { "F" } else if n_open == n_lines { "O" } else { "P" };
+        let status = if n_open == 0 {
+            "F"
+        } else if n_open == n_lines {
+            "O"
+        } else {
+            "P"
+        };
         let text = if random.chance(15) { "the special packages wake requests".into() } else { comment(random) };
         let row = format!(
             "{key}, {customer}, '{status}', {}, '{date}', '{}', 'Clerk#{:09}', 0, '{text}'",
-            cents_text(total as i64), random.pick(PRIORITIES), random.between(1, 9)
+            cents_text(total as i64),
+            random.pick(PRIORITIES),
+            random.between(1, 9)
         );
         self.orders.push((when, row));
     }
@@ -226,7 +296,10 @@ fn lineitem(order: usize, line: usize, date: NaiveDate, large: bool, random: &mu
     let (discount, tax) = (random.below(11), random.below(9));
     let row = format!(
         "{order}, {part}, {supplier}, {line}, {quantity}, {}, 0.{discount:02}, 0.{tax:02}, '{flag}', '{status}', '{ship}', '{commit}', '{receipt}', '{}', '{}', '{}'",
-        cents_text(price as i64), random.pick(INSTRUCTIONS), random.pick(MODES), random.pick(WORDS)
+        cents_text(price as i64),
+        random.pick(INSTRUCTIONS),
+        random.pick(MODES),
+        random.pick(WORDS)
     );
     (row, price, status == "O")
 }

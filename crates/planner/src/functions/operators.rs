@@ -112,6 +112,13 @@ fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFS
     )))
 }
 
+/// Both sides of a comparison that is no binary operator, as that of `=` would get them.
+pub(crate) fn comparable(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let left = typed(left, &right, schema);
+    let right = typed(right, &left, schema);
+    without_blanks(left, right, schema)
+}
+
 /// Blanks at the end of a char(n) do not count in a comparison, nor those of a literal that it is compared with.
 fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_char = |expr: &Expr| matches!(arithmetic::type_of(expr, schema), Some(SqlType::Char(_)));

@@ -13,6 +13,7 @@ fuzz [options]
     --postgres ADDRESS    compare with this server too (also: TIDEWIRE_TEST_POSTGRES)
     --only A,B,..         only these features
     --without A,B,..      all features but these
+    --script FILE         run this file of statements instead, each of which ends a line with ;
     --findings N          stop after N different findings (10)
     --no-shrink           show findings as they are
     --trace               say each seed before its case runs
@@ -20,8 +21,8 @@ fuzz [options]
 ";
 
 fn main() -> ExitCode {
-    let options = match read(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
+    let (options, script) = match read(std::env::args().skip(1)) {
+        Ok(Some(read)) => read,
         Ok(None) => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(file) = script {
+        return runtime.block_on(run_script(&options, &file));
+    }
     match runtime.block_on(fuzz::run(&options, |report| println!("{report}\n"))) {
         Ok((counts, reports)) => {
             println!("{}{} findings", fuzz::statistics(&counts), reports.len());
@@ -50,8 +54,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// None: only help was wanted.
-fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+async fn run_script(options: &Options, file: &str) -> ExitCode {
+    let found = match std::fs::read_to_string(file) {
+        Ok(script) => fuzz::run_script(options, &script).await.map_err(|e| e.to_string()),
+        Err(error) => Err(format!("cannot read {file}: {error}")),
+    };
+    match found {
+        Ok(None) => {
+            println!("no finding");
+            ExitCode::SUCCESS
+        }
+        Ok(Some(finding)) => {
+            println!("{}\n{}", finding.kind, finding.detail);
+            ExitCode::from(1)
+        }
+        Err(problem) => {
+            eprintln!("fuzz: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The options, and the file of a script. None: only help was wanted.
+fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<(Options, Option<String>)>, String> {
+    let mut script = None;
     let mut options = Options { postgres: std::env::var("TIDEWIRE_TEST_POSTGRES").ok(), ..Options::default() };
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
@@ -62,6 +88,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, 
             "--postgres" => options.postgres = Some(value()?),
             "--only" => options.features = Features::only(&features(&value()?)?),
             "--without" => options.features = options.features.without(&features(&value()?)?),
+            "--script" => script = Some(value()?),
             "--no-shrink" => options.shrink = false,
             "--trace" => options.trace = true,
             "--features" => {
@@ -72,7 +99,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, 
             _ => return Err(format!("there is no option {option}")),
         }
     }
-    Ok(Some(options))
+    Ok(Some((options, script)))
 }
 
 fn number(text: &str) -> Result<u64, String> {

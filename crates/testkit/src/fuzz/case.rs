@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::tree::{Expr, Query};
+use super::tree::{Body, Expr, Query};
 use super::types::Type;
 
 /// What one seed gives.
@@ -71,6 +71,25 @@ pub struct Insert {
     pub rows: Vec<Vec<String>>,
     /// ON CONFLICT ..
     pub conflict: Option<Expr>,
+}
+
+impl Case {
+    /// A case of statements that someone wrote, each of which ends with `;` at the end of a line.
+    pub fn of_script(script: &str) -> Case {
+        let mut case = Case { seed: 0, tables: vec![], steps: vec![] };
+        for sql in script.split(";\n").map(str::trim).filter(|sql| !sql.is_empty()) {
+            let sql = sql.trim_end_matches(';');
+            let view = sql.strip_prefix("CREATE MATERIALIZED VIEW ").and_then(|rest| rest.split_once(" AS "));
+            case.steps.push(match view {
+                Some((name, query)) => {
+                    let query = Query { ctes: vec![], body: Body::Text(query.to_string()), top: None };
+                    Step::View(View { name: name.to_string(), query })
+                }
+                None => Step::Sql(Expr::text(Type::Bool, sql)),
+            });
+        }
+        case
+    }
 }
 
 impl fmt::Display for Table {

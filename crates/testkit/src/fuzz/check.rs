@@ -86,7 +86,8 @@ pub struct Ended {
 pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<Ended, Failure> {
     panics::take();
     let db = Some(place.server.client().await?);
-    let mut run = Run { db, postgres: place.postgres, features: place.features, counts, views: vec![], refused: vec![] };
+    let mut run =
+        Run { db, postgres: place.postgres, features: place.features, counts, views: vec![], refused: vec![] };
     run.prepare_postgres().await?;
     let found = match run.all(case).await {
         Ok(()) => None,
@@ -164,7 +165,7 @@ impl Run<'_> {
                     self.create(view).await?;
                     continue;
                 }
-                _ => self.both(&sql, &sql).await?,
+                _ => self.both(&sql, &sql.replacen("CREATE TABLE", "CREATE TEMP TABLE", 1)).await?,
             }
             self.counts.n_changes += 1;
             in_transaction = match sql.as_str() {
@@ -205,9 +206,10 @@ impl Run<'_> {
             return Err(Finding::new(format!("panic: {place}"), format!("in {}", beginning(sql))));
         }
         match answer {
-            Err(e) if e.code.starts_with("XX") || e.code == "TEST" => {
-                Err(Finding::new(format!("internal error: {}", normalized(&e.message)), format!("{e}\nin {}", beginning(sql))))
-            }
+            Err(e) if e.code.starts_with("XX") || e.code == "TEST" => Err(Finding::new(
+                format!("internal error: {}", normalized(&e.message)),
+                format!("{e}\nin {}", beginning(sql)),
+            )),
             answer => Ok(answer),
         }
     }
@@ -250,7 +252,12 @@ impl Run<'_> {
     }
 
     /// At least one of the two failed.
-    fn outcomes(&mut self, here: &Result<Answer, Failure>, right: &Result<Answer, Failure>, sql: &str) -> Result<(), End> {
+    fn outcomes(
+        &mut self,
+        here: &Result<Answer, Failure>,
+        right: &Result<Answer, Failure>,
+        sql: &str,
+    ) -> Result<(), End> {
         match (here, right) {
             (Ok(_), Ok(_)) => Ok(()),
             (Err(here), Ok(_)) if is_refusal(here) => {
@@ -310,7 +317,9 @@ impl Run<'_> {
                 self.refused.push(view.name.clone());
             }
             (Err(e), None) => {
-                return Err(Finding::new(format!("error {}", kind_of(e)), format!("{e}\nin {}", beginning(&sql))).into());
+                return Err(
+                    Finding::new(format!("error {}", kind_of(e)), format!("{e}\nin {}", beginning(&sql))).into()
+                );
             }
             (_, Some(right)) => {
                 self.outcomes(&here, right, &sql)?;
@@ -373,7 +382,8 @@ impl Run<'_> {
         query: &str,
     ) -> Result<(), End> {
         self.counts.n_with_query += 1;
-        let finding = |kind: &str, detail: String| Err(Finding::new(kind, format!("{detail}\nin {}", beginning(query))).into());
+        let finding =
+            |kind: &str, detail: String| Err(Finding::new(kind, format!("{detail}\nin {}", beginning(query))).into());
         match (content, batch) {
             (Ok(content), Ok(batch)) => match compare(&values::normalized(content), &values::normalized(batch)) {
                 Ok(()) => Ok(()),
@@ -382,7 +392,9 @@ impl Run<'_> {
             // A row that fails is dead-lettered, and the view goes on.
             (Ok(_), Err(e)) if e.code.starts_with("22") => Ok(()),
             (Ok(_), Err(e)) => finding("the view can be read, its query fails", e.to_string()),
-            (Err(e), Ok(_)) => finding(&format!("the view cannot be read, its query can: {}", kind_of(e)), e.to_string()),
+            (Err(e), Ok(_)) => {
+                finding(&format!("the view cannot be read, its query can: {}", kind_of(e)), e.to_string())
+            }
             (Err(a), Err(b)) if a.code == b.code => Ok(()),
             (Err(a), Err(b)) => finding("the view fails in another way than its query", format!("{a}\n{b}")),
         }
@@ -402,7 +414,11 @@ impl Run<'_> {
                 compare(&values::normalized(here), &values::normalized(&right)).map_err(|difference| {
                     let difference = difference.replace("only in the view", "only here");
                     let difference = difference.replace("only in the query", "only in PostgreSQL");
-                    Finding::new(format!("{which} is not PostgreSQL's"), format!("{difference}\nin {}", beginning(query))).into()
+                    Finding::new(
+                        format!("{which} is not PostgreSQL's"),
+                        format!("{difference}\nin {}", beginning(query)),
+                    )
+                    .into()
                 })
             }
             (Ok(_), Err(right)) if is_of_data(right) => {
@@ -414,7 +430,8 @@ impl Run<'_> {
     }
 
     async fn compare_types(&mut self, here: &Answer, query: &str) -> Result<(), End> {
-        let (true, Some(postgres), Some(types)) = (self.features.has(Feature::Types), &mut self.postgres, &here.types) else {
+        let (true, Some(postgres), Some(types)) = (self.features.has(Feature::Types), &mut self.postgres, &here.types)
+        else {
             return Ok(());
         };
         let Ok(prepared) = postgres.0.prepare(query).await else { return Ok(()) };

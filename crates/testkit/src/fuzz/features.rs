@@ -209,10 +209,16 @@ impl Features {
     pub(super) fn swarm(&self, random: &mut Random) -> Features {
         let share = *random.pick(&[15, 30, 50, 100]);
         let always = [Feature::Types, Feature::RowErrors];
-        Features(Feature::ALL.iter().copied().filter(|f| {
-            // Drawn for each feature, on or off, so that switching one off changes as little as possible.
-            let drawn = random.chance(share);
-            self.has(*f) && (drawn || always.contains(f))
-        }).collect())
+        Features(
+            Feature::ALL
+                .iter()
+                .copied()
+                .filter(|f| {
+                    // Drawn for each feature, on or off, so that switching one off changes as little as possible.
+                    let drawn = random.chance(share);
+                    self.has(*f) && (drawn || always.contains(f))
+                })
+                .collect(),
+        )
     }
 }

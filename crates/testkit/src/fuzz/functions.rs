@@ -38,7 +38,8 @@ pub enum Hole {
 impl Function {
     /// Whether it can be used.
     pub fn on(&self, features: &Features) -> bool {
-        self.feature.is_none_or(|f| features.has(f)) && self.types().all(|t| t.feature().is_none_or(|f| features.has(f)))
+        self.feature.is_none_or(|f| features.has(f))
+            && self.types().all(|t| t.feature().is_none_or(|f| features.has(f)))
     }
 
     fn types(&self) -> impl Iterator<Item = Type> {
@@ -64,7 +65,9 @@ pub static ROWS: LazyLock<Vec<Function>> = LazyLock::new(|| read_all(ROWS_LINES)
 type Lines = &'static [(Option<Feature>, &'static str)];
 
 const SCALAR_LINES: Lines = &[
-    (None, "
+    (
+        None,
+        "
         bool: ({T} = {T}) ;; every
         bool: ({T} <> {T}) ;; every
         bool: ({T} < {T}) ;; ordered
@@ -74,8 +77,11 @@ const SCALAR_LINES: Lines = &[
         bool: (NOT {bool})
         bool: ({T} IS NULL) ;; every
         bool: ({T} IS NOT NULL) ;; every
-    "),
-    (Some(Feature::Conditional), "
+    ",
+    ),
+    (
+        Some(Feature::Conditional),
+        "
         T: coalesce({T}, {T}) ;; every
         T: nullif({T}, {T}) ;; every
         T: CASE WHEN {bool} THEN {T} ELSE {T} END ;; every
@@ -93,19 +99,28 @@ const SCALAR_LINES: Lines = &[
         bool: ({bool} IS NOT FALSE)
         bool: ({bool} IS UNKNOWN)
         bool: ({bool} IS NOT UNKNOWN)
-    "),
-    (Some(Feature::Symmetric), "
+    ",
+    ),
+    (
+        Some(Feature::Symmetric),
+        "
         bool: ({T} BETWEEN SYMMETRIC {T} AND {T}) ;; ordered
-    "),
-    (Some(Feature::RowValue), "
+    ",
+    ),
+    (
+        Some(Feature::RowValue),
+        "
         bool: (({T}, {int4}) = ({T}, {int4})) ;; ordered
         bool: (({T}, {text}) <> ({T}, {text})) ;; ordered
         bool: (({T}, {int4}) < ({T}, {int4})) ;; ordered
         bool: (({T}, {int4}) >= ({T}, {int4})) ;; ordered
         bool: (({T}, {int4}) IN (({T}, {int4}), ({T}, {int4}))) ;; ordered
         bool: (({int4}, {text}) IS NOT DISTINCT FROM ({int4}, {text}))
-    "),
-    (Some(Feature::Arithmetic), "
+    ",
+    ),
+    (
+        Some(Feature::Arithmetic),
+        "
         T: ({T} + {T}) ;; numbers
         T: ({T} - {T}) ;; numbers
         T: ({T} * {T}) ;; int4 int8 numeric float8
@@ -113,8 +128,11 @@ const SCALAR_LINES: Lines = &[
         T: ({T} % nullif({T}, 0)) ;; int2 int4 int8 numeric
         T: (- {T}) ;; numbers
         T: abs({T}) ;; numbers
-    "),
-    (Some(Feature::MixedTypes), "
+    ",
+    ),
+    (
+        Some(Feature::MixedTypes),
+        "
         int8: ({int4} + {int8})
         int4: ({int2} - {int4})
         int8: ({int8} * {int2})
@@ -138,8 +156,11 @@ const SCALAR_LINES: Lines = &[
         numeric: coalesce({int4}, {numeric})
         int8: CASE WHEN {bool} THEN {int4} ELSE {int8} END
         float8: greatest({int4}, {float8})
-    "),
-    (Some(Feature::Math), "
+    ",
+    ),
+    (
+        Some(Feature::Math),
+        "
         numeric: round({numeric})
         numeric: round({numeric}, 1)
         numeric: trunc({numeric})
@@ -159,16 +180,22 @@ const SCALAR_LINES: Lines = &[
         T: mod({T}, 3) ;; int2 int4 int8 numeric
         T: gcd({T}, {T}) ;; int4 int8
         int4: width_bucket({float8}, 0, 3, 4)
-    "),
-    (Some(Feature::Bits), "
+    ",
+    ),
+    (
+        Some(Feature::Bits),
+        "
         T: ({T} & {T}) ;; ints
         T: ({T} | {T}) ;; ints
         T: ({T} # {T}) ;; ints
         T: (~ {T}) ;; ints
         T: ({T} << 1) ;; int4 int8
         T: ({T} >> 1) ;; ints
-    "),
-    (Some(Feature::TextFunctions), "
+    ",
+    ),
+    (
+        Some(Feature::TextFunctions),
+        "
         text: lower({text})
         text: upper({text})
         text: initcap({text})
@@ -207,8 +234,11 @@ const SCALAR_LINES: Lines = &[
         int4: position('a' IN {text})
         int4: ascii({text})
         bool: starts_with({text}, 'a')
-    "),
-    (Some(Feature::Like), "
+    ",
+    ),
+    (
+        Some(Feature::Like),
+        "
         bool: ({text} LIKE 'a%')
         bool: ({text} NOT LIKE '%b')
         bool: ({text} LIKE '_')
@@ -217,8 +247,11 @@ const SCALAR_LINES: Lines = &[
         bool: ({text} LIKE {text})
         bool: ({text} LIKE 'a#%' ESCAPE '#')
         bool: ({text} SIMILAR TO '(a|b)%')
-    "),
-    (Some(Feature::Regex), "
+    ",
+    ),
+    (
+        Some(Feature::Regex),
+        "
         bool: ({text} ~ '^a')
         bool: ({text} ~* 'B$')
         bool: ({text} !~ '[a-c] ')
@@ -229,8 +262,11 @@ const SCALAR_LINES: Lines = &[
         text[]: regexp_match({text}, '(a)(b)?')
         text: substring({text} FROM 'a.')
         text: regexp_substr({text}, 'b.*')
-    "),
-    (Some(Feature::Time), "
+    ",
+    ),
+    (
+        Some(Feature::Time),
+        "
         int4: ({date} - {date})
         date: ({date} + {int4})
         date: ({date} - 1)
@@ -254,8 +290,11 @@ const SCALAR_LINES: Lines = &[
         date: make_date(2024, 1 + abs({int4}) % 12, 1)
         text: to_char({timestamp}, 'YYYY-MM-DD HH24:MI:SS')
         timestamp: ({date} + {time})
-    "),
-    (Some(Feature::Interval), "
+    ",
+    ),
+    (
+        Some(Feature::Interval),
+        "
         timestamp: ({timestamp} + {interval})
         timestamp: ({timestamp} - {interval})
         timestamptz: ({timestamptz} + {interval})
@@ -269,8 +308,11 @@ const SCALAR_LINES: Lines = &[
         numeric: extract(epoch FROM {interval})
         interval: justify_hours({interval})
         time: ({time} + {interval})
-    "),
-    (Some(Feature::Cast), "
+    ",
+    ),
+    (
+        Some(Feature::Cast),
+        "
         T: {bool}::int4::T ;; int4 int8
         text: {T}::text ;; bool int2 int4 int8 date timestamp timestamptz time uuid jsonb int4[] text[] bytea
         T: {int4}::T ;; int8 numeric float8
@@ -290,8 +332,11 @@ const SCALAR_LINES: Lines = &[
         int4: length({text})::text::int4
         float8: {numeric}::float8
         float8: {float8}::float4::float8
-    "),
-    (Some(Feature::Json), "
+    ",
+    ),
+    (
+        Some(Feature::Json),
+        "
         text: ({jsonb} ->> 'a')
         jsonb: ({jsonb} -> 'b')
         jsonb: ({jsonb} -> 0)
@@ -306,8 +351,11 @@ const SCALAR_LINES: Lines = &[
         jsonb: to_jsonb({T}) ;; int4 text bool
         int4: jsonb_array_length(jsonb_build_array({int4}))
         jsonb: jsonb_strip_nulls({jsonb})
-    "),
-    (Some(Feature::Array), "
+    ",
+    ),
+    (
+        Some(Feature::Array),
+        "
         int4: cardinality({T}) ;; int4[] text[]
         int4: array_length({T}, 1) ;; int4[] text[]
         int4: array_upper({int4[]}, 1)
@@ -332,17 +380,23 @@ const SCALAR_LINES: Lines = &[
         text: array_to_string({text[]}, ',', '*')
         text[]: string_to_array({text}, 'b')
         text[]: array_replace({text[]}, 'a', {text})
-    "),
-    (Some(Feature::Bytes), "
+    ",
+    ),
+    (
+        Some(Feature::Bytes),
+        "
         int4: length({bytea})
         text: encode({bytea}, 'hex')
         bytea: ({bytea} || {bytea})
         bytea: decode(md5({text}), 'hex')
-    "),
+    ",
+    ),
 ];
 
 const AGGREGATE_LINES: Lines = &[
-    (None, "
+    (
+        None,
+        "
         int8: count(*)
         int8: count({distinct}{T}) ;; every
         int8: sum({distinct}{T}) ;; int2 int4
@@ -352,28 +406,40 @@ const AGGREGATE_LINES: Lines = &[
         T: max({T}) ;; minmax
         numeric: avg({distinct}{T}) ;; int2 int4 int8 numeric
         float8: avg({float8})
-    "),
-    (Some(Feature::Interval), "
+    ",
+    ),
+    (
+        Some(Feature::Interval),
+        "
         interval: sum({interval})
         interval: avg({interval})
-    "),
-    (Some(Feature::AggregateBits), "
+    ",
+    ),
+    (
+        Some(Feature::AggregateBits),
+        "
         bool: bool_and({bool})
         bool: bool_or({bool})
         bool: every({bool})
         T: bit_and({T}) ;; ints
         T: bit_or({T}) ;; ints
         T: bit_xor({distinct}{T}) ;; ints
-    "),
-    (Some(Feature::AggregateOrder), "
+    ",
+    ),
+    (
+        Some(Feature::AggregateOrder),
+        "
         text: string_agg({distinct}{text}, ',' ORDER BY {=0})
         text: string_agg({text}, '-' ORDER BY {=0} DESC)
         T: array_agg({distinct}{E} ORDER BY {=0}) ;; int4[]
         text[]: array_agg({text} ORDER BY {=0} DESC NULLS LAST)
         jsonb: jsonb_agg({T} ORDER BY {=0}) ;; int4 text bool
         jsonb: jsonb_object_agg('k' || coalesce({text}, '') , 1)
-    "),
-    (Some(Feature::Statistics), "
+    ",
+    ),
+    (
+        Some(Feature::Statistics),
+        "
         numeric: var_pop({T}) ;; int4 numeric
         numeric: stddev({T}) ;; int4 int8
         numeric: variance({distinct}{int4})
@@ -389,8 +455,11 @@ const AGGREGATE_LINES: Lines = &[
         float8: regr_avgy({float8}, {float8})
         float8: regr_sxy({float8}, {float8})
         int8: regr_count({float8}, {float8})
-    "),
-    (Some(Feature::OrderedSet), "
+    ",
+    ),
+    (
+        Some(Feature::OrderedSet),
+        "
         float8: percentile_cont(0.5) WITHIN GROUP (ORDER BY {float8})
         float8: percentile_cont(0.25) WITHIN GROUP (ORDER BY {float8} DESC)
         T: percentile_disc(0.5) WITHIN GROUP (ORDER BY {T}) ;; int4 text numeric date
@@ -400,17 +469,23 @@ const AGGREGATE_LINES: Lines = &[
         int8: dense_rank({!text}) WITHIN GROUP (ORDER BY {text})
         float8: percent_rank({!int4}) WITHIN GROUP (ORDER BY {int4})
         float8: cume_dist({!int4}) WITHIN GROUP (ORDER BY {int4})
-    "),
+    ",
+    ),
 ];
 
-const RANKING_LINES: Lines = &[(None, "
+const RANKING_LINES: Lines = &[(
+    None,
+    "
     int8: rank()
     int8: dense_rank()
     float8: percent_rank()
     float8: cume_dist()
-")];
+",
+)];
 
-const POSITIONAL_LINES: Lines = &[(None, "
+const POSITIONAL_LINES: Lines = &[(
+    None,
+    "
     int8: row_number()
     int4: ntile(3)
     T: lag({T}) ;; every
@@ -419,29 +494,39 @@ const POSITIONAL_LINES: Lines = &[(None, "
     T: first_value({T}) ;; every
     T: last_value({T}) ;; every
     T: nth_value({T}, 2) ;; every
-")];
+",
+)];
 
 const ROWS_LINES: Lines = &[
-    (Some(Feature::GenerateSeries), "
+    (
+        Some(Feature::GenerateSeries),
+        "
         int4: generate_series(1, {int4})
         int4: generate_series({int4}, 3)
         int4: generate_series({int4}, {int4}, 2)
         int8: generate_series({int8}, 2)
         timestamp: generate_series({timestamp}, {=0} + interval '2 days', interval '1 day')
-    "),
-    (Some(Feature::Unnest), "
+    ",
+    ),
+    (
+        Some(Feature::Unnest),
+        "
         int4: unnest({int4[]})
         text: unnest({text[]})
         text: unnest(ARRAY[{text}, 'z'])
-    "),
-    (Some(Feature::TextRows), "
+    ",
+    ),
+    (
+        Some(Feature::TextRows),
+        "
         text: regexp_split_to_table({text}, ' ')
         text: string_to_table({text}, 'b')
         text: jsonb_array_elements_text(jsonb_build_array({int4}, {text}))
         jsonb: jsonb_array_elements(jsonb_build_array({text}, 1))
         text: jsonb_object_keys(jsonb_build_object('p', {int4}, 'q', 1))
         text[]: regexp_matches({text}, '[ab]', 'g')
-    "),
+    ",
+    ),
 ];
 
 fn read_all(lines: Lines) -> Vec<Function> {
@@ -514,7 +599,8 @@ mod tests {
         let functions = read_line("T: ({T} + {int4}::T) ;; int4 int8", None);
         assert_eq!(functions.iter().map(|f| f.result).collect::<Vec<_>>(), [Type::Int4, Type::Int8]);
         let text = |t: &str| Hole::Text(t.into());
-        let expected = [text("("), Hole::Argument(Type::Int8), text(" + "), Hole::Argument(Type::Int4), text("::int8)")];
+        let expected =
+            [text("("), Hole::Argument(Type::Int8), text(" + "), Hole::Argument(Type::Int4), text("::int8)")];
         assert_eq!(functions[1].template, expected);
     }
 

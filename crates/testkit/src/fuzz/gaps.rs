@@ -6,6 +6,8 @@
 const MISSING_FUNCTIONS: &[&str] = &[
     "age",
     "array_upper",
+    // of intervals
+    "avg",
     "cume_dist",
     "dense_rank",
     "format",
@@ -57,7 +59,8 @@ const TYPES: &[(&str, &str)] = &[];
 
 /// Whether an error (`42883 function f(text) does not exist`) is a known one.
 pub(super) fn is_known(error: &str) -> bool {
-    let missing = |name: &&str| error.strip_prefix("42883 function ").is_some_and(|f| f.starts_with(&format!("{name}(")));
+    let missing =
+        |name: &&str| error.strip_prefix("42883 function ").is_some_and(|f| f.starts_with(&format!("{name}(")));
     MISSING_FUNCTIONS.iter().any(|name| missing(&name)) || ERRORS.iter().any(|known| error.starts_with(known))
 }
 

@@ -111,7 +111,8 @@ impl Generator {
             columns.push(TableColumn { name: "id".into(), ty, declared, not_null: false });
         }
         for _ in 0..self.random.between(2, 4) {
-            let ty = if self.random.chance(40) { *self.random.pick(&[Type::Int4, Type::Text]) } else { self.any_type() };
+            let ty =
+                if self.random.chance(40) { *self.random.pick(&[Type::Int4, Type::Text]) } else { self.any_type() };
             let nth = columns.iter().filter(|c| c.ty == ty && c.name != "id").count();
             let declared = ty.column(&mut self.random);
             let not_null = self.random.chance(10);

@@ -34,7 +34,10 @@ impl Random {
     }
 
     /// One of the items.
-    #[expect(clippy::indexing_slicing, reason = "below() is below the length; to pick from nothing is a bug of the caller")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "below() is below the length; to pick from nothing is a bug of the caller"
+    )]
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }

@@ -96,6 +96,8 @@ pub enum Body {
     Values(Vec<Vec<Expr>>),
     /// A query in parentheses.
     Nested(Box<Query>),
+    /// A query that was not generated: a replay's.
+    Text(String),
 }
 
 /// ORDER BY all columns of the result, which leaves no ties that could be seen; and how many rows.
@@ -221,6 +223,7 @@ impl Body {
             Body::Set(left, ..) => left.n_columns(),
             Body::Values(rows) => rows.first().map_or(0, Vec::len),
             Body::Nested(query) => query.body.n_columns(),
+            Body::Text(_) => 0,
         }
     }
 }
@@ -230,7 +233,9 @@ impl Display for Query {
         if !self.ctes.is_empty() {
             let recursive = if self.ctes.iter().any(|c| c.recursive) { "RECURSIVE " } else { "" };
             write!(f, "WITH {recursive}")?;
-            separated(&self.ctes, f, |cte, f| write!(f, "{}({}) AS ({})", cte.name, cte.columns.join(", "), cte.query))?;
+            separated(&self.ctes, f, |cte, f| {
+                write!(f, "{}({}) AS ({})", cte.name, cte.columns.join(", "), cte.query)
+            })?;
             f.write_str(" ")?;
         }
         self.body.fmt(f)?;
@@ -256,6 +261,7 @@ impl Display for Body {
                 })
             }
             Body::Nested(query) => write!(f, "({query})"),
+            Body::Text(text) => f.write_str(text),
         }
     }
 }

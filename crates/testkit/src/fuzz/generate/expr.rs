@@ -62,7 +62,9 @@ impl Generator {
         if depth == 0 || self.random.chance(35) {
             return self.leaf(ty, cx);
         }
-        if ty == Type::Bool && cx.nest > 0 && self.random.chance(15)
+        if ty == Type::Bool
+            && cx.nest > 0
+            && self.random.chance(15)
             && let Some(predicate) = self.subquery_predicate(cx)
         {
             return predicate;
@@ -81,7 +83,8 @@ impl Generator {
 
     /// A condition: a comparison, or a subquery.
     pub(super) fn predicate(&mut self, cx: &Cx<'_>, depth: usize) -> Expr {
-        if cx.nest > 0 && self.random.chance(40)
+        if cx.nest > 0
+            && self.random.chance(40)
             && let Some(predicate) = self.subquery_predicate(cx)
         {
             return predicate;
@@ -114,8 +117,7 @@ impl Generator {
 
     /// A function with this result, of those that are on.
     pub(super) fn function(&mut self, functions: &[Function], result: Type) -> Option<Function> {
-        let fitting: Vec<&Function> =
-            functions.iter().filter(|f| f.result == result && f.on(&self.features)).collect();
+        let fitting: Vec<&Function> = functions.iter().filter(|f| f.result == result && f.on(&self.features)).collect();
         if fitting.is_empty() { None } else { Some((*self.random.pick(&fitting)).clone()) }
     }
 
@@ -144,8 +146,7 @@ impl Generator {
         let mut call = self.call(&function, &cx, depth);
         if self.uses(Feature::AggregateFilter, 25) {
             let filter = self.predicate(&cx, 0);
-            let parts =
-                vec![Part::Text(" FILTER (WHERE ".into()), Part::Expr(filter), Part::Text(")".into())];
+            let parts = vec![Part::Text(" FILTER (WHERE ".into()), Part::Expr(filter), Part::Text(")".into())];
             call.parts.push(Part::Optional(parts));
         }
         Some(call)

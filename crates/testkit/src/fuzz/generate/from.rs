@@ -44,7 +44,10 @@ impl Generator {
             let uses_left = is_lateral(&item);
             if uses_left || self.uses(Feature::CrossJoin, 15) {
                 let both = scope.clone().join(more);
-                if uses_left && self.random.chance(50) && let Some(left) = items.pop() {
+                if uses_left
+                    && self.random.chance(50)
+                    && let Some(left) = items.pop()
+                {
                     let (kind, on) = *self.random.pick(&[("CROSS JOIN", false), ("LEFT JOIN", true), ("JOIN", true)]);
                     let on = if on { On::Expr(Expr::text(Type::Bool, "TRUE")) } else { On::Nothing };
                     items.push(From::Join { left: Box::new(left), kind, right: Box::new(item), on });
@@ -85,7 +88,9 @@ impl Generator {
             let types: Vec<Type> = (0..self.random.between(1, 2)).map(|_| self.any_type()).collect();
             return self.values_item(&types);
         }
-        if self.random.chance(20) && let Some(item) = self.function_item(beside) {
+        if self.random.chance(20)
+            && let Some(item) = self.function_item(beside)
+        {
             return item;
         }
         let relation = self.random.pick(&self.relations).clone();
@@ -196,13 +201,16 @@ impl Generator {
 
     /// USING or NATURAL (nothing), between tables that have columns of one name.
     fn using(&mut self, left: &From, right: &From) -> Option<On> {
-        let (From::Relation { name: left, .. }, From::Relation { name: right, .. }) = (left, right) else { return None };
+        let (From::Relation { name: left, .. }, From::Relation { name: right, .. }) = (left, right) else {
+            return None;
+        };
         if !self.uses(Feature::Using, 40) {
             return None;
         }
         let find = |name: &str| self.relations.iter().find(|r| r.name == name && r.is_table);
         let (left, right) = (find(left)?.clone(), find(right)?.clone());
-        let mut common: Vec<(String, Type)> = left.columns.iter().filter(|c| right.columns.contains(c)).cloned().collect();
+        let mut common: Vec<(String, Type)> =
+            left.columns.iter().filter(|c| right.columns.contains(c)).cloned().collect();
         let same_name = left.columns.iter().filter(|(n, _)| right.columns.iter().any(|(m, _)| m == n)).count();
         common.retain(|(_, ty)| ty.ordered());
         if common.is_empty() {
@@ -248,7 +256,10 @@ impl Generator {
         }
         let more = self.predicate(&cx, 0);
         let more = Part::Optional(vec![Part::Text(" AND ".into()), Part::Expr(more)]);
-        Some(Expr { ty: Type::Bool, parts: vec![Part::Text("(".into()), Part::Expr(key), more, Part::Text(")".into())] })
+        Some(Expr {
+            ty: Type::Bool,
+            parts: vec![Part::Text("(".into()), Part::Expr(key), more, Part::Text(")".into())],
+        })
     }
 }
 

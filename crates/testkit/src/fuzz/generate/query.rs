@@ -37,7 +37,10 @@ impl Generator {
         if sortable && (on || self.uses(Feature::TopN, 20)) {
             query.top = Some(self.top(types.len(), on));
         }
-        if on && !sortable && let Body::Select(select) = &mut query.body {
+        if on
+            && !sortable
+            && let Body::Select(select) = &mut query.body
+        {
             select.distinct_on = 0;
             key = None;
         }
@@ -49,7 +52,8 @@ impl Generator {
         let directions = (0..n_columns).map(|_| *self.random.pick(DIRECTIONS)).collect();
         let limit = (!distinct_on || self.random.chance(30)).then(|| self.random.below(5));
         let offset = self.random.chance(25).then(|| self.random.below(3));
-        let ties = (limit.is_some() && !distinct_on && self.uses(Feature::WithTies, 40)).then(|| self.random.between(1, n_columns));
+        let ties = (limit.is_some() && !distinct_on && self.uses(Feature::WithTies, 40))
+            .then(|| self.random.between(1, n_columns));
         Top { directions, limit, offset, ties }
     }
 
@@ -93,11 +97,15 @@ impl Generator {
         };
         let walked = if counts { "c1" } else { "c0" };
         let relation = |name: &str, alias: &str| From::Relation { name: name.into(), alias: alias.into() };
-        let cx_columns: Vec<Column> = table.columns.iter().map(|(c, t)| Column { sql: format!("{base}.{c}"), ty: *t }).collect();
+        let cx_columns: Vec<Column> =
+            table.columns.iter().map(|(c, t)| Column { sql: format!("{base}.{c}"), ty: *t }).collect();
         let filter = self.random.chance(50).then(|| self.predicate(&Cx::of_columns(&cx_columns), 0));
         let first = Select {
             filter,
-            ..plain(items([count("0".into()), Some(Expr::text(ty, format!("{base}.{from}{cast}")))]), vec![relation(&table.name, &base)])
+            ..plain(
+                items([count("0".into()), Some(Expr::text(ty, format!("{base}.{from}{cast}")))]),
+                vec![relation(&table.name, &base)],
+            )
         };
         let key = Expr::text(Type::Bool, format!("{step}.{from} = {name}.{walked}"));
         let next = Select {
@@ -121,15 +129,12 @@ impl Generator {
     }
 
     fn body(&mut self, want: Option<&[Type]>, outer: &[Column], nest: usize) -> (Body, Vec<Type>, Option<Vec<String>>) {
-        let operators: Vec<&'static str> = [
-            (Feature::Union, UNION),
-            (Feature::SetDifference, DIFFERENCE),
-            (Feature::BagDifference, BAG_DIFFERENCE),
-        ]
-        .into_iter()
-        .filter(|(f, _)| self.on(*f))
-        .flat_map(|(_, ops)| ops.iter().copied())
-        .collect();
+        let operators: Vec<&'static str> =
+            [(Feature::Union, UNION), (Feature::SetDifference, DIFFERENCE), (Feature::BagDifference, BAG_DIFFERENCE)]
+                .into_iter()
+                .filter(|(f, _)| self.on(*f))
+                .flat_map(|(_, ops)| ops.iter().copied())
+                .collect();
         if !operators.is_empty() && self.random.chance(25) {
             let op = *self.random.pick(&operators);
             return self.set_operation(op, want, outer, nest);
@@ -277,8 +282,7 @@ impl Generator {
     }
 
     fn windows(&mut self, scope: &Scope) -> Windows {
-        let sortable: Vec<_> =
-            scope.columns.iter().filter(|c| c.ty.ordered()).map(|c| (c.sql.clone(), c.ty)).collect();
+        let sortable: Vec<_> = scope.columns.iter().filter(|c| c.ty.ordered()).map(|c| (c.sql.clone(), c.ty)).collect();
         let (total, n_positional) = match &scope.key {
             Some(key) => (Some(key.clone()), usize::MAX),
             None if sortable.len() == scope.columns.len() => {
@@ -288,7 +292,8 @@ impl Generator {
         };
         let total: Option<Vec<String>> = total.filter(|t| !t.is_empty());
         let mut windows = Windows { sortable, total, n_positional: Cell::new(n_positional), named: None };
-        if self.random.chance(25) && scope.key.is_some()
+        if self.random.chance(25)
+            && scope.key.is_some()
             && let Some(parts) = self.total_order(&windows)
         {
             windows.named = Some(Expr { ty: Type::Bool, parts }.to_string());
@@ -322,13 +327,15 @@ impl Generator {
             n_positional: Cell::new(1),
             named: None,
         });
-        let cx = Cx { outer, aggregated: Some(&scope.columns), nest, windows: windows.as_ref(), ..Cx::of_columns(&keys) };
+        let cx =
+            Cx { outer, aggregated: Some(&scope.columns), nest, windows: windows.as_ref(), ..Cx::of_columns(&keys) };
         let mut exprs: Vec<Expr> = match want {
             Some(types) => types.iter().map(|ty| self.item(*ty, &cx)).collect(),
             None => self.free_grouped(&keys, &cx),
         };
         let sets = self.sets(n_keys);
-        if want.is_none() && !matches!(sets, Sets::One)
+        if want.is_none()
+            && !matches!(sets, Sets::One)
             && self.random.chance(40)
             && let Some(key) = keys.first()
         {
@@ -365,7 +372,8 @@ impl Generator {
             1 => Sets::Cube,
             _ => {
                 let n_sets = self.random.between(1, 3);
-                let set = |random: &mut crate::fuzz::random::Random| (0..n_keys).filter(|_| random.chance(60)).collect();
+                let set =
+                    |random: &mut crate::fuzz::random::Random| (0..n_keys).filter(|_| random.chance(60)).collect();
                 Sets::Sets((0..n_sets).map(|_| set(&mut self.random)).collect())
             }
         }
@@ -393,7 +401,8 @@ fn key_of(select: &Select, scope: &Scope) -> Option<Vec<String>> {
         wanted.iter().map(of).collect::<Option<Vec<_>>>()
     };
     if select.distinct {
-        return Some(select.items.iter().map(|i| i.name.clone()).collect()).filter(|_| select.items.iter().all(|i| i.expr.ty.ordered()));
+        return Some(select.items.iter().map(|i| i.name.clone()).collect())
+            .filter(|_| select.items.iter().all(|i| i.expr.ty.ordered()));
     }
     match &select.grouping {
         Some(Grouping { keys, sets: Sets::One }) if !keys.is_empty() => {

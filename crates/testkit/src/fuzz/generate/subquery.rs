@@ -1,7 +1,7 @@
 //! Queries inside expressions.
 
-use super::expr::Cx;
 use super::Generator;
+use super::expr::Cx;
 use crate::fuzz::features::Feature;
 use crate::fuzz::tree::{Body, Expr, Part, Query};
 use crate::fuzz::types::Type;

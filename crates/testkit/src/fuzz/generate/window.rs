@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use super::expr::Cx;
 use super::Generator;
+use super::expr::Cx;
 use crate::fuzz::features::Feature;
 use crate::fuzz::functions::{self, Function, Hole};
 use crate::fuzz::tree::{Expr, Part};
@@ -32,14 +32,17 @@ const BOUNDS: &[(&str, &str)] = &[
     ("UNBOUNDED PRECEDING", "UNBOUNDED FOLLOWING"),
     ("CURRENT ROW", "CURRENT ROW"),
 ];
-const EXCLUDES: &[&str] = &["", "", "", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE TIES", " EXCLUDE NO OTHERS"];
+const EXCLUDES: &[&str] =
+    &["", "", "", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE TIES", " EXCLUDE NO OTHERS"];
 
 impl Generator {
     /// A call with OVER that has this type.
     pub(super) fn windowed(&mut self, ty: Type, cx: &Cx<'_>, windows: &Windows) -> Option<Expr> {
         let kinds: [&[Function]; 3] = [&functions::RANKING, &functions::POSITIONAL, &functions::AGGREGATES];
         let kind = self.random.below(3);
-        let is_window = |f: &Function| !f.template.iter().any(|h| matches!(h, Hole::Text(t) if t.contains("ORDER BY")) || *h == Hole::Distinct);
+        let is_window = |f: &Function| {
+            !f.template.iter().any(|h| matches!(h, Hole::Text(t) if t.contains("ORDER BY")) || *h == Hole::Distinct)
+        };
         let functions: Vec<Function> = kinds.get(kind)?.iter().filter(|f| is_window(f)).cloned().collect();
         let function = self.function(&functions, ty)?;
         let over = match kind {
