@@ -10,13 +10,14 @@ mod errors;
 mod explain;
 mod functions;
 mod lower;
-mod null_logic;
 mod properties;
 mod provider;
 mod query;
 mod rewrite;
 mod rules;
 mod session;
+mod unnest_query;
+mod using;
 
 #[cfg(test)]
 mod dml_tests;

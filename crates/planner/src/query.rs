@@ -16,7 +16,7 @@ use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::logical_expr::{Expr, ExprSchemable, InvariantLevel, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -30,9 +30,9 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 use crate::Dataflow;
 use crate::column_names::visible;
 use crate::errors::planning_error;
-use crate::null_logic;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
+use crate::{unnest_query, using};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -157,13 +157,9 @@ impl Context<'_> {
             raw = plan(&types)?;
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
-        check_filters(&raw).map_err(|e| planning_error(e, text))?;
+        check_filters(&raw).and_then(|()| unnest_query::check_types(&raw)).map_err(|e| planning_error(e, text))?;
 
-        let analyzed = state
-            .analyzer()
-            .execute_and_check(raw, state.config_options(), |_, _| {})
-            .and_then(null_logic::spell_out)
-            .map_err(|e| planning_error(e, text))?;
+        let analyzed = analyzed(raw, &state).map_err(|e| planning_error(e, text))?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
         let (plan, schema) = with_sql_types(analyzed).map_err(|e| planning_error(e, text))?;
@@ -212,6 +208,19 @@ impl Logical {
     }
 }
 
+/// A plan whose types are known and whose subqueries are joins. DataFusion's own check comes after that: it refuses
+/// subqueries that its rules do not know.
+fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Result<LogicalPlan> {
+    let analyzer = state.analyzer();
+    let mut plan = plan;
+    for rule in &analyzer.rules {
+        plan = rule.analyze(plan, state.config_options())?;
+    }
+    let plan = unnest_query::unnest(plan)?;
+    plan.check_invariants(InvariantLevel::Executable)?;
+    Ok(plan)
+}
+
 fn sql_to_plan(
     provider: &Provider<'_>,
     query: &ast::Query,
@@ -223,6 +232,7 @@ fn sql_to_plan(
     let statement = ast::Statement::Query(Box::new(query.clone()));
     SqlToRel::new(provider)
         .sql_statement_to_plan_with_context(statement, &mut context)
+        .and_then(using::strip)
         .map_err(|e| planning_error(e, text))
 }
 
@@ -335,13 +345,23 @@ pub async fn execute(
     if !planned.parameters.is_empty() {
         plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
     }
-    let physical =
-        state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?;
+    let physical = match depth(&plan) {
+        deep @ LARGE_STACK_DEPTH.. => on_large_stack(deep, || {
+            let planned = state.query_planner().create_physical_plan(&plan, &state);
+            futures::executor::block_on(planned).map_err(|e| planning_error(e, ""))
+        })?,
+        _ => state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?,
+    };
     let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
     let schema = planned.schema.clone();
     let target = schema.clone();
     let rows = rows.map(move |batch| Ok(with_schema(&batch.map_err(running_error)?, &target)?));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// How many nodes of the plan stand above each other.
+fn depth(plan: &LogicalPlan) -> usize {
+    1 + plan.inputs().into_iter().map(depth).max().unwrap_or(0)
 }
 
 /// Errors that DataFusion tells by their words only.

@@ -114,15 +114,22 @@ impl Lowering<'_> {
         let bound = conjuncts.iter().enumerate().find_map(|(idx, e)| bound(e).map(|(column, n)| (idx, column, n)));
         let Some((idx, column, limit)) = bound else { return Ok(None) };
         let Some((window, number)) = window_under(&filter.input, column) else { return Ok(None) };
+        // OFFSET, where there is one as well.
+        let skipped = conjuncts.iter().enumerate().find_map(|(idx, e)| skipped(e, column).map(|n| (idx, n)));
+        let (skip_idx, offset) = skipped.map_or((idx, 0), |(idx, n)| (idx, n.min(limit)));
         let relation = self.lower(&window.input)?;
         let Expr::WindowFunction(function) = unaliased(number) else { return Ok(None) };
         let params = &function.params;
         let partition_by: Vec<&Expr> = params.partition_by.iter().collect();
         let relation =
-            self.top_n(relation, &partition_by, &params.order_by, Range { offset: 0, limit: Some(limit) })?;
-        let relation = self.above_window(&filter.input, relation, (limit == 1).then_some(()))?;
-        let rest: Vec<Expr> =
-            conjuncts.iter().enumerate().filter(|(i, _)| *i != idx).map(|(_, e)| (*e).clone()).collect();
+            self.top_n(relation, &partition_by, &params.order_by, Range { offset, limit: Some(limit - offset) })?;
+        let relation = self.above_window(&filter.input, relation, (limit == 1 && offset == 0).then_some(()))?;
+        let rest: Vec<Expr> = conjuncts
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != idx && *i != skip_idx)
+            .map(|(_, e)| (*e).clone())
+            .collect();
         match rest.into_iter().reduce(Expr::and) {
             None => Ok(Some(relation)),
             Some(rest) => self.filter(&rest, relation).map(Some),
@@ -207,6 +214,14 @@ fn bound(expr: &Expr) -> Option<(&Column, u64)> {
         Operator::Eq if n == 1 => Some((column, 1)),
         _ => None,
     }
+}
+
+/// `column > n`: how many numbers are left out.
+fn skipped(expr: &Expr, of: &Column) -> Option<u64> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Gt, right }) = expr else { return None };
+    let (Expr::Column(column), Expr::Literal(value, _)) = (left.as_ref(), right.as_ref()) else { return None };
+    let ScalarValue::Int64(Some(n)) = value.cast_to(&arrow::datatypes::DataType::Int64).ok()? else { return None };
+    (column == of).then_some(u64::try_from(n).ok()?)
 }
 
 /// The window below projections whose only function is the row number behind `column`.
