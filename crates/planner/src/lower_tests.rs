@@ -443,16 +443,16 @@ fn views_become_dataflows() {
                           IncrementalProjectionExec: expr=[CAST(opened AS Timestamp(Nanosecond, None)) as outer]
                             Input: accounts, columns=[opened]
             -- UniqueKey([0])
-            > SELECT id, (SELECT country FROM accounts a WHERE a.id = p.account) AS country, (SELECT p2.id FROM payments p2 WHERE p2.account = p.account) AS other FROM payments p
-            IncrementalProjectionExec: expr=[id, column3 as country, only row(column9, column10) as other]
+            > SELECT id, (SELECT country FROM accounts a WHERE a.id = p.account) AS country, (SELECT max(p2.id) FROM payments p2 WHERE p2.account = p.account) AS other FROM payments p
+            IncrementalProjectionExec: expr=[id, column3 as country, column7 as other]
               IncrementalJoinExec: join_type=Left, on=[account = column]
                 IncrementalProjectionExec: expr=[id, account, column3 as column]
                   IncrementalJoinExec: join_type=Left, on=[account = column]
                     #0 Input: payments, columns=[id, account], append_only
                     IncrementalProjectionExec: expr=[country as column, id as column], unique=(column)
                       Input: accounts, columns=[id, country], unique=(id)
-                IncrementalProjectionExec: expr=[value6 as column, count7 as column, outer5 as column], unique=(column)
-                  IncrementalAggregateExec: gby=[outer], aggr=[max(id), count(*)], unique=(outer)
+                IncrementalProjectionExec: expr=[max(p2.id) as column, outer5 as column], unique=(column)
+                  IncrementalAggregateExec: gby=[outer], aggr=[max(id)], unique=(outer)
                     IncrementalProjectionExec: expr=[id, account as outer], append_only
                       IncrementalFilterExec: predicate=account IS NOT NULL, append_only
                         see #0

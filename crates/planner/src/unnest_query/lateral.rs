@@ -105,6 +105,7 @@ impl Unnester {
         let present = places.pop().map(|place| Expr::Column(place).is_not_null());
         let inside = |e: Expr| scope.inline(renamed.rename(e)?);
         let mut places = places.into_iter();
+        let of_both: Vec<bool> = pulled.columns.iter().map(|column| scope.is_in(column)).collect();
         let mut columns = vec![];
         for column in pulled.columns {
             columns.push(match scope.is_in(&column) {
@@ -123,12 +124,9 @@ impl Unnester {
         let joined = join(left, renamed.plan, vec![], on, kind, NullEquality::NullEqualsNothing)?;
         if is_left_join && let Some(present) = present {
             // What is computed of both sides is NULL in a row without a partner.
-            for column in &mut columns {
-                if !matches!(column, Expr::Column(c) if qualified(right.schema()).is_empty() || joined.schema().maybe_index_of_column(c).is_some_and(|i| i >= exprs.len()))
-                {
-                    let value = std::mem::replace(column, lit(true));
-                    *column = when(present.clone(), value).end()?;
-                }
+            for (column, _) in columns.iter_mut().zip(of_both).filter(|(_, of_both)| *of_both) {
+                let value = std::mem::replace(column, lit(true));
+                *column = when(present.clone(), value).end()?;
             }
         }
         exprs.extend(with_names(columns, right.schema()));

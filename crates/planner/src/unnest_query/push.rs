@@ -99,11 +99,8 @@ impl Unnester {
         let keys: Vec<Column>;
         let (rows, values) = if own.len() == domain.values.len() {
             let used: Vec<usize> = own.iter().map(|(_, _, idx)| *idx).collect();
-            let mut idx = 0;
-            conditions.retain(|_| {
-                idx += 1;
-                !used.contains(&(idx - 1))
-            });
+            let others = conditions.into_iter().enumerate().filter(|(idx, _)| !used.contains(idx));
+            conditions = others.map(|(_, condition)| condition).collect();
             keys = own.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
             let values: Vec<Expr> = own.into_iter().map(|(_, key, _)| key).collect();
             (rows, values)
