@@ -122,6 +122,9 @@ fn of_schema(error: SchemaError) -> (SqlError, Option<String>) {
 
 fn no_column(field: &Column, valid: &[Column]) -> SqlError {
     let name = visible(&field.name);
+    if name.contains("(outer_ref(") {
+        return SqlError::unsupported("an aggregate over columns of the outer query");
+    }
     let Some(relation) = &field.relation else {
         let error = SqlError::new(SqlState::UndefinedColumn, format!("column \"{name}\" does not exist"));
         return with_closest(error, name, valid.iter());

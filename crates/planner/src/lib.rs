@@ -14,7 +14,6 @@ mod explain;
 mod functions;
 mod grouping_sets;
 mod lower;
-mod null_logic;
 mod properties;
 mod provider;
 mod query;
@@ -22,6 +21,8 @@ mod rewrite;
 mod rules;
 mod session;
 mod single_distinct;
+mod unnest_query;
+mod using;
 mod windows;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast;
@@ -27,6 +27,8 @@ use crate::comparisons;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, unknown_function};
 use crate::query::Context;
+use crate::unnest_query::{RowPlanner, row_function};
+use crate::using::UsingPlanner;
 use crate::windows;
 
 /// Views on views, before a catalog must be taken for broken.
@@ -37,6 +39,7 @@ pub(crate) struct Provider<'a> {
     cx: &'a Context<'a>,
     state: &'a SessionState,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: [Arc<dyn RelationPlanner>; 2],
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
 }
@@ -77,7 +80,8 @@ impl<'a> Provider<'a> {
     pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        Provider { cx, state, planners, views: Arc::default(), depth }
+        let relation_planners: [Arc<dyn RelationPlanner>; 2] = [Arc::new(UsingPlanner), Arc::new(RowPlanner)];
+        Provider { cx, state, planners, relation_planners, views: Arc::default(), depth }
     }
 
     /// The plain views that plans were taken from.
@@ -248,6 +252,10 @@ impl ContextProvider for Provider<'_> {
         &self.planners
     }
 
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
         Some(Arc::new(Types))
     }
@@ -256,7 +264,7 @@ impl ContextProvider for Provider<'_> {
         if let Some(function) = self.state.scalar_functions().get(name) {
             return Some(function.clone());
         }
-        if let Some(function) = cast::function(name) {
+        if let Some(function) = cast::function(name).or_else(|| row_function(name)) {
             return Some(function);
         }
         if name == windows::FRAME {

@@ -16,7 +16,7 @@ use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::logical_expr::{Expr, InvariantLevel, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -33,7 +33,7 @@ use crate::comparisons;
 use crate::errors::planning_error;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
-use crate::{aggregate_checks, grouping_sets, null_logic, windows};
+use crate::{aggregate_checks, grouping_sets, unnest_query, using, windows};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -159,16 +159,13 @@ impl Context<'_> {
             raw = plan(&types)?;
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
-        aggregate_checks::check(&raw).map_err(|e| planning_error(e, text))?;
+        aggregate_checks::check(&raw)
+            .and_then(|()| unnest_query::check_types(&raw))
+            .map_err(|e| planning_error(e, text))?;
         windows::spec::check_filters(&raw)?;
 
-        let raw = comparisons::in_plan(raw).map_err(|e| planning_error(e, text))?;
-        let analyzed = state
-            .analyzer()
-            .execute_and_check(raw, state.config_options(), |_, _| {})
-            .and_then(null_logic::spell_out)
-            .and_then(grouping_sets::expand)
-            .map_err(|e| planning_error(e, text))?;
+        let analyzed = comparisons::in_plan(raw).and_then(|plan| analyzed(plan, &state));
+        let analyzed = analyzed.map_err(|e| planning_error(e, text))?;
         windows::spec::check_frames(&analyzed)?;
         let mut objects = provider.views();
         collect_objects(&analyzed, &mut objects)?;
@@ -219,6 +216,19 @@ impl Logical {
     }
 }
 
+/// A plan whose types are known and whose subqueries are joins. DataFusion's own check comes after that: it refuses
+/// subqueries that its rules do not know.
+fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Result<LogicalPlan> {
+    let analyzer = state.analyzer();
+    let mut plan = plan;
+    for rule in &analyzer.rules {
+        plan = rule.analyze(plan, state.config_options())?;
+    }
+    let plan = unnest_query::unnest(grouping_sets::expand(plan)?)?;
+    plan.check_invariants(InvariantLevel::Executable)?;
+    Ok(plan)
+}
+
 fn sql_to_plan(
     provider: &Provider<'_>,
     query: &ast::Query,
@@ -230,6 +240,7 @@ fn sql_to_plan(
     let statement = ast::Statement::Query(Box::new(query.clone()));
     SqlToRel::new(provider)
         .sql_statement_to_plan_with_context(statement, &mut context)
+        .and_then(using::strip)
         .map_err(|e| planning_error(e, text))
 }
 
@@ -320,13 +331,23 @@ pub async fn execute(
     if !planned.parameters.is_empty() {
         plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
     }
-    let physical =
-        state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?;
+    let physical = match depth(&plan) {
+        deep @ LARGE_STACK_DEPTH.. => on_large_stack(deep, || {
+            let planned = state.query_planner().create_physical_plan(&plan, &state);
+            futures::executor::block_on(planned).map_err(|e| planning_error(e, ""))
+        })?,
+        _ => state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?,
+    };
     let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
     let schema = planned.schema.clone();
     let target = schema.clone();
     let rows = rows.map(move |batch| Ok(with_schema(&batch.map_err(running_error)?, &target)?));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// How many nodes of the plan stand above each other.
+fn depth(plan: &LogicalPlan) -> usize {
+    1 + plan.inputs().into_iter().map(depth).max().unwrap_or(0)
 }
 
 /// Errors that DataFusion tells by their words only.

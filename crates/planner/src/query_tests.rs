@@ -631,4 +631,18 @@ fn deep_statements_are_refused_before_the_stack_ends() {
     let chain = |n: usize| format!("SELECT {}", vec!["1"; n].join(" + "));
     assert!(fixture.show(&chain(400)).contains("400"));
     assert!(fixture.show(&chain(20_000)).starts_with("54001"));
+    let tables = |n: usize| {
+        let names: Vec<String> = (0..n).map(|i| format!("payments p{i}")).collect();
+        let equal: Vec<String> = (1..n).map(|i| format!("p{}.id = p{i}.id", i - 1)).collect();
+        format!("SELECT p0.id FROM {} WHERE {}", names.join(", "), equal.join(" AND "))
+    };
+    assert!(!fixture.show(&tables(12)).starts_with("5"));
+    assert!(fixture.show(&tables(1_000)).starts_with("54001"));
+    let subqueries = |n: usize| {
+        let level = |i: usize| format!("EXISTS (SELECT 1 FROM payments p{i} WHERE p{i}.id = p{}.id AND ", i - 1);
+        let levels: String = (1..n).map(level).collect();
+        format!("SELECT p0.id FROM payments p0 WHERE {levels} true{}", ")".repeat(n - 1))
+    };
+    assert!(!fixture.show(&subqueries(12)).starts_with("5"));
+    assert!(fixture.show(&subqueries(1_000)).starts_with("54001"));
 }

@@ -1,6 +1,7 @@
 //! What is done to the AST before DataFusion plans it: PostgreSQL's column names, casts that Arrow does not have,
 //! and refusals of what DataFusion would plan wrongly or silently leave out.
 
+mod row_values;
 mod with_ties;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
-use crate::{aggregates, column_names, functions, windows};
+use crate::{aggregates, column_names, functions, using, windows};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -49,6 +50,18 @@ pub(crate) fn check_depth<T: ast::Visit>(node: &T) -> Result<usize> {
             ControlFlow::Continue(())
         }
 
+        // Each further table of a FROM clause is a join around the tables before it.
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            self.now += n_joins(select);
+            self.max = self.max.max(self.now);
+            if self.now > DEPTH_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+
+        fn post_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            self.now -= n_joins(select);
+            ControlFlow::Continue(())
+        }
+
         fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
             self.enter()
         }
@@ -69,14 +82,18 @@ pub(crate) fn check_depth<T: ast::Visit>(node: &T) -> Result<usize> {
     match node.visit(&mut depth) {
         ControlFlow::Continue(()) => Ok(depth.max),
         ControlFlow::Break(()) => Err(SqlError::new(SqlState::StatementTooComplex, "stack depth limit exceeded")
-            .with_detail(format!("Expressions may stand at most {DEPTH_MAX} levels inside each other."))),
+            .with_detail(format!("Expressions and joins may stand at most {DEPTH_MAX} levels inside each other."))),
     }
+}
+
+fn n_joins(select: &Select) -> usize {
+    select.from.iter().map(|item| 1 + item.joins.len()).sum::<usize>().saturating_sub(1)
 }
 
 /// Rewrites a query. Errors: `0A000` for what cannot be planned, `42704` for a type that does not exist.
 pub(crate) fn rewrite(query: &Query) -> Result<Rewritten> {
     let mut query = query.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_compared: 0 };
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_copies: 0, n_merged: 0 };
     match query.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -98,7 +115,7 @@ pub(crate) struct RewrittenExpr {
 /// Rewrites an expression outside of a query.
 pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut expr = expr.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_compared: 0 };
+    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_copies: 0, n_merged: 0 };
     match expr.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -123,7 +140,8 @@ pub(crate) fn has_subquery(expr: &Expr) -> bool {
 struct Rewriter {
     parameters: HashMap<usize, SqlType>,
     n_parameters: usize,
-    n_compared: usize,
+    n_copies: usize,
+    n_merged: usize,
 }
 
 type Flow = ControlFlow<Box<SqlError>>;
@@ -175,10 +193,12 @@ impl VisitorMut for Rewriter {
             return flow(Err(error));
         }
         column_names::name_select_list(&mut select.projection);
+        using::nest(select, &mut self.n_merged);
         flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
+        using::nest_in_brackets(table, &mut self.n_merged);
         match table {
             TableFactor::Table { version: Some(_), .. } => refuse("FOR SYSTEM_TIME AS OF"),
             TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
@@ -205,7 +225,8 @@ impl VisitorMut for Rewriter {
             }
             self.infer(inner, target);
         }
-        if let Err(error) = self.name_compared(expr).and_then(|()| aggregates::check_call(expr)) {
+        any_to_in(expr);
+        if let Err(error) = row_values::rewrite(expr, &mut self.n_copies).and_then(|()| aggregates::check_call(expr)) {
             return flow(Err(error));
         }
         if let Expr::Value(value) = expr
@@ -324,35 +345,19 @@ fn rename_function(expr: &mut Expr) {
     function.name = ast::ObjectName::from(vec![ast::Ident::new(renamed)]);
 }
 
-impl Rewriter {
-    /// `x = ANY (SELECT ..)` is IN, `x <> ALL (..)` is NOT IN. For the other operators DataFusion compares by name:
-    /// the subquery's column gets one that no column outside has.
-    fn name_compared(&mut self, expr: &mut Expr) -> Result<()> {
-        let (left, op, right, any) = match expr {
-            Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, true),
-            Expr::AllOp { left, compare_op, right } => (left, compare_op, right, false),
-            _ => return Ok(()),
-        };
-        let Expr::Subquery(subquery) = right.as_mut() else { return Ok(()) };
-        let is_in = matches!((any, &*op), (true, ast::BinaryOperator::Eq) | (false, ast::BinaryOperator::NotEq));
-        if is_in {
-            let (expr_in, subquery) = (left.clone(), subquery.clone());
-            *expr = Expr::InSubquery { expr: expr_in, subquery, negated: !any };
-            return Ok(());
-        }
-        if let SetExpr::Select(select) = subquery.body.as_mut()
-            && let [item @ (ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })] =
-                select.projection.as_mut_slice()
-            && let ast::SelectItem::UnnamedExpr(value) | ast::SelectItem::ExprWithAlias { expr: value, .. } = item
-        {
-            self.n_compared += 1;
-            let alias = ast::Ident::with_quote('"', format!("__compared_{}", self.n_compared));
-            *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
-            return Ok(());
-        }
-        Err(SqlError::unsupported("ANY or ALL over this subquery"))
+/// `x = ANY (SELECT ..)` is IN, `x <> ALL (..)` is NOT IN.
+fn any_to_in(expr: &mut Expr) {
+    let (left, right, any) = match expr {
+        Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, true),
+        Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, false),
+        _ => return,
+    };
+    if let Expr::Subquery(subquery) = right.as_ref() {
+        *expr = Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated: !any };
     }
+}
 
+impl Rewriter {
     fn infer(&mut self, expr: &Expr, sql_type: SqlType) {
         if let Expr::Value(value) = expr
             && let Some(number) = parameter_number(&value.value)

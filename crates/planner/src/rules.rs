@@ -1,15 +1,15 @@
 //! The rules that a view's plan goes through: DataFusion's, without those that fold time, push limits, or turn joins
 //! into ones that need more state (DESIGN §4).
 
+mod linked_first;
+mod null_safe_keys;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
@@ -20,12 +20,11 @@ use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidewire_types::{Result, SqlError};
 
+use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use crate::errors::planning_error;
 use crate::single_distinct::SingleDistinct;
 
@@ -38,37 +37,40 @@ pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &
     Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(|e| planning_error(e, text))
 }
 
-/// DataFusion's rules for queries that run once.
-pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(SingleDistinct::default());
-    let replaced = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() == ours.name() {
-        true => Arc::clone(&ours),
-        false => rule,
-    };
-    Optimizer::new().rules.into_iter().map(replaced).collect()
-}
-
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
-        Arc::new(RewriteSetComparison::new()),
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(NullSafeKeys),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(OrderJoins::default()),
         Arc::new(EliminateLimit::new()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
+        Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]
+}
+
+/// DataFusion's rules for batch queries, with ours where its own are wrong.
+pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![];
+    for rule in Optimizer::new().rules {
+        match rule.name() {
+            "eliminate_cross_join" => rules.push(Arc::new(OrderJoins::default())),
+            "extract_equijoin_predicate" => rules.extend([Arc::new(NullSafeKeys) as _, rule]),
+            "push_down_filter" => rules.extend([rule, Arc::new(NullSafeKeys) as _]),
+            "single_distinct_aggregation_to_group_by" => rules.push(Arc::new(SingleDistinct::default())),
+            _ => rules.push(rule),
+        }
+    }
+    rules
 }
 
 /// Refuses functions whose value is not a function of their arguments. Errors: `0A000`.

@@ -37,10 +37,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bytes of stack that a query may need to run.
+const QUERY_STACK_BYTES: usize = 32 << 20;
+
 fn run(command: Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tidewire-io")
+        // A query of some hundred joins runs as deep; only the pages that are touched cost memory.
+        .thread_stack_size(QUERY_STACK_BYTES)
         .build()
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     match command {

@@ -17,6 +17,8 @@ impl Lowering<'_> {
     pub(super) fn join(&mut self, plan: &Join) -> Result<Relation> {
         let left = self.lower(&plan.left)?;
         let right = self.lower(&plan.right)?;
+        let (filter, left) = self.with_scalars(plan.filter.iter().cloned().collect(), left)?;
+        let filter = filter.into_iter().next();
         let pairs: Vec<(Expr, Expr)> = plan.on.clone();
         let (kind, swapped) = match plan.join_type {
             JoinType::Inner => (Kind::Inner, false),
@@ -36,7 +38,7 @@ impl Lowering<'_> {
         let (left, left_keys) = self.columns(left, &left_exprs.iter().collect::<Vec<_>>())?;
         let (right, right_keys) = self.columns(right, &right_exprs.iter().collect::<Vec<_>>())?;
 
-        let residual = match &plan.filter {
+        let residual = match &filter {
             None => None,
             Some(filter) => {
                 let both = self.both(&left, &right)?;
