@@ -4,10 +4,11 @@
 //! `FROM a, c, b WHERE a.x < b.x AND b.y = c.y` every row of `a` would meet every row of `c`. Here a table that any
 //! condition links goes before one that none does.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{JoinType, NullEquality, Result};
+use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection};
 
@@ -28,7 +29,11 @@ pub(super) fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let (mut inputs, mut conditions) = (vec![], vec![]);
     flatten(&plan, &mut inputs, &mut conditions);
-    let links: Vec<Link> = conditions.iter().map(|condition| link(condition, &inputs)).collect();
+    if inputs.len() < 3 || conditions.is_empty() {
+        return Ok(Transformed::no(plan));
+    }
+    let owners = owners(&inputs);
+    let links: Vec<Link> = conditions.iter().map(|condition| link(condition, &owners)).collect();
     let Some(order) = order(inputs.len(), &links) else { return Ok(Transformed::no(plan)) };
     let mut ordered = order.into_iter().filter_map(|idx| inputs.get(idx).copied().cloned());
     let Some(mut joined) = ordered.next() else { return Ok(Transformed::no(plan)) };
@@ -66,12 +71,16 @@ fn flatten<'p>(plan: &'p LogicalPlan, inputs: &mut Vec<&'p LogicalPlan>, conditi
     }
 }
 
-fn link(condition: &Expr, inputs: &[&LogicalPlan]) -> Link {
-    let columns = condition.column_refs();
-    let reads = |plan: &LogicalPlan| columns.iter().any(|c| plan.schema().maybe_index_of_column(c).is_some());
-    let inputs: Vec<usize> = inputs.iter().enumerate().filter(|(_, plan)| reads(plan)).map(|(idx, _)| idx).collect();
+/// Which input has a column.
+fn owners(inputs: &[&LogicalPlan]) -> HashMap<Column, usize> {
+    let all = inputs.iter().enumerate();
+    all.flat_map(|(idx, plan)| plan.schema().columns().into_iter().map(move |column| (column, idx))).collect()
+}
+
+fn link(condition: &Expr, owners: &HashMap<Column, usize>) -> Link {
+    let inputs: BTreeSet<usize> = condition.column_refs().into_iter().filter_map(|c| owners.get(c).copied()).collect();
     let is_key = matches!(condition, Expr::BinaryExpr(BinaryExpr { op: Operator::Eq, .. })) && inputs.len() == 2;
-    Link { inputs, is_key }
+    Link { inputs: inputs.into_iter().collect(), is_key }
 }
 
 /// The order of the inputs. None: as they are written nothing meets everything that need not.

@@ -56,6 +56,9 @@ fn equal(outer: &[Expr], inner: &[Expr]) -> Vec<Expr> {
     outer.iter().zip(inner).map(|(o, i)| o.clone().eq(i.clone())).collect()
 }
 
+/// What must be true of an outer row's values and of a subquery's.
+type Conditions<'a> = dyn Fn(&[Expr], &[Expr]) -> Vec<Expr> + 'a;
+
 /// The right side of a semi, anti or mark join, and the conditions for a row of it to count.
 struct Matching {
     right: LogicalPlan,
@@ -101,7 +104,7 @@ impl Unnester {
         &mut self,
         query: &mut Query<'_>,
         member: &Member,
-        conditions: &dyn Fn(&[Expr], &[Expr]) -> Vec<Expr>,
+        conditions: &Conditions<'_>,
     ) -> Result<Expr> {
         let Matching { right, on, filter, nulls } = self.matching(query, member, conditions)?;
         let alias = right.schema().iter().find_map(|(qualifier, _)| qualifier.cloned());
@@ -142,12 +145,7 @@ impl Unnester {
         }
     }
 
-    fn matching(
-        &mut self,
-        query: &Query<'_>,
-        member: &Member,
-        conditions: &dyn Fn(&[Expr], &[Expr]) -> Vec<Expr>,
-    ) -> Result<Matching> {
+    fn matching(&mut self, query: &Query<'_>, member: &Member, conditions: &Conditions<'_>) -> Result<Matching> {
         // Neither copies nor order matter.
         let plan = strip(&member.plan, member.inner.is_empty());
         let names = member.plan.schema();
