@@ -12,6 +12,7 @@ pub mod aggregate;
 pub mod arrangement;
 pub mod expr;
 pub mod filter;
+pub mod flat_map;
 pub mod join;
 pub mod project;
 pub mod single_row;
@@ -79,6 +80,8 @@ pub enum Plan {
     Filter(filter::Filter),
     /// Computes columns.
     Project(project::Project),
+    /// Calls set-returning functions.
+    FlatMap(flat_map::FlatMap),
     /// Puts its inputs together, as UNION ALL.
     Union(union::Union),
     /// GROUP BY, DISTINCT and global aggregates.
@@ -97,6 +100,7 @@ impl Plan {
         match self {
             Plan::Filter(_) => "IncrementalFilterExec",
             Plan::Project(_) => "IncrementalProjectionExec",
+            Plan::FlatMap(_) => "IncrementalFlatMapExec",
             Plan::Union(_) => "IncrementalUnionExec",
             Plan::Aggregate(_) => "IncrementalAggregateExec",
             Plan::Join(_) => "IncrementalJoinExec",
@@ -110,6 +114,7 @@ impl Plan {
         match self {
             Plan::Filter(p) => p.schema.clone(),
             Plan::Project(p) => p.schema.clone(),
+            Plan::FlatMap(p) => p.schema.clone(),
             Plan::Union(p) => p.schema.clone(),
             Plan::Aggregate(p) => p.schema.clone(),
             Plan::Join(p) => p.schema.clone(),
@@ -121,7 +126,7 @@ impl Plan {
     /// How the rows of input `input_idx` must reach the shards.
     pub fn distribution(&self, input_idx: usize) -> Distribution {
         match self {
-            Plan::Filter(_) | Plan::Project(_) | Plan::Union(_) => Distribution::Any,
+            Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Distribution::Any,
             Plan::Aggregate(p) => Distribution::Hash(p.keys.clone()),
             Plan::Join(p) => Distribution::Hash(p.shard_keys(input_idx).to_vec()),
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
@@ -135,6 +140,7 @@ impl Plan {
         match self {
             Plan::Filter(p) => p.build(),
             Plan::Project(p) => p.build(),
+            Plan::FlatMap(p) => p.build(),
             Plan::Union(p) => p.build(),
             Plan::Aggregate(p) => p.build(shard_idx),
             Plan::Join(p) => p.build(),
@@ -150,6 +156,7 @@ impl fmt::Display for Plan {
         match self {
             Plan::Filter(p) => p.fmt(f),
             Plan::Project(p) => p.fmt(f),
+            Plan::FlatMap(p) => p.fmt(f),
             Plan::Union(p) => p.fmt(f),
             Plan::Aggregate(p) => p.fmt(f),
             Plan::Join(p) => p.fmt(f),

@@ -6,6 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use tidewire_operators::Plan;
 use tidewire_operators::aggregate::{Aggregate, Call, Function};
+use tidewire_operators::flat_map::FlatMap;
 use tidewire_operators::join::Join;
 use tidewire_operators::top_n::{SortKey, TopN};
 
@@ -81,11 +82,27 @@ fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
             });
             format!("expr=[{}]", exprs.collect::<Vec<_>>().join(", "))
         }
+        Plan::FlatMap(flat_map) => of_flat_map(flat_map),
         Plan::Union(_) | Plan::SingleRow(_) => String::new(),
         Plan::Aggregate(aggregate) => of_aggregate(aggregate, input),
         Plan::Join(join) => of_join(join),
         Plan::TopN(top_n) => of_top_n(top_n, input),
     }
+}
+
+fn of_flat_map(flat_map: &FlatMap) -> String {
+    let calls = flat_map.calls.iter().map(|call| {
+        let args: Vec<_> = call.args.iter().map(|arg| fmt_sql(arg.as_ref()).to_string()).collect();
+        format!("{}({})", call.function.name(), args.join(", "))
+    });
+    let mut shown = format!("functions=[{}]", calls.collect::<Vec<_>>().join(", "));
+    if let Some(filter) = &flat_map.filter {
+        shown += &format!(", filter={}", fmt_sql(filter.as_ref()));
+    }
+    for (flag, name) in [(flat_map.ordinality, ", ordinality"), (flat_map.outer, ", outer")] {
+        shown += if flag { name } else { "" };
+    }
+    shown
 }
 
 fn of_aggregate(aggregate: &Aggregate, input: &Schema) -> String {

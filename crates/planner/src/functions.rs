@@ -7,6 +7,7 @@ pub(crate) mod interval;
 mod json;
 mod operators;
 mod replaced;
+pub(crate) mod sets;
 mod text;
 mod timezone;
 mod unknown;

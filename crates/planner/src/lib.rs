@@ -8,6 +8,7 @@ mod dataflow;
 mod dml;
 mod errors;
 mod explain;
+mod flat_map;
 mod functions;
 mod lower;
 mod null_logic;
@@ -17,6 +18,8 @@ mod query;
 mod rewrite;
 mod rules;
 mod session;
+mod set_operation;
+mod set_returning;
 
 #[cfg(test)]
 mod dml_tests;

@@ -5,6 +5,7 @@
 //! projected away where position matters. Invariant: every node is pushed after its inputs, equal nodes once.
 
 mod aggregate;
+mod flat_map;
 mod join;
 mod top_n;
 
@@ -32,6 +33,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 use crate::column_names::visible;
 use crate::dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 use crate::errors::planning_error;
+use crate::flat_map::FlatMap;
 use crate::provider::{object_of, parse_query};
 use crate::query::{Context, Logical, Planned};
 use crate::{properties, rules};
@@ -124,7 +126,10 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Sort(sort) => self.sort_with_fetch(sort),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
             LogicalPlan::Values(values) => self.values(values),
-            other => Err(not_maintained(node_name(other))),
+            other => match FlatMap::of(other) {
+                Some(node) => self.flat_map(node),
+                None => Err(not_maintained(node_name(other))),
+            },
         }
     }
 

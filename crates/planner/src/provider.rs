@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -24,7 +25,7 @@ use tidewire_sql::{Statement, sql_type};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use crate::errors::planning_error;
-use crate::functions::{PostgresOperators, cast, unknown_function};
+use crate::functions::{PostgresOperators, cast, sets, unknown_function};
 use crate::query::Context;
 
 /// Views on views, before a catalog must be taken for broken.
@@ -37,6 +38,7 @@ pub(crate) struct Provider<'a> {
     planners: Vec<Arc<dyn ExprPlanner>>,
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
+    unnests_structs: AtomicBool,
 }
 
 /// A source, table or materialized view of the catalog, without rows.
@@ -75,7 +77,12 @@ impl<'a> Provider<'a> {
     pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        Provider { cx, state, planners, views: Arc::default(), depth }
+        Provider { cx, state, planners, views: Arc::default(), depth, unnests_structs: AtomicBool::new(false) }
+    }
+
+    /// From now on unnest() is DataFusion's, which makes columns of a struct's fields.
+    pub(crate) fn unnest_structs(&self) {
+        self.unnests_structs.store(true, Ordering::Relaxed);
     }
 
     /// The plain views that plans were taken from.
@@ -250,6 +257,12 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == "unnest" && self.unnests_structs.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(marker) = sets::function(name) {
+            return Some(marker);
+        }
         if let Some(function) = self.state.scalar_functions().get(name) {
             return Some(function.clone());
         }

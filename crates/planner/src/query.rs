@@ -30,7 +30,8 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 use crate::Dataflow;
 use crate::column_names::visible;
 use crate::errors::planning_error;
-use crate::null_logic;
+use crate::functions::sets;
+use crate::{null_logic, set_returning};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 
@@ -142,7 +143,13 @@ impl Context<'_> {
         let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query)?;
         let state = self.session.state();
         let provider = Provider::new(self, &state, depth);
-        let plan = |types: &[Option<SqlType>]| sql_to_plan(&provider, &query, types, text);
+        let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
+            Err(error) if sets::is_of_struct(&error) => {
+                provider.unnest_structs();
+                sql_to_plan(&provider, &query, types, text)
+            }
+            planned => planned,
+        };
 
         let mut types: Vec<Option<SqlType>> = declared.to_vec();
         types.resize(n_parameters.max(declared.len()), None);
@@ -162,6 +169,7 @@ impl Context<'_> {
         let analyzed = state
             .analyzer()
             .execute_and_check(raw, state.config_options(), |_, _| {})
+            .and_then(set_returning::plan)
             .and_then(null_logic::spell_out)
             .map_err(|e| planning_error(e, text))?;
         let mut objects = provider.views();

@@ -12,7 +12,7 @@ use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
-use crate::{column_names, functions};
+use crate::{column_names, functions, set_operation, set_returning};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -141,8 +141,8 @@ impl VisitorMut for Rewriter {
     type Break = Box<SqlError>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
-        if let Some(operator) = bag_operator(&query.body) {
-            return refuse(operator);
+        if let Err(error) = set_operation::rewrite(&mut query.body) {
+            return flow(Err(error));
         }
         values_to_selects(&mut query.body);
         if let Err(error) = fetch_to_limit(query) {
@@ -171,6 +171,9 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
+        if let Err(error) = set_returning::from::rewrite(table) {
+            return flow(Err(error));
+        }
         match table {
             TableFactor::Table { version: Some(_), .. } => refuse("FOR SYSTEM_TIME AS OF"),
             TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
@@ -359,19 +362,6 @@ pub(crate) fn parameter_number(value: &Value) -> Option<usize> {
     }
 }
 
-/// EXCEPT ALL and INTERSECT ALL: DataFusion makes semi joins of them, which count copies wrongly.
-fn bag_operator(body: &SetExpr) -> Option<&'static str> {
-    let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return None };
-    match (op, set_quantifier) {
-        (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => Some("EXCEPT ALL"),
-        (SetOperator::Intersect, SetQuantifier::All) => Some("INTERSECT ALL"),
-        (_, SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName) => {
-            Some("a set operation BY NAME")
-        }
-        _ => bag_operator(left).or_else(|| bag_operator(right)),
-    }
-}
-
 /// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.
 fn values_to_selects(body: &mut SetExpr) {
     let SetExpr::Values(values) = body else { return };
@@ -467,7 +457,8 @@ pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
     (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+/// A call of the function of exactly that name.
+pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(ast::Function {
         name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),
         uses_odbc_syntax: false,

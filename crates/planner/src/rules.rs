@@ -28,6 +28,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidewire_types::{Result, SqlError};
 
 use crate::errors::planning_error;
+use crate::flat_map::PruneFlatMap;
 
 /// Applies the rules. The plan's columns keep their names, order and types.
 pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &str) -> Result<LogicalPlan> {
@@ -58,6 +59,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(SingleDistinctToGroupBy::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(PruneFlatMap),
     ]
 }
 

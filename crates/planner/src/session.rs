@@ -10,6 +10,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidewire_types::{Result, SqlError};
 
+use crate::flat_map::{PruneFlatMap, TidewirePlanner};
 use crate::functions;
 
 /// A session for batch queries: `target_partitions` threads a query, all queries of the session within `memory`.
@@ -30,7 +31,12 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
         runtime = runtime.with_memory_pool(pool);
     }
     let runtime = runtime.build_arc().map_err(SqlError::internal)?;
-    let state = SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_query_planner(Arc::new(TidewirePlanner))
+        .with_optimizer_rule(Arc::new(PruneFlatMap))
+        .build();
     let session = SessionContext::new_with_state(state);
     for function in functions::all() {
         session.register_udf(function);

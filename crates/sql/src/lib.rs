@@ -13,6 +13,7 @@ mod dialect;
 mod errors;
 mod options;
 mod parser;
+mod rows_from;
 mod session;
 mod show;
 mod source;
@@ -21,6 +22,7 @@ mod subscribe;
 
 pub use data_type::sql_type;
 pub use dialect::TidewireDialect;
+pub use rows_from::ROWS_FROM;
 pub use sqlparser::ast;
 pub use statement::*;
 use tidewire_types::Result;

@@ -29,6 +29,7 @@ sql_states! {
     InvalidDatetimeFormat = "22007",
     DatetimeFieldOverflow = "22008",
     DivisionByZero = "22012",
+    InvalidRegularExpression = "2201B",
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",
     InvalidBinaryRepresentation = "22P03",

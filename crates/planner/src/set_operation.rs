@@ -1,0 +1,116 @@
+//! EXCEPT and INTERSECT, with and without ALL, as bags: a row that is l times in the left input and r times in the
+//! right one comes out max(l - r, 0) or min(l, r) times, without ALL once or not at all. NULLs are equal.
+//!
+//! DataFusion makes semi and anti joins of them, which count copies wrongly and give the result the left side's types.
+//! Here the AST gets a UNION ALL under a name that says what it stands for, so that DataFusion finds the types; the
+//! plan of that then counts each row of both sides in one GROUP BY. For a view that is one aggregate of two counts a
+//! row, and copies are weights.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DataFusionError, Result, ScalarValue, TableReference};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, lit, when};
+use sqlparser::ast::{self, Ident, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor};
+use tidewire_types::SqlError;
+
+use crate::column_names::visible;
+use crate::dml::select;
+use crate::flat_map::{Call, FlatMap};
+use crate::functions::sets;
+use crate::provider::to_datafusion;
+
+/// Begins the names of the unions that stand for other operations.
+const PREFIX: &str = "set operation\u{1}";
+const EXCEPT: &str = "except";
+const INTERSECT: &str = "intersect";
+const ALL: &str = " all";
+
+/// Rewrites every EXCEPT and INTERSECT of a query's body. Errors: `0A000` for BY NAME.
+pub(crate) fn rewrite(body: &mut SetExpr) -> Result<(), SqlError> {
+    let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return Ok(()) };
+    rewrite(left)?;
+    rewrite(right)?;
+    let all = match set_quantifier {
+        SetQuantifier::All => ALL,
+        SetQuantifier::Distinct | SetQuantifier::None => "",
+        SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName => {
+            return Err(SqlError::unsupported("a set operation BY NAME"));
+        }
+    };
+    let operation = match op {
+        SetOperator::Union => return Ok(()),
+        SetOperator::Except | SetOperator::Minus => EXCEPT,
+        SetOperator::Intersect => INTERSECT,
+    };
+    (*op, *set_quantifier) = (SetOperator::Union, SetQuantifier::All);
+    let placeholder = SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows: vec![] });
+    let mut subquery = select(vec![], vec![], None, None);
+    *subquery.body = std::mem::replace(body, placeholder);
+    let name = Ident::with_quote('"', format!("{PREFIX}{operation}{all}"));
+    let alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
+    let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None };
+    let all_columns = SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+    let from = ast::TableWithJoins { relation, joins: vec![] };
+    *body = *select(vec![all_columns], vec![from], None, None).body;
+    Ok(())
+}
+
+/// Plans a union that stands for another operation. Its columns keep their names and types.
+pub(crate) fn plan(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
+    let Some(operation) = alias.alias.table().strip_prefix(PREFIX) else {
+        return Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
+    };
+    let LogicalPlan::Union(union) = alias.input.as_ref() else { return Err(lost()) };
+    let [left, right] = union.inputs.as_slice() else { return Err(lost()) };
+    if union.schema.fields().is_empty() {
+        return Err(to_datafusion(SqlError::unsupported("EXCEPT or INTERSECT without columns")));
+    }
+    let names: Vec<String> =
+        union.schema.fields().iter().enumerate().map(|(idx, f)| format!("{}\u{1}side{idx}", visible(f.name()))).collect();
+    let both = LogicalPlanBuilder::from(side(left, &names, true)?).union(side(right, &names, false)?)?;
+    let columns: Vec<Expr> = names.iter().map(|name| Expr::Column(Column::from_name(name))).collect();
+    let counted = both.aggregate(columns.clone(), [count(marker(LEFT)).alias(N_LEFT), count(marker(RIGHT)).alias(N_RIGHT)])?;
+    let (n_left, n_right) = (marker(N_LEFT), marker(N_RIGHT));
+    let present = match operation {
+        EXCEPT => counted.filter(n_left.gt(lit(0i64)).and(n_right.eq(lit(0i64))))?.build()?,
+        INTERSECT => counted.filter(n_left.gt(lit(0i64)).and(n_right.gt(lit(0i64))))?.build()?,
+        other => {
+            let copies = match other == format!("{EXCEPT}{ALL}") {
+                true => n_left - n_right,
+                false => when(n_left.clone().lt(n_right.clone()), n_left).otherwise(n_right)?,
+            };
+            let call = Call { function: sets::copies(), args: vec![copies], names: vec![] };
+            let kept = |column: &Column| names.contains(&column.name);
+            FlatMap::new(Arc::new(counted.build()?), vec![call], None)?.keeping(kept)?.into_plan()
+        }
+    };
+    let shown = columns.into_iter().zip(alias.schema.iter());
+    let shown = shown.map(|(column, (qualifier, field))| column.alias_qualified(qualifier.cloned(), field.name()));
+    let plan = LogicalPlanBuilder::from(present).project(shown.collect::<Vec<_>>())?.build()?;
+    Ok(Transformed::yes(plan))
+}
+
+const LEFT: &str = "left\u{1}side";
+const RIGHT: &str = "right\u{1}side";
+const N_LEFT: &str = "n_left\u{1}side";
+const N_RIGHT: &str = "n_right\u{1}side";
+
+fn marker(name: &str) -> Expr {
+    Expr::Column(Column::new(None::<TableReference>, name))
+}
+
+/// One input under the common names, with a column for each side that is not NULL in its own rows.
+fn side(input: &LogicalPlan, names: &[String], is_left: bool) -> Result<LogicalPlan> {
+    let columns = input.schema().columns().into_iter().zip(names);
+    let mut exprs: Vec<Expr> = columns.map(|(column, name)| Expr::Column(column).alias(name)).collect();
+    for (name, is_own) in [(LEFT, is_left), (RIGHT, !is_left)] {
+        exprs.push(lit(ScalarValue::Int64(is_own.then_some(1))).alias(name));
+    }
+    LogicalPlanBuilder::from(input.clone()).project(exprs)?.build()
+}
+
+fn lost() -> DataFusionError {
+    DataFusionError::Internal("a set operation without its two sides".into())
+}
