@@ -107,8 +107,11 @@ impl<T> Search<'_, T> {
 }
 
 /// Puts the runs together again: columns and the delta's own rows.
-fn join_parts(exprs: &[Arc<dyn PhysicalExpr>], delta: &Delta, parts: &[Part<Vec<ArrayRef>>]) ->
-    Result<(Vec<ArrayRef>, Delta)> {
+fn join_parts(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    delta: &Delta,
+    parts: &[Part<Vec<ArrayRef>>],
+) -> Result<(Vec<ArrayRef>, Delta)> {
     let schema = delta.schema();
     if parts.is_empty() {
         let empty = Delta::empty(schema);

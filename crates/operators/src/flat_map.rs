@@ -476,6 +476,9 @@ mod tests {
         plan.build().unwrap().step(&mut [vec![delta]], &steps.context(1), &mut vec![]).unwrap();
         let errors = steps.row_errors();
         assert_eq!(errors.len(), 2);
-        assert_eq!((errors[0].error.state(), &errors[0].expr[..]), (SqlState::ProgramLimitExceeded, "functions=[up_to(4)]"));
+        assert_eq!(
+            (errors[0].error.state(), &errors[0].expr[..]),
+            (SqlState::ProgramLimitExceeded, "functions=[up_to(4)]")
+        );
     }
 }

@@ -83,6 +83,7 @@ fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
             format!("expr=[{}]", exprs.collect::<Vec<_>>().join(", "))
         }
         Plan::FlatMap(flat_map) => of_flat_map(flat_map),
+        Plan::Recursion(recursion) => recursion.to_string(),
         Plan::Union(_) | Plan::SingleRow(_) => String::new(),
         Plan::Aggregate(aggregate) => of_aggregate(aggregate, input),
         Plan::Join(join) => of_join(join),

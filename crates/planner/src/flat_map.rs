@@ -51,7 +51,8 @@ impl FlatMap {
     /// Calls over all columns of `input`.
     pub(crate) fn new(input: Arc<LogicalPlan>, calls: Vec<Call>, ordinality: Option<String>) -> Result<FlatMap> {
         let kept = input.schema().columns();
-        let node = FlatMap { schema: input.schema().clone(), input, calls, kept, ordinality, filter: None, outer: false };
+        let node =
+            FlatMap { schema: input.schema().clone(), input, calls, kept, ordinality, filter: None, outer: false };
         node.with_schema()
     }
 
@@ -105,9 +106,17 @@ impl FlatMap {
 
     /// What tells two nodes apart. The functions follow from the arguments' types and the names.
     fn identity(&self) -> (&LogicalPlan, Vec<&Expr>, Vec<&str>, &[Column], Option<&Expr>, bool) {
-        let names = self.calls.iter().flat_map(|c| std::iter::once(c.function.name()).chain(c.names.iter().map(|n| &**n)));
+        let names =
+            self.calls.iter().flat_map(|c| std::iter::once(c.function.name()).chain(c.names.iter().map(|n| &**n)));
         let args = self.calls.iter().flat_map(|call| &call.args).collect();
-        (&self.input, args, names.chain(self.ordinality.as_deref()).collect(), &self.kept, self.filter.as_ref(), self.outer)
+        (
+            &self.input,
+            args,
+            names.chain(self.ordinality.as_deref()).collect(),
+            &self.kept,
+            self.filter.as_ref(),
+            self.outer,
+        )
     }
 }
 

@@ -15,6 +15,7 @@ mod null_logic;
 mod properties;
 mod provider;
 mod query;
+mod recursive;
 mod rewrite;
 mod rules;
 mod session;

@@ -7,6 +7,7 @@
 mod aggregate;
 mod flat_map;
 mod join;
+mod recursion;
 mod top_n;
 
 use std::collections::HashMap;
@@ -84,12 +85,15 @@ struct Lowering<'a> {
     present: HashMap<String, NodeId>,
     views: HashMap<ObjectId, Properties>,
     n_hidden: usize,
+    /// The recursive relation whose term is being planned.
+    work: Option<recursion::Work>,
 }
 
 impl<'a> Lowering<'a> {
     fn new(cx: &'a Context<'a>, text: &'a str) -> Lowering<'a> {
         let state = cx.session.state();
-        Lowering { cx, text, state, nodes: vec![], present: HashMap::new(), views: HashMap::new(), n_hidden: 0 }
+        let (nodes, present, views) = (vec![], HashMap::new(), HashMap::new());
+        Lowering { cx, text, state, nodes, present, views, n_hidden: 0, work: None }
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -126,6 +130,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Sort(sort) => self.sort_with_fetch(sort),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
             LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::RecursiveQuery(query) => self.recursion(query),
             other => match FlatMap::of(other) {
                 Some(node) => self.flat_map(node),
                 None => Err(not_maintained(node_name(other))),
@@ -136,6 +141,9 @@ impl<'a> Lowering<'a> {
     // Inputs.
 
     fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
+        if let Some(relation) = self.work_table(scan)? {
+            return Ok(relation);
+        }
         let Some(object) = object_of(&scan.source).cloned() else {
             return Err(not_maintained(&format!("the system table \"{}\"", scan.table_name)));
         };
@@ -236,6 +244,7 @@ impl<'a> Lowering<'a> {
         exprs: &[Expr],
         fields: Vec<(Option<TableReference>, FieldRef)>,
     ) -> Result<Relation> {
+        let (exprs, fields) = self.with_number(&input.columns, exprs, fields);
         let exprs: Vec<_> = exprs.iter().map(|e| self.physical(e, &input.columns)).collect::<Result<_>>()?;
         let columns = dfschema(fields)?;
         let (exprs, input) = self.through_projection(exprs, input.clone())?;
@@ -320,6 +329,9 @@ impl<'a> Lowering<'a> {
         for (qualifier, field) in &mut fields {
             // What the alias does not name cannot be seen from outside.
             *qualifier = None;
+            if self.is_number(field) {
+                continue;
+            }
             *field = Arc::new(field.as_ref().clone().with_name(self.hidden()));
         }
         for (idx, (qualifier, field)) in alias.schema.iter().enumerate() {
@@ -338,6 +350,9 @@ impl<'a> Lowering<'a> {
         let mut inputs = vec![];
         for input in &union.inputs {
             let relation = self.lower(input)?;
+            if self.number_of(&relation.columns).is_some() {
+                return Err(not_maintained("UNION inside a recursive term"));
+            }
             inputs.push(self.by_position(relation, input.schema(), &fields)?);
         }
         let columns = match fields.is_empty() {
@@ -603,7 +618,6 @@ fn check_maintained(expr: &Expr) -> Result<()> {
 fn node_name(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Window(_) => "a window function",
-        LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Unnest(_) => "unnest()",
         LogicalPlan::Subquery(_) => "this LATERAL subquery",
         LogicalPlan::Repartition(_) => "DISTRIBUTE BY",

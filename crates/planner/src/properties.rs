@@ -71,7 +71,8 @@ impl Properties {
     pub(crate) fn flat_map(&self, kept: &[usize], number: Option<usize>) -> Properties {
         let columns: Vec<Option<usize>> = kept.iter().map(|column| Some(*column)).collect();
         let projected = self.project(&columns);
-        let numbered = number.map(|number| projected.unique_keys.iter().map(|key| [&key[..], &[number]].concat()).collect());
+        let numbered =
+            number.map(|number| projected.unique_keys.iter().map(|key| [&key[..], &[number]].concat()).collect());
         Properties::new(self.append_only, numbered.unwrap_or_default())
     }
 

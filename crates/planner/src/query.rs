@@ -31,9 +31,10 @@ use crate::Dataflow;
 use crate::column_names::visible;
 use crate::errors::planning_error;
 use crate::functions::sets;
-use crate::{null_logic, set_returning};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
+use crate::set_returning::from::RowNames;
+use crate::{null_logic, recursive, set_operation, set_returning};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -140,7 +141,30 @@ impl Context<'_> {
         declared: &[Option<SqlType>],
         depth: usize,
     ) -> Result<Logical> {
-        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query)?;
+        let mut row_names = RowNames::default();
+        let mut first_error = None;
+        loop {
+            let error = match self.logical_with(query, text, declared, depth, &mut row_names) {
+                Ok(logical) => return Ok(logical),
+                Err(error) => error,
+            };
+            let is_read = row_names.read_instead(&error);
+            let first = first_error.get_or_insert(error);
+            if !is_read {
+                return Err(first.clone());
+            }
+        }
+    }
+
+    fn logical_with(
+        &self,
+        query: &ast::Query,
+        text: &str,
+        declared: &[Option<SqlType>],
+        depth: usize,
+        row_names: &mut RowNames,
+    ) -> Result<Logical> {
+        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query, row_names)?;
         let state = self.session.state();
         let provider = Provider::new(self, &state, depth);
         let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
@@ -164,7 +188,10 @@ impl Context<'_> {
             raw = plan(&types)?;
         }
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
-        check_filters(&raw).map_err(|e| planning_error(e, text))?;
+        check_filters(&raw)
+            .and_then(|()| set_operation::check_types(&raw))
+            .and_then(|()| recursive::check_types(&raw))
+            .map_err(|e| planning_error(e, text))?;
 
         let analyzed = state
             .analyzer()

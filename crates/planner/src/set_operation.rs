@@ -8,12 +8,12 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError, Result, ScalarValue, TableReference};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, lit, when};
 use sqlparser::ast::{self, Ident, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor};
-use tidewire_types::SqlError;
+use tidewire_types::{SqlError, SqlState, SqlType};
 
 use crate::column_names::visible;
 use crate::dml::select;
@@ -57,6 +57,60 @@ pub(crate) fn rewrite(body: &mut SetExpr) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// A number and a text are no columns of one set. DataFusion would make texts of both. Errors: `42804`.
+///
+/// A literal has no type of its own, nor has a parameter.
+pub(crate) fn check_types(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::SubqueryAlias(alias) => {
+                let operation =
+                    alias.alias.table().strip_prefix(PREFIX).map(|o| o.trim_end_matches(ALL).to_uppercase());
+                if let (Some(operation), LogicalPlan::Union(union)) = (operation, alias.input.as_ref()) {
+                    check_union(&union.inputs, &operation)?;
+                }
+            }
+            LogicalPlan::Union(union) => check_union(&union.inputs, "UNION")?,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(|_| ())
+}
+
+fn check_union(inputs: &[Arc<LogicalPlan>], operation: &str) -> Result<()> {
+    let [left, right, ..] = inputs else { return Ok(()) };
+    for idx in 0..left.schema().fields().len().min(right.schema().fields().len()) {
+        let (Some(left), Some(right)) = (column_type(left, idx), column_type(right, idx)) else { continue };
+        use SqlType as T;
+        let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
+        let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
+        if is_number(&left) && is_text(&right) || is_text(&left) && is_number(&right) {
+            let message = format!("{operation} types {left} and {right} cannot be matched");
+            return Err(to_datafusion(SqlError::new(SqlState::DatatypeMismatch, message)));
+        }
+    }
+    Ok(())
+}
+
+/// None: it is a literal, or cannot be told.
+fn column_type(plan: &LogicalPlan, idx: usize) -> Option<SqlType> {
+    let field = plan.schema().fields().get(idx)?;
+    let is_open = match plan {
+        LogicalPlan::Projection(projection) => {
+            let expr = projection.expr.get(idx)?.clone().unalias();
+            matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) && matches!(SqlType::of(field), SqlType::Text)
+        }
+        LogicalPlan::Values(_) => true,
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) | LogicalPlan::Aggregate(_) => false,
+        LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(_) => {
+            return column_type(plan.inputs().first()?, idx);
+        }
+        _ => true,
+    };
+    (!is_open).then(|| SqlType::of(field))
+}
+
 /// Plans a union that stands for another operation. Its columns keep their names and types.
 pub(crate) fn plan(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     let Some(operation) = alias.alias.table().strip_prefix(PREFIX) else {
@@ -67,11 +121,17 @@ pub(crate) fn plan(alias: SubqueryAlias) -> Result<Transformed<LogicalPlan>> {
     if union.schema.fields().is_empty() {
         return Err(to_datafusion(SqlError::unsupported("EXCEPT or INTERSECT without columns")));
     }
-    let names: Vec<String> =
-        union.schema.fields().iter().enumerate().map(|(idx, f)| format!("{}\u{1}side{idx}", visible(f.name()))).collect();
+    let names: Vec<String> = union
+        .schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(idx, f)| format!("{}\u{1}side{idx}", visible(f.name())))
+        .collect();
     let both = LogicalPlanBuilder::from(side(left, &names, true)?).union(side(right, &names, false)?)?;
     let columns: Vec<Expr> = names.iter().map(|name| Expr::Column(Column::from_name(name))).collect();
-    let counted = both.aggregate(columns.clone(), [count(marker(LEFT)).alias(N_LEFT), count(marker(RIGHT)).alias(N_RIGHT)])?;
+    let counted =
+        both.aggregate(columns.clone(), [count(marker(LEFT)).alias(N_LEFT), count(marker(RIGHT)).alias(N_RIGHT)])?;
     let (n_left, n_right) = (marker(N_LEFT), marker(N_RIGHT));
     let present = match operation {
         EXCEPT => counted.filter(n_left.gt(lit(0i64)).and(n_right.eq(lit(0i64))))?.build()?,

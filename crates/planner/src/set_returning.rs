@@ -134,7 +134,9 @@ impl Level<'_> {
         }
         let function = sets::resolve(marked.name, &types, marked.column.is_none()).map_err(to_datafusion)?;
         let same = |call: &&Call| {
-            call.args == marked.args && call.function.name() == marked.name && call.function.fields() == function.fields()
+            call.args == marked.args
+                && call.function.name() == marked.name
+                && call.function.fields() == function.fields()
         };
         let idx = function.fields().iter().position(|f| marked.column.is_none_or(|name| f.name() == name)).unwrap_or(0);
         if let Some(name) = self.calls.iter().find(same).and_then(|call| call.names.get(idx)) {
@@ -191,7 +193,9 @@ fn check(plan: &LogicalPlan) -> Result<()> {
         },
         LogicalPlan::Values(_) => "VALUES",
         LogicalPlan::Limit(_) => "LIMIT",
-        LogicalPlan::Window(_) => return Err(not_here("window function calls cannot contain set-returning function calls", true)),
+        LogicalPlan::Window(_) => {
+            return Err(not_here("window function calls cannot contain set-returning function calls", true));
+        }
         LogicalPlan::Sort(_) => "this ORDER BY",
         _ => "this clause",
     };

@@ -138,7 +138,11 @@ impl ExecutionPlan for FlatMapExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context.clone())?;
         let reservation = MemoryConsumer::new("FlatMapExec").register(context.memory_pool());
-        let expand = Arc::new(Expand { plan: self.plan.clone(), reservation, batch_rows: context.session_config().batch_size() });
+        let expand = Arc::new(Expand {
+            plan: self.plan.clone(),
+            reservation,
+            batch_rows: context.session_config().batch_size(),
+        });
         let rows = input.flat_map(move |batch| {
             let expand = expand.clone();
             let batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send> = match batch {

@@ -34,10 +34,14 @@ impl OptimizerRule for PruneFlatMap {
             return Ok(Transformed::no(LogicalPlan::Projection(projection)));
         }
         let below = match projection.input.as_ref() {
-            LogicalPlan::Filter(filter) if add_columns(&filter.predicate, &mut read) => match pruned(&filter.input, &read)? {
-                Some(input) => Some(LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(input))?)),
-                None => None,
-            },
+            LogicalPlan::Filter(filter) if add_columns(&filter.predicate, &mut read) => {
+                match pruned(&filter.input, &read)? {
+                    Some(input) => {
+                        Some(LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(input))?))
+                    }
+                    None => None,
+                }
+            }
             other => pruned(other, &read)?,
         };
         match below {
@@ -61,8 +65,9 @@ fn pruned(plan: &LogicalPlan, read: &HashSet<Column>) -> Result<Option<LogicalPl
 /// Adds the columns that an expression reads. False: it reads some that it does not name.
 fn add_columns(expr: &Expr, read: &mut HashSet<Column>) -> bool {
     read.extend(expr.column_refs().into_iter().cloned());
-    !expr.exists(|e| {
-        Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)))
-    })
-    .unwrap_or(true)
+    !expr
+        .exists(|e| {
+            Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)))
+        })
+        .unwrap_or(true)
 }

@@ -21,9 +21,14 @@ impl Lowering<'_> {
             let args = args.by_ref().take(call.args.len()).map(|arg| self.physical(arg, &input.columns));
             calls.push(SetCall { function: call.function.clone(), args: args.collect::<Result<_>>()? });
         }
-        let kept = node.kept.iter().map(|c| self.index_of(c, &input.columns)).collect::<Result<Vec<_>>>()?;
+        let mut kept = node.kept.iter().map(|c| self.index_of(c, &input.columns)).collect::<Result<Vec<_>>>()?;
         let output: &DFSchema = node.schema();
-        let columns = dfschema(qualified(output))?;
+        let mut fields = qualified(output);
+        if let Some((idx, field)) = self.number_of(&input.columns) {
+            fields.insert(kept.len(), (None, field));
+            kept.push(idx);
+        }
+        let columns = dfschema(fields)?;
         let filter = node.filter.as_ref().map(|filter| self.physical(filter, &columns)).transpose()?;
         let schema = nullable(columns.as_arrow());
         let ordinality = node.ordinality.is_some();

@@ -12,9 +12,38 @@ use crate::dml::select;
 use crate::functions::sets::{self, ORDINALITY};
 use crate::rewrite::call;
 
+/// Aliases of functions whose one column has a name of its own (`jsonb_array_elements(..) AS e`). In PostgreSQL the
+/// alias, as a row of one column, may stand for that column: `e->>'k'`.
+#[derive(Default)]
+pub(crate) struct RowNames {
+    /// Those that stand in the query.
+    pub(crate) present: Vec<String>,
+    /// Those that the column is to be called by, because the query reads them.
+    pub(crate) read: Vec<String>,
+}
+
+impl RowNames {
+    /// Whether the error is that one of the names is no column; the next rewrite makes it one.
+    pub(crate) fn read_instead(&mut self, error: &SqlError) -> bool {
+        let name = error.message().strip_prefix("column \"").and_then(|rest| rest.strip_suffix("\" does not exist"));
+        let name = name.filter(|_| error.state() == SqlState::UndefinedColumn);
+        match name {
+            Some(name) if self.present.iter().any(|n| n == name) && !self.read.iter().any(|n| n == name) => {
+                self.read.push(name.to_owned());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Rewrites a FROM item that is a call. Errors: `42P10` for too many column names, `0A000` for options.
-pub(crate) fn rewrite(table: &mut TableFactor) -> Result<()> {
+pub(crate) fn rewrite(table: &mut TableFactor, row_names: &mut RowNames) -> Result<()> {
     let Some((calls, alias, with_ordinality)) = calls_of(table)? else { return Ok(()) };
+    if calls.iter().any(|call| call.args.iter().any(calls_set)) {
+        let message = "set-returning functions must appear at top level of FROM";
+        return Err(SqlError::new(SqlState::FeatureNotSupported, message));
+    }
     let lateral = calls.iter().any(|call| call.args.iter().any(reads_columns));
     let mut items: Vec<(Expr, String)> = vec![];
     let alias_name = alias.as_ref().map(|a| tidewire_sql::fold(&a.name));
@@ -25,10 +54,17 @@ pub(crate) fn rewrite(table: &mut TableFactor) -> Result<()> {
                 let shown = alias_name.as_deref().filter(|_| calls.len() == 1).unwrap_or(name);
                 items.push((call(name, one.args.clone()), shown.to_owned()));
             }
-            [column] => items.push((call(name, one.args.clone()), (*column).to_owned())),
-            columns => items.extend(columns.iter().map(|column| {
-                (call(&sets::column_marker(name, column), one.args.clone()), (*column).to_owned())
-            })),
+            [column] => {
+                let row_name = alias_name.as_deref().filter(|_| calls.len() == 1);
+                row_names.present.extend(row_name.map(str::to_owned));
+                let row_name = row_name.filter(|name| row_names.read.iter().any(|read| read == name));
+                items.push((call(name, one.args.clone()), row_name.unwrap_or(column).to_owned()));
+            }
+            columns => items.extend(
+                columns
+                    .iter()
+                    .map(|column| (call(&sets::column_marker(name, column), one.args.clone()), (*column).to_owned())),
+            ),
         }
     }
     if with_ordinality {
@@ -142,8 +178,45 @@ fn name_columns(items: &mut [(Expr, String)], alias: &TableAlias) -> Result<()> 
     Ok(())
 }
 
+/// Whether there is a call of a set-returning function in it.
+fn calls_set(expr: &Expr) -> bool {
+    struct Finder;
+    impl ast::Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(function) if function_name(&function.name).is_some_and(|n| sets::is_known(&n)) => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    !crate::rewrite::has_subquery(expr) && ast::Visit::visit(expr, &mut Finder).is_break()
+}
+
+/// `(json_each(..)).key`: a call of which one column is wanted.
+pub(crate) fn column_of_row(expr: &mut Expr) {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return };
+    let [ast::AccessExpr::Dot(Expr::Identifier(column))] = access_chain.as_slice() else { return };
+    let mut inner = root.as_ref();
+    while let Expr::Nested(nested) = inner {
+        inner = nested;
+    }
+    let Expr::Function(ast::Function { name, args: FunctionArguments::List(list), .. }) = inner else { return };
+    let Some(name) = function_name(name) else { return };
+    let column = tidewire_sql::fold(column);
+    if sets::own_columns(&name).len() > 1
+        && sets::own_columns(&name).contains(&column.as_str())
+        && let Ok(args) = plain_args(&name, &list.args)
+    {
+        *expr = call(&sets::column_marker(&name, &column), args);
+    }
+}
+
 /// Whether an expression may read columns, which are then those of FROM items before it.
-fn reads_columns(expr: &Expr) -> bool {
+pub(crate) fn reads_columns(expr: &Expr) -> bool {
     struct Finder;
     impl ast::Visitor for Finder {
         type Break = ();

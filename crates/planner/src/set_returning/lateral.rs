@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, Result};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    EmptyRelation, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, when,
+    EmptyRelation, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, Union, when,
 };
 
 use super::Names;
@@ -163,6 +163,7 @@ impl Attach<'_> {
             LogicalPlan::Join(join) if matches!(join.join_type, JoinType::Inner | JoinType::Left) => {
                 self.attach_join(join, onto)
             }
+            LogicalPlan::Union(union) => self.attach_union(union, onto),
             plan => match FlatMap::of(plan) {
                 Some(node) => self.attach_calls(node, onto),
                 None => Ok(None),
@@ -231,6 +232,32 @@ impl Attach<'_> {
         Ok(Some(Attached { plan, exprs, pending: condition.into_iter().collect(), steps: Steps::More }))
     }
 
+    /// Each part of a union on top of its own copy: LATERAL (VALUES ..).
+    fn attach_union(&mut self, union: &Union, onto: LogicalPlan) -> Result<Option<Attached>> {
+        let mut next_names =
+            |schema: &DFSchema| -> Vec<String> { schema.fields().iter().map(|f| self.names.next(f.name())).collect() };
+        let (base_names, own_names) = (next_names(onto.schema()), next_names(&union.schema));
+        let base: Vec<Expr> = onto.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut all: Option<LogicalPlanBuilder> = None;
+        for input in &union.inputs {
+            let Some(attached) = self.attach(input, onto.clone())? else { return Ok(None) };
+            let exprs: Vec<Expr> = base.iter().chain(&attached.exprs).cloned().collect();
+            let named = exprs.into_iter().zip(base_names.iter().chain(&own_names)).map(|(e, name)| e.alias(name));
+            let part = LogicalPlanBuilder::from(attached.filtered()?).project(named.collect::<Vec<_>>())?;
+            all = Some(match all {
+                None => part,
+                Some(all) => all.union(part.build()?)?,
+            });
+        }
+        let Some(all) = all else { return Ok(None) };
+        let column = |name: &String| Expr::Column(Column::from_name(name));
+        let base = base_names.iter().zip(onto.schema().iter());
+        let base = base.map(|(name, (q, field))| column(name).alias_qualified(q.cloned(), field.name()));
+        let exprs: Vec<Expr> = own_names.iter().map(column).collect();
+        let plan = all.project(base.chain(exprs.iter().cloned()).collect::<Vec<_>>())?.build()?;
+        Ok(Some(Attached { plan, exprs, pending: vec![], steps: Steps::More }))
+    }
+
     /// Every row of `onto` with every row of `plan`.
     fn cross(&mut self, plan: &LogicalPlan, onto: LogicalPlan) -> Result<Attached> {
         let (right, exprs) = self.renamed(plan)?;
@@ -281,6 +308,7 @@ fn has_rows_of_its_own(plan: &LogicalPlan) -> Result<bool> {
                 | LogicalPlan::SubqueryAlias(_)
                 | LogicalPlan::Subquery(_)
                 | LogicalPlan::EmptyRelation(_)
+                | LogicalPlan::Union(_)
         ) || FlatMap::of(node).is_some();
         Ok(if is_row_wise { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;

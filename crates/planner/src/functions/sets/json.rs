@@ -204,18 +204,15 @@ mod tests {
     fn a_document_is_cut_at_its_outermost_level() {
         assert_eq!(cut("[]", false), []);
         assert_eq!(cut("{ }", true), []);
-        assert_eq!(cut(r#"[1, "a,]\"" , [2,3],{"x":1} ]"#, false).iter().map(|i| i.1).collect::<Vec<_>>(), [
-            "1",
-            r#""a,]\"""#,
-            "[2,3]",
-            r#"{"x":1}"#
-        ]);
+        assert_eq!(
+            cut(r#"[1, "a,]\"" , [2,3],{"x":1} ]"#, false).iter().map(|i| i.1).collect::<Vec<_>>(),
+            ["1", r#""a,]\"""#, "[2,3]", r#"{"x":1}"#]
+        );
         let twice = r#"{"b" : 1, "a": {"b": [2]}, "b": "\\"}"#;
-        assert_eq!(cut(twice, true), [
-            (Some(r#""b""#), "1"),
-            (Some(r#""a""#), r#"{"b": [2]}"#),
-            (Some(r#""b""#), r#""\\""#)
-        ]);
+        assert_eq!(
+            cut(twice, true),
+            [(Some(r#""b""#), "1"), (Some(r#""a""#), r#"{"b": [2]}"#), (Some(r#""b""#), r#""\\""#)]
+        );
     }
 
     #[test]

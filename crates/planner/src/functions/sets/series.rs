@@ -133,8 +133,7 @@ impl GenerateSeries {
         let [start, stop, step] = args else { return Err(lost()) };
         let start = start.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(lost)?;
         let stop = stop.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(lost)?;
-        let step: &IntervalMonthDayNanoArray =
-            step.as_primitive_opt::<IntervalMonthDayNanoType>().ok_or_else(lost)?;
+        let step: &IntervalMonthDayNanoArray = step.as_primitive_opt::<IntervalMonthDayNanoType>().ok_or_else(lost)?;
         for row in 0..n_rows {
             match start.is_valid(row) && stop.is_valid(row) && step.is_valid(row) {
                 true => series.moments(start.value(row), stop.value(row), step.value(row))?,
@@ -226,9 +225,8 @@ impl Series {
             }
             self.values.push(i128::from(at));
             n += 1;
-            at = TimestampMicrosecondType::add_month_day_nano(at, step, utc).ok_or_else(|| {
-                external(SqlError::new(SqlState::DatetimeFieldOverflow, "timestamp out of range"))
-            })?;
+            at = TimestampMicrosecondType::add_month_day_nano(at, step, utc)
+                .ok_or_else(|| external(SqlError::new(SqlState::DatetimeFieldOverflow, "timestamp out of range")))?;
         }
         self.counts.push(n);
         Ok(())
