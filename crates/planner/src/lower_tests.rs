@@ -214,12 +214,42 @@ fn views_become_dataflows() {
                   Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts EXCEPT SELECT account FROM payments
-            IncrementalJoinExec: join_type=LeftAnti, on=[id = account], null_equals_null, unique=(id)
-              Input: accounts, columns=[id], unique=(id)
-              Input: payments, columns=[account], append_only
+            IncrementalProjectionExec: expr=[idside0 as id], unique=(id)
+              IncrementalFilterExec: predicate=n_leftside > 0 AND n_rightside = 0, unique=(id)
+                IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
+                  IncrementalUnionExec
+                    IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
+                      Input: accounts, columns=[id], unique=(id)
+                    IncrementalProjectionExec: expr=[account as id, NULL as left, 1 as right], append_only
+                      Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts INTERSECT SELECT account FROM payments
-            IncrementalJoinExec: join_type=LeftSemi, on=[id = account], null_equals_null, unique=(id)
+            IncrementalProjectionExec: expr=[idside0 as id], unique=(id)
+              IncrementalFilterExec: predicate=n_leftside > 0 AND n_rightside > 0, unique=(id)
+                IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
+                  IncrementalUnionExec
+                    IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
+                      Input: accounts, columns=[id], unique=(id)
+                    IncrementalProjectionExec: expr=[account as id, NULL as left, 1 as right], append_only
+                      Input: payments, columns=[account], append_only
+            -- UniqueKey([0])
+            > SELECT id FROM accounts EXCEPT ALL SELECT account FROM payments
+            IncrementalProjectionExec: expr=[idside0 as id]
+              IncrementalFlatMapExec: functions=[copies(n_leftside - n_rightside)]
+                IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
+                  IncrementalUnionExec
+                    IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
+                      Input: accounts, columns=[id], unique=(id)
+                    IncrementalProjectionExec: expr=[account as id, NULL as left, 1 as right], append_only
+                      Input: payments, columns=[account], append_only
+            -- Bag
+            > SELECT i, tag FROM things LEFT JOIN LATERAL unnest(tags) WITH ORDINALITY AS u(tag, n) ON n < i
+            IncrementalProjectionExec: expr=[i, unnestset3 as tag]
+              IncrementalFlatMapExec: functions=[unnest(tags)], filter=ordinalityset4 < CAST(i AS Int64), ordinality, outer
+                Input: things, columns=[i, tags]
+            -- Bag
+            > WITH RECURSIVE r AS (SELECT id FROM accounts UNION SELECT p.account FROM payments p JOIN r ON p.account > r.id) SELECT * FROM r
+            IncrementalRecursionExec: name=r, union=distinct, body=[IncrementalJoinExec, IncrementalProjectionExec], unique=(id)
               Input: accounts, columns=[id], unique=(id)
               Input: payments, columns=[account], append_only
             -- UniqueKey([0])
