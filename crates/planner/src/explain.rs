@@ -61,7 +61,7 @@ impl Dataflow {
             NodeKind::Input(source) => format!("Input: {}, columns=[{}]", source.name, all_names(&node.schema)),
             NodeKind::Constant(rows) => format!("Constant: rows={}", rows.num_rows()),
             NodeKind::Operator(plan) => {
-                let parameters = parameters(plan, input(0), node);
+                let parameters = without_suffixes(&parameters(plan, input(0), node));
                 match parameters.is_empty() {
                     true => plan.name().to_owned(),
                     false => format!("{}: {parameters}", plan.name()),
@@ -198,6 +198,17 @@ fn names(columns: &[usize], schema: &Schema) -> String {
 
 fn all_names(schema: &Schema) -> String {
     schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Names inside expressions, as users see them.
+fn without_suffixes(text: &str) -> String {
+    let mut parts = text.split('\u{1}');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_place = shown.ends_with('$');
+        shown += if is_place { part } else { part.trim_start_matches(|c: char| c.is_ascii_alphanumeric()) };
+    }
+    shown
 }
 
 /// Columns that only the dataflow has are shown by their place.

@@ -47,6 +47,9 @@ pub(crate) struct FlatMap {
     schema: DFSchemaRef,
 }
 
+/// Input, arguments, names, kept columns, condition, and whether it is outer.
+type Identity<'a> = (&'a LogicalPlan, Vec<&'a Expr>, Vec<&'a str>, &'a [Column], Option<&'a Expr>, bool);
+
 impl FlatMap {
     /// Calls over all columns of `input`.
     pub(crate) fn new(input: Arc<LogicalPlan>, calls: Vec<Call>, ordinality: Option<String>) -> Result<FlatMap> {
@@ -105,7 +108,7 @@ impl FlatMap {
     }
 
     /// What tells two nodes apart. The functions follow from the arguments' types and the names.
-    fn identity(&self) -> (&LogicalPlan, Vec<&Expr>, Vec<&str>, &[Column], Option<&Expr>, bool) {
+    fn identity(&self) -> Identity<'_> {
         let names =
             self.calls.iter().flat_map(|c| std::iter::once(c.function.name()).chain(c.names.iter().map(|n| &**n)));
         let args = self.calls.iter().flat_map(|call| &call.args).collect();

@@ -173,7 +173,7 @@ fn views_become_dataflows() {
             -- Bag
             > SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)
             IncrementalProjectionExec: expr=[id]
-              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(16, 6)) > $1
+              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(16, 6)) > $1
                 IncrementalJoinExec: join_type=Inner, on=[]
                   Input: payments, columns=[id, amount], append_only
                   IncrementalSingleRowExec, unique=()
@@ -182,7 +182,7 @@ fn views_become_dataflows() {
                         Input: payments, columns=[amount], append_only
             -- Bag
             > SELECT id, (SELECT max(opened) FROM accounts) AS newest FROM payments
-            IncrementalProjectionExec: expr=[id, $1 as newest]
+            IncrementalProjectionExec: expr=[id, $1 as newest]
               IncrementalJoinExec: join_type=Inner, on=[]
                 Input: payments, columns=[id], append_only
                 IncrementalSingleRowExec, unique=()
@@ -214,8 +214,8 @@ fn views_become_dataflows() {
                   Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts EXCEPT SELECT account FROM payments
-            IncrementalProjectionExec: expr=[idside0 as id], unique=(id)
-              IncrementalFilterExec: predicate=n_leftside > 0 AND n_rightside = 0, unique=(id)
+            IncrementalProjectionExec: expr=[id as id], unique=(id)
+              IncrementalFilterExec: predicate=n_left > 0 AND n_right = 0, unique=(id)
                 IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
                   IncrementalUnionExec
                     IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
@@ -224,8 +224,8 @@ fn views_become_dataflows() {
                       Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts INTERSECT SELECT account FROM payments
-            IncrementalProjectionExec: expr=[idside0 as id], unique=(id)
-              IncrementalFilterExec: predicate=n_leftside > 0 AND n_rightside > 0, unique=(id)
+            IncrementalProjectionExec: expr=[id as id], unique=(id)
+              IncrementalFilterExec: predicate=n_left > 0 AND n_right > 0, unique=(id)
                 IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
                   IncrementalUnionExec
                     IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
@@ -234,8 +234,8 @@ fn views_become_dataflows() {
                       Input: payments, columns=[account], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts EXCEPT ALL SELECT account FROM payments
-            IncrementalProjectionExec: expr=[idside0 as id]
-              IncrementalFlatMapExec: functions=[copies(n_leftside - n_rightside)]
+            IncrementalProjectionExec: expr=[id as id]
+              IncrementalFlatMapExec: functions=[copies(n_left - n_right)]
                 IncrementalAggregateExec: gby=[id], aggr=[count(left), count(right)], unique=(id)
                   IncrementalUnionExec
                     IncrementalProjectionExec: expr=[id, 1 as left, NULL as right], unique=(id)
@@ -244,8 +244,8 @@ fn views_become_dataflows() {
                       Input: payments, columns=[account], append_only
             -- Bag
             > SELECT i, tag FROM things LEFT JOIN LATERAL unnest(tags) WITH ORDINALITY AS u(tag, n) ON n < i
-            IncrementalProjectionExec: expr=[i, unnestset3 as tag]
-              IncrementalFlatMapExec: functions=[unnest(tags)], filter=ordinalityset4 < CAST(i AS Int64), ordinality, outer
+            IncrementalProjectionExec: expr=[i, unnest as tag]
+              IncrementalFlatMapExec: functions=[unnest(tags)], filter=ordinality < CAST(i AS Int64), ordinality, outer
                 Input: things, columns=[i, tags]
             -- Bag
             > WITH RECURSIVE r AS (SELECT id FROM accounts UNION SELECT p.account FROM payments p JOIN r ON p.account > r.id) SELECT * FROM r

@@ -30,12 +30,15 @@ pub(crate) const ORDINALITY: &str = "set ordinality";
 /// What is said of a struct whose fields are to become columns; the query is then planned by DataFusion's own unnest.
 const OF_STRUCT: &str = "unnest() of a struct makes columns of its fields";
 
+/// The function of a name for arguments of some types; None: there is none for those.
+type Resolve = fn(&'static str, &[SqlType]) -> Option<Arc<dyn SetFunction>>;
+
 /// A set-returning function as the catalog knows it.
 struct Definition {
     name: &'static str,
     /// Names of the columns in FROM, where they are not the function's or the alias.
     columns: &'static [&'static str],
-    resolve: fn(&'static str, &[SqlType]) -> Option<Arc<dyn SetFunction>>,
+    resolve: Resolve,
 }
 
 static DEFINITIONS: &[Definition] = &[
