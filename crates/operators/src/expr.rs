@@ -39,11 +39,26 @@ pub fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], delta: Delta, cx: &StepContext<
     if let Ok(columns) = columns_of(exprs, delta.rows()) {
         return Ok((columns, delta));
     }
-    let mut search = Search { exprs, delta: &delta, good: vec![], errors: vec![] };
+    let expr_of = |row: &RecordBatch| {
+        let failed = exprs.iter().find(|e| columns_of(&[Arc::clone(e)], row).is_err());
+        failed.map(ToString::to_string).unwrap_or_default()
+    };
+    let parts = by_parts(&delta, cx, &expr_of, &|rows| columns_of(exprs, rows))?;
+    join_parts(exprs, &delta, &parts)
+}
+
+/// Runs `compute` over the rows of `delta`: over all of them, or over the runs between those that it fails for, which
+/// become row errors. `expr_of` names what failed for one row. Errors: `53200`, as [`evaluate`].
+pub(crate) fn by_parts<T>(
+    delta: &Delta,
+    cx: &StepContext<'_>,
+    expr_of: &dyn Fn(&RecordBatch) -> String,
+    compute: &dyn Fn(&RecordBatch) -> Result<T, DataFusionError>,
+) -> Result<Vec<Part<T>>> {
+    let mut search = Search { compute, expr_of, delta, good: vec![], errors: vec![] };
     search.bisect(0, delta.n_rows())?;
-    let Search { good, errors, .. } = search;
-    cx.row_errors.lock().extend(errors);
-    join_parts(exprs, &delta, &good)
+    cx.row_errors.lock().extend(search.errors);
+    Ok(search.good)
 }
 
 /// The columns of every expression, or the first error.
@@ -52,27 +67,28 @@ fn columns_of(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec
 }
 
 /// A run of rows that could be computed.
-struct Part {
-    offset: usize,
-    len: usize,
-    columns: Vec<ArrayRef>,
+pub(crate) struct Part<T> {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) value: T,
 }
 
-struct Search<'a> {
-    exprs: &'a [Arc<dyn PhysicalExpr>],
+struct Search<'a, T> {
+    compute: &'a dyn Fn(&RecordBatch) -> Result<T, DataFusionError>,
+    expr_of: &'a dyn Fn(&RecordBatch) -> String,
     delta: &'a Delta,
-    good: Vec<Part>,
+    good: Vec<Part<T>>,
     errors: Vec<RowError>,
 }
 
-impl Search<'_> {
+impl<T> Search<'_, T> {
     fn bisect(&mut self, offset: usize, len: usize) -> Result<()> {
         if len == 0 {
             return Ok(());
         }
         let rows = self.delta.rows().slice(offset, len);
-        match columns_of(self.exprs, &rows) {
-            Ok(columns) => self.good.push(Part { offset, len, columns }),
+        match (self.compute)(&rows) {
+            Ok(value) => self.good.push(Part { offset, len, value }),
             Err(_) if len > 1 => {
                 self.bisect(offset, len / 2)?;
                 self.bisect(offset + len / 2, len - len / 2)?;
@@ -82,13 +98,8 @@ impl Search<'_> {
                 if error.state() == SqlState::OutOfMemory {
                     return Err(error);
                 }
-                let expr = self.exprs.iter().find(|e| columns_of(&[Arc::clone(e)], &rows).is_err());
-                self.errors.push(RowError {
-                    row: rows,
-                    weight: self.delta.weight(offset),
-                    expr: expr.map(ToString::to_string).unwrap_or_default(),
-                    error,
-                });
+                let (expr, weight) = ((self.expr_of)(&rows), self.delta.weight(offset));
+                self.errors.push(RowError { row: rows, weight, expr, error });
             }
         }
         Ok(())
@@ -96,7 +107,11 @@ impl Search<'_> {
 }
 
 /// Puts the runs together again: columns and the delta's own rows.
-fn join_parts(exprs: &[Arc<dyn PhysicalExpr>], delta: &Delta, parts: &[Part]) -> Result<(Vec<ArrayRef>, Delta)> {
+fn join_parts(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    delta: &Delta,
+    parts: &[Part<Vec<ArrayRef>>],
+) -> Result<(Vec<ArrayRef>, Delta)> {
     let schema = delta.schema();
     if parts.is_empty() {
         let empty = Delta::empty(schema);
@@ -105,7 +120,7 @@ fn join_parts(exprs: &[Arc<dyn PhysicalExpr>], delta: &Delta, parts: &[Part]) ->
     }
     let columns = (0..exprs.len())
         .map(|idx| {
-            let arrays: Vec<&dyn Array> = parts.iter().filter_map(|p| p.columns.get(idx)).map(AsRef::as_ref).collect();
+            let arrays: Vec<&dyn Array> = parts.iter().filter_map(|p| p.value.get(idx)).map(AsRef::as_ref).collect();
             compute::concat(&arrays)
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -12,8 +12,10 @@ pub mod aggregate;
 pub mod arrangement;
 pub mod expr;
 pub mod filter;
+pub mod flat_map;
 pub mod join;
 pub mod project;
+pub mod recursion;
 pub mod single_row;
 pub mod top_n;
 pub mod union;
@@ -80,6 +82,10 @@ pub enum Plan {
     Filter(filter::Filter),
     /// Computes columns.
     Project(project::Project),
+    /// Calls set-returning functions.
+    FlatMap(flat_map::FlatMap),
+    /// WITH RECURSIVE.
+    Recursion(Box<recursion::Recursion>),
     /// Puts its inputs together, as UNION ALL.
     Union(union::Union),
     /// GROUP BY, DISTINCT and global aggregates.
@@ -100,6 +106,8 @@ impl Plan {
         match self {
             Plan::Filter(_) => "IncrementalFilterExec",
             Plan::Project(_) => "IncrementalProjectionExec",
+            Plan::FlatMap(_) => "IncrementalFlatMapExec",
+            Plan::Recursion(_) => "IncrementalRecursionExec",
             Plan::Union(_) => "IncrementalUnionExec",
             Plan::Aggregate(_) => "IncrementalAggregateExec",
             Plan::Join(_) => "IncrementalJoinExec",
@@ -114,6 +122,8 @@ impl Plan {
         match self {
             Plan::Filter(p) => p.schema.clone(),
             Plan::Project(p) => p.schema.clone(),
+            Plan::FlatMap(p) => p.schema.clone(),
+            Plan::Recursion(p) => p.schema.clone(),
             Plan::Union(p) => p.schema.clone(),
             Plan::Aggregate(p) => p.schema.clone(),
             Plan::Join(p) => p.schema.clone(),
@@ -126,11 +136,11 @@ impl Plan {
     /// How the rows of input `input_idx` must reach the shards.
     pub fn distribution(&self, input_idx: usize) -> Distribution {
         match self {
-            Plan::Filter(_) | Plan::Project(_) | Plan::Union(_) => Distribution::Any,
+            Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Distribution::Any,
             Plan::Aggregate(p) => Distribution::Hash(p.keys.clone()),
             Plan::Join(p) => Distribution::Hash(p.shard_keys(input_idx).to_vec()),
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
-            Plan::SingleRow(_) => Distribution::Hash(vec![]),
+            Plan::SingleRow(_) | Plan::Recursion(_) => Distribution::Hash(vec![]),
             Plan::Window(p) => Distribution::Hash(p.partition_by.clone()),
         }
     }
@@ -141,6 +151,8 @@ impl Plan {
         match self {
             Plan::Filter(p) => p.build(),
             Plan::Project(p) => p.build(),
+            Plan::FlatMap(p) => p.build(),
+            Plan::Recursion(p) => p.build(),
             Plan::Union(p) => p.build(),
             Plan::Aggregate(p) => p.build(shard_idx),
             Plan::Join(p) => p.build(),
@@ -157,6 +169,8 @@ impl fmt::Display for Plan {
         match self {
             Plan::Filter(p) => p.fmt(f),
             Plan::Project(p) => p.fmt(f),
+            Plan::FlatMap(p) => p.fmt(f),
+            Plan::Recursion(p) => p.fmt(f),
             Plan::Union(p) => p.fmt(f),
             Plan::Aggregate(p) => p.fmt(f),
             Plan::Join(p) => p.fmt(f),

@@ -189,6 +189,12 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     if contains("different number of columns") || contains("same number of columns") {
         return simple(SqlState::SyntaxError, "each UNION query must have the same number of columns");
     }
+    if contains("across values list")
+        && let Some((was, found)) = message.split_once(". Was ").and_then(|(_, types)| types.split_once(" but found "))
+    {
+        let message = format!("VALUES types {} and {} cannot be matched", type_name(was), type_name(found));
+        return (SqlError::new(SqlState::DatatypeMismatch, message), None);
+    }
     if contains("Inconsistent data length across values list") {
         return simple(SqlState::SyntaxError, "VALUES lists must all be the same length");
     }

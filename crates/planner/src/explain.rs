@@ -6,6 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use tidewire_operators::Plan;
 use tidewire_operators::aggregate::{Aggregate, Call};
+use tidewire_operators::flat_map::FlatMap;
 use tidewire_operators::join::Join;
 use tidewire_operators::top_n::{SortKey, TopN};
 use tidewire_operators::window::{Arg, Call as WindowCall, Function as WindowFunction, Window};
@@ -61,7 +62,7 @@ impl Dataflow {
             NodeKind::Input(source) => format!("Input: {}, columns=[{}]", source.name, all_names(&node.schema)),
             NodeKind::Constant(rows) => format!("Constant: rows={}", rows.num_rows()),
             NodeKind::Operator(plan) => {
-                let parameters = parameters(plan, input(0), node);
+                let parameters = without_suffixes(&parameters(plan, input(0), node));
                 match parameters.is_empty() {
                     true => plan.name().to_owned(),
                     false => format!("{}: {parameters}", plan.name()),
@@ -82,12 +83,29 @@ fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
             });
             format!("expr=[{}]", exprs.collect::<Vec<_>>().join(", "))
         }
+        Plan::FlatMap(flat_map) => of_flat_map(flat_map),
+        Plan::Recursion(recursion) => recursion.to_string(),
         Plan::Union(_) | Plan::SingleRow(_) => String::new(),
         Plan::Aggregate(aggregate) => of_aggregate(aggregate, input),
         Plan::Join(join) => of_join(join),
         Plan::TopN(top_n) => of_top_n(top_n, input),
         Plan::Window(window) => of_window(window, input),
     }
+}
+
+fn of_flat_map(flat_map: &FlatMap) -> String {
+    let calls = flat_map.calls.iter().map(|call| {
+        let args: Vec<_> = call.args.iter().map(|arg| fmt_sql(arg.as_ref()).to_string()).collect();
+        format!("{}({})", call.function.name(), args.join(", "))
+    });
+    let mut shown = format!("functions=[{}]", calls.collect::<Vec<_>>().join(", "));
+    if let Some(filter) = &flat_map.filter {
+        shown += &format!(", filter={}", fmt_sql(filter.as_ref()));
+    }
+    for (flag, name) in [(flat_map.ordinality, ", ordinality"), (flat_map.outer, ", outer")] {
+        shown += if flag { name } else { "" };
+    }
+    shown
 }
 
 fn of_aggregate(aggregate: &Aggregate, input: &Schema) -> String {
@@ -221,6 +239,17 @@ fn names(columns: &[usize], schema: &Schema) -> String {
 
 fn all_names(schema: &Schema) -> String {
     schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Names inside expressions, as users see them.
+fn without_suffixes(text: &str) -> String {
+    let mut parts = text.split('\u{1}');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_place = shown.ends_with('$');
+        shown += if is_place { part } else { part.trim_start_matches(|c: char| c.is_ascii_alphanumeric()) };
+    }
+    shown
 }
 
 /// Columns that only the dataflow has are shown by their place.

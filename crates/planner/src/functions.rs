@@ -8,6 +8,7 @@ mod json;
 mod numeric;
 mod operators;
 mod replaced;
+pub(crate) mod sets;
 mod text;
 mod timezone;
 mod to_json;

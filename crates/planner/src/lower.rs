@@ -5,7 +5,9 @@
 //! projected away where position matters. Invariant: every node is pushed after its inputs, equal nodes once.
 
 mod aggregate;
+mod flat_map;
 mod join;
+mod recursion;
 mod top_n;
 mod window;
 
@@ -34,6 +36,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 use crate::column_names::visible;
 use crate::dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 use crate::errors::planning_error;
+use crate::flat_map::FlatMap;
 use crate::provider::{object_of, parse_query};
 use crate::query::{Context, Logical, Planned};
 use crate::{properties, rules};
@@ -84,12 +87,15 @@ struct Lowering<'a> {
     present: HashMap<String, NodeId>,
     views: HashMap<ObjectId, Properties>,
     n_hidden: usize,
+    /// The recursive relation whose term is being planned.
+    work: Option<recursion::Work>,
 }
 
 impl<'a> Lowering<'a> {
     fn new(cx: &'a Context<'a>, text: &'a str) -> Lowering<'a> {
         let state = cx.session.state();
-        Lowering { cx, text, state, nodes: vec![], present: HashMap::new(), views: HashMap::new(), n_hidden: 0 }
+        let (nodes, present, views) = (vec![], HashMap::new(), HashMap::new());
+        Lowering { cx, text, state, nodes, present, views, n_hidden: 0, work: None }
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -127,13 +133,20 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Sort(sort) => self.sort_with_fetch(sort),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
             LogicalPlan::Values(values) => self.values(values),
-            other => Err(not_maintained(node_name(other))),
+            LogicalPlan::RecursiveQuery(query) => self.recursion(query),
+            other => match FlatMap::of(other) {
+                Some(node) => self.flat_map(node),
+                None => Err(not_maintained(node_name(other))),
+            },
         }
     }
 
     // Inputs.
 
     fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
+        if let Some(relation) = self.work_table(scan)? {
+            return Ok(relation);
+        }
         let Some(object) = object_of(&scan.source).cloned() else {
             return Err(not_maintained(&format!("the system table \"{}\"", scan.table_name)));
         };
@@ -234,6 +247,7 @@ impl<'a> Lowering<'a> {
         exprs: &[Expr],
         fields: Vec<(Option<TableReference>, FieldRef)>,
     ) -> Result<Relation> {
+        let (exprs, fields) = self.with_number(&input.columns, exprs, fields);
         let exprs: Vec<_> = exprs.iter().map(|e| self.physical(e, &input.columns)).collect::<Result<_>>()?;
         let columns = dfschema(fields)?;
         let (exprs, input) = self.through_projection(exprs, input.clone())?;
@@ -333,6 +347,9 @@ impl<'a> Lowering<'a> {
         for (qualifier, field) in &mut fields {
             // What the alias does not name cannot be seen from outside.
             *qualifier = None;
+            if self.is_number(field) {
+                continue;
+            }
             *field = Arc::new(field.as_ref().clone().with_name(self.hidden()));
         }
         for (idx, (qualifier, field)) in alias.schema.iter().enumerate() {
@@ -351,6 +368,9 @@ impl<'a> Lowering<'a> {
         let mut inputs = vec![];
         for input in &union.inputs {
             let relation = self.lower(input)?;
+            if self.number_of(&relation.columns).is_some() {
+                return Err(not_maintained("UNION inside a recursive term"));
+            }
             inputs.push(self.by_position(relation, input.schema(), &fields)?);
         }
         let columns = match fields.is_empty() {
@@ -607,7 +627,6 @@ fn check_maintained(expr: &Expr) -> Result<()> {
 
 fn node_name(plan: &LogicalPlan) -> &'static str {
     match plan {
-        LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Unnest(_) => "unnest()",
         LogicalPlan::Subquery(_) => "this LATERAL subquery",
         LogicalPlan::Repartition(_) => "DISTRIBUTE BY",

@@ -66,6 +66,16 @@ impl Properties {
         Properties::new(false, keys)
     }
 
+    /// Set-returning functions; `kept` are the input's columns that come first, `number` the one that numbers the rows
+    /// of each input row.
+    pub(crate) fn flat_map(&self, kept: &[usize], number: Option<usize>) -> Properties {
+        let columns: Vec<Option<usize>> = kept.iter().map(|column| Some(*column)).collect();
+        let projected = self.project(&columns);
+        let numbered =
+            number.map(|number| projected.unique_keys.iter().map(|key| [&key[..], &[number]].concat()).collect());
+        Properties::new(self.append_only, numbered.unwrap_or_default())
+    }
+
     /// UNION ALL.
     pub(crate) fn union<'a>(mut inputs: impl Iterator<Item = &'a Properties>) -> Properties {
         Properties::new(inputs.all(|p| p.append_only), vec![])

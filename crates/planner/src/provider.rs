@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -25,7 +26,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use crate::comparisons;
 use crate::errors::planning_error;
-use crate::functions::{PostgresOperators, cast, unknown_function};
+use crate::functions::{PostgresOperators, cast, sets, unknown_function};
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
@@ -42,6 +43,7 @@ pub(crate) struct Provider<'a> {
     relation_planners: [Arc<dyn RelationPlanner>; 2],
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
+    unnests_structs: AtomicBool,
 }
 
 /// A source, table or materialized view of the catalog, without rows.
@@ -81,7 +83,13 @@ impl<'a> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
         let relation_planners: [Arc<dyn RelationPlanner>; 2] = [Arc::new(UsingPlanner), Arc::new(RowPlanner)];
-        Provider { cx, state, planners, relation_planners, views: Arc::default(), depth }
+        let unnests_structs = AtomicBool::new(false);
+        Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
+    }
+
+    /// From now on unnest() is DataFusion's, which makes columns of a struct's fields.
+    pub(crate) fn unnest_structs(&self) {
+        self.unnests_structs.store(true, Ordering::Relaxed);
     }
 
     /// The plain views that plans were taken from.
@@ -261,6 +269,12 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == "unnest" && self.unnests_structs.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(marker) = sets::function(name) {
+            return Some(marker);
+        }
         if let Some(function) = self.state.scalar_functions().get(name) {
             return Some(function.clone());
         }

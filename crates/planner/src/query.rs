@@ -31,9 +31,11 @@ use crate::Dataflow;
 use crate::column_names::visible;
 use crate::comparisons;
 use crate::errors::planning_error;
+use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
-use crate::{aggregate_checks, grouping_sets, unnest_query, using, windows};
+use crate::set_returning::from::RowNames;
+use crate::{aggregate_checks, grouping_sets, recursive, set_operation, set_returning, unnest_query, using, windows};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -140,11 +142,40 @@ impl Context<'_> {
         declared: &[Option<SqlType>],
         depth: usize,
     ) -> Result<Logical> {
-        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query)?;
+        let mut row_names = RowNames::default();
+        let mut first_error = None;
+        loop {
+            let error = match self.logical_with(query, text, declared, depth, &mut row_names) {
+                Ok(logical) => return Ok(logical),
+                Err(error) => error,
+            };
+            let is_read = row_names.read_instead(&error);
+            let first = first_error.get_or_insert(error);
+            if !is_read {
+                return Err(first.clone());
+            }
+        }
+    }
+
+    fn logical_with(
+        &self,
+        query: &ast::Query,
+        text: &str,
+        declared: &[Option<SqlType>],
+        depth: usize,
+        row_names: &mut RowNames,
+    ) -> Result<Logical> {
+        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query, row_names)?;
         let state = self.session.state();
         windows::check_functions(&query, &state)?;
         let provider = Provider::new(self, &state, depth);
-        let plan = |types: &[Option<SqlType>]| sql_to_plan(&provider, &query, types, text);
+        let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
+            Err(error) if sets::is_of_struct(&error) => {
+                provider.unnest_structs();
+                sql_to_plan(&provider, &query, types, text)
+            }
+            planned => planned,
+        };
 
         let mut types: Vec<Option<SqlType>> = declared.to_vec();
         types.resize(n_parameters.max(declared.len()), None);
@@ -161,6 +192,8 @@ impl Context<'_> {
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
         aggregate_checks::check(&raw)
             .and_then(|()| unnest_query::check_types(&raw))
+            .and_then(|()| set_operation::check_types(&raw))
+            .and_then(|()| recursive::check_types(&raw))
             .map_err(|e| planning_error(e, text))?;
         windows::spec::check_filters(&raw)?;
 
@@ -224,7 +257,8 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     for rule in &analyzer.rules {
         plan = rule.analyze(plan, state.config_options())?;
     }
-    let plan = unnest_query::unnest(grouping_sets::expand(plan)?)?;
+    let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
+    let plan = unnest_query::unnest(plan)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }

@@ -331,7 +331,6 @@ fn errors_are_those_of_postgresql() {
             "SELECT 'x'::frob",
             "SELECT true::uuid",
             "SELECT id FROM accounts UNION SELECT 1, 2",
-            "SELECT id FROM accounts EXCEPT ALL SELECT id FROM accounts",
             "SELECT * FROM accounts, accounts",
             "SELECT id FROM payments ORDER BY 7",
             "SELECT * FROM payments FOR SYSTEM_TIME AS OF '2026-01-01'",
@@ -407,8 +406,6 @@ fn errors_are_those_of_postgresql() {
             42846: cannot cast type boolean to uuid
             > SELECT id FROM accounts UNION SELECT 1, 2
             42601: each UNION query must have the same number of columns
-            > SELECT id FROM accounts EXCEPT ALL SELECT id FROM accounts
-            0A000: EXCEPT ALL is not supported
             > SELECT * FROM accounts, accounts
             42712: table name "accounts" specified more than once
             > SELECT id FROM payments ORDER BY 7

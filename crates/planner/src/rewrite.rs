@@ -15,7 +15,8 @@ use tidewire_sql::sql_type;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
-use crate::{aggregates, column_names, functions, using, windows};
+use crate::set_returning::from::RowNames;
+use crate::{aggregates, column_names, functions, recursive, set_operation, set_returning, using, windows};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -91,10 +92,12 @@ fn n_joins(select: &Select) -> usize {
 }
 
 /// Rewrites a query. Errors: `0A000` for what cannot be planned, `42704` for a type that does not exist.
-pub(crate) fn rewrite(query: &Query) -> Result<Rewritten> {
+pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritten> {
     let mut query = query.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_copies: 0, n_merged: 0 };
-    match query.visit(&mut rewriter) {
+    let mut rewriter = Rewriter { row_names: std::mem::take(row_names), ..Rewriter::default() };
+    let flow = query.visit(&mut rewriter);
+    *row_names = rewriter.row_names;
+    match flow {
         ControlFlow::Continue(()) => {
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
@@ -115,7 +118,7 @@ pub(crate) struct RewrittenExpr {
 /// Rewrites an expression outside of a query.
 pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut expr = expr.clone();
-    let mut rewriter = Rewriter { parameters: HashMap::new(), n_parameters: 0, n_copies: 0, n_merged: 0 };
+    let mut rewriter = Rewriter::default();
     match expr.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -137,11 +140,13 @@ pub(crate) fn has_subquery(expr: &Expr) -> bool {
     ast::Visit::visit(expr, &mut Finder).is_break()
 }
 
+#[derive(Default)]
 struct Rewriter {
     parameters: HashMap<usize, SqlType>,
     n_parameters: usize,
     n_copies: usize,
     n_merged: usize,
+    row_names: RowNames,
 }
 
 type Flow = ControlFlow<Box<SqlError>>;
@@ -161,8 +166,11 @@ impl VisitorMut for Rewriter {
     type Break = Box<SqlError>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
-        if let Some(operator) = bag_operator(&query.body) {
-            return refuse(operator);
+        if let Err(error) = recursive::check(query) {
+            return flow(Err(error));
+        }
+        if let Err(error) = set_operation::rewrite(&mut query.body) {
+            return flow(Err(error));
         }
         if let Err(error) = windows::resolve_query(query) {
             return flow(Err(error));
@@ -199,14 +207,18 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
         using::nest_in_brackets(table, &mut self.n_merged);
+        if let Err(error) = set_returning::from::rewrite(table, &mut self.row_names) {
+            return flow(Err(error));
+        }
         match table {
             TableFactor::Table { version: Some(_), .. } => refuse("FOR SYSTEM_TIME AS OF"),
             TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
                 refuse("TABLESAMPLE")
             }
-            TableFactor::Table { with_ordinality: true, .. } | TableFactor::UNNEST { with_ordinality: true, .. } => {
-                refuse("WITH ORDINALITY")
+            TableFactor::Table { with_ordinality: true, args: None, .. } => {
+                flow(Err(SqlError::new(SqlState::SyntaxError, "syntax error at or near \"ORDINALITY\"")))
             }
+            TableFactor::Table { with_ordinality: true, .. } => refuse("WITH ORDINALITY of this function"),
             TableFactor::Table { with_hints, partitions, index_hints, .. }
                 if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() =>
             {
@@ -225,6 +237,8 @@ impl VisitorMut for Rewriter {
             }
             self.infer(inner, target);
         }
+        set_returning::from::column_of_row(expr);
+        values_to_relation(expr);
         any_to_in(expr);
         if let Err(error) = row_values::rewrite(expr, &mut self.n_copies).and_then(|()| aggregates::check_call(expr)) {
             return flow(Err(error));
@@ -375,23 +389,29 @@ pub(crate) fn parameter_number(value: &Value) -> Option<usize> {
     }
 }
 
-/// EXCEPT ALL and INTERSECT ALL: DataFusion makes semi joins of them, which count copies wrongly.
-fn bag_operator(body: &SetExpr) -> Option<&'static str> {
-    let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return None };
-    match (op, set_quantifier) {
-        (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => Some("EXCEPT ALL"),
-        (SetOperator::Intersect, SetQuantifier::All) => Some("INTERSECT ALL"),
-        (_, SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName) => {
-            Some("a set operation BY NAME")
-        }
-        _ => bag_operator(left).or_else(|| bag_operator(right)),
+/// A subquery that is VALUES becomes one that selects from them: DataFusion looks for a SELECT list.
+fn values_to_relation(expr: &mut Expr) {
+    let (Expr::InSubquery { subquery, .. } | Expr::Subquery(subquery) | Expr::Exists { subquery, .. }) = expr else {
+        return;
+    };
+    if !matches!(subquery.body.as_ref(), SetExpr::Values(_)) {
+        return;
     }
+    let placeholder = Box::new(select(vec![], vec![], None, None));
+    let values = std::mem::replace(subquery, placeholder);
+    let name = ast::Ident::with_quote('"', "*VALUES*");
+    let alias = Some(ast::TableAlias { explicit: true, name, columns: vec![], at: None });
+    let relation = TableFactor::Derived { lateral: false, subquery: values, alias, sample: None };
+    let all_columns = ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+    **subquery = select(vec![all_columns], vec![ast::TableWithJoins { relation, joins: vec![] }], None, None);
 }
 
 /// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.
+/// So it is with the columns of what stands before a LATERAL (VALUES ..).
 fn values_to_selects(body: &mut SetExpr) {
     let SetExpr::Values(values) = body else { return };
-    if !values.rows.iter().any(|row| row.content.iter().any(has_subquery)) {
+    let is_plain = |expr: &Expr| !has_subquery(expr) && !set_returning::from::reads_columns(expr);
+    if values.rows.iter().all(|row| row.content.iter().all(is_plain)) {
         return;
     }
     let rows = std::mem::take(&mut values.rows).into_iter().map(|row| {
@@ -483,7 +503,7 @@ pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
     (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
-/// A call of a function.
+/// A call of the function of exactly that name.
 pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(ast::Function {
         name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),

@@ -26,6 +26,7 @@ use tidewire_types::{Result, SqlError};
 
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use crate::errors::planning_error;
+use crate::flat_map::PruneFlatMap;
 use crate::single_distinct::SingleDistinct;
 
 /// Applies the rules. The plan's columns keep their names, order and types.
@@ -55,6 +56,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(PruneFlatMap),
     ]
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             _ => rules.push(rule),
         }
     }
+    rules.push(Arc::new(PruneFlatMap));
     rules
 }
 

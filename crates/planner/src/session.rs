@@ -4,12 +4,20 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidewire_types::{Result, SqlError};
 
+use crate::flat_map::FlatMapPlanner;
+use crate::windows::batch::WindowPlanner;
 use crate::{functions, rules, windows};
 
 /// A session for batch queries: `target_partitions` threads a query, all queries of the session within `memory`.
@@ -34,7 +42,7 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
         .with_config(config)
         .with_runtime_env(runtime)
         .with_optimizer_rules(rules::for_queries())
-        .with_query_planner(Arc::new(windows::batch::Planner))
+        .with_query_planner(Arc::new(Planner))
         .build();
     let session = SessionContext::new_with_state(state);
     for function in functions::all() {
@@ -45,4 +53,21 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
         session.register_udwf(function);
     }
     Ok(session)
+}
+
+/// DataFusion's planner of batch queries, and ours for our own nodes.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let ours: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
+            vec![Arc::new(WindowPlanner), Arc::new(FlatMapPlanner)];
+        DefaultPhysicalPlanner::with_extension_planners(ours).create_physical_plan(plan, session).await
+    }
 }

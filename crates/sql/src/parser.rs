@@ -10,6 +10,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 use crate::depth;
 use crate::dialect::TidewireDialect;
 use crate::errors::{self, End};
+use crate::rows_from;
 use crate::source::Source;
 use crate::{Explain, ObjectName, Parsed, Statement, exclude};
 
@@ -72,6 +73,7 @@ fn parse_tokens(source: &Source<'_>, tokens: Vec<TokenWithSpan>, outer: Outer, e
         return Err(errors::too_deep());
     }
     depth::check(&tokens)?;
+    let tokens = rows_from::rewrite(tokens);
 
     let mut tokens = tokens;
     exclude::rewrite(&mut tokens);

@@ -33,6 +33,7 @@ sql_states! {
     InvalidPrecedingOrFollowingSize = "22013",
     InvalidArgumentForNtile = "22014",
     InvalidArgumentForNthValue = "22016",
+    InvalidRegularExpression = "2201B",
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",
     InvalidBinaryRepresentation = "22P03",

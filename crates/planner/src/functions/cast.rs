@@ -10,6 +10,8 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use sqlparser::parser::Parser;
+use tidewire_sql::TidewireDialect;
 use tidewire_types::{SqlError, SqlState, SqlType, TYPE_KEY};
 
 use super::convert::convert;
@@ -28,7 +30,7 @@ fn needs_function(target: &SqlType) -> bool {
     integer
         || matches!(
             target,
-            T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Interval | T::Varchar(_) | T::Char(_)
+            T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Interval | T::Varchar(_) | T::Char(_) | T::Array(_)
         )
 }
 
@@ -41,12 +43,19 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
         "bytea" => SqlType::Bytea,
         "text" => SqlType::Text,
         "interval" => SqlType::Interval,
+        array if array.ends_with("[]") => array_type(array)?,
         tag => {
             let metadata = [(TYPE_KEY.to_string(), tag.to_string())].into();
             SqlType::of(&Field::new("", DataType::Utf8View, true).with_metadata(metadata))
         }
     };
     needs_function(&target).then(|| udf(target, None))
+}
+
+/// The type of arrays that `name` spells as SQL does.
+fn array_type(name: &str) -> Option<SqlType> {
+    let mut parser = Parser::new(&TidewireDialect).try_with_sql(name).ok()?;
+    tidewire_sql::sql_type(&parser.parse_data_type().ok()?).ok()
 }
 
 /// The function that converts a value for a column on INSERT and UPDATE. `literal`: the value is an untyped literal or
