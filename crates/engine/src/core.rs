@@ -11,6 +11,8 @@
 //! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
 //! marked, and with it what stands on it; all else goes on.
 
+mod publication;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,11 +22,10 @@ use tidewire_catalog::{Catalog, Object};
 use tidewire_connect::{Health, Position, Positions, Source, Split};
 use tidewire_operators::RowError;
 use tidewire_operators::arrangement::Arrangement;
-use tidewire_state::TableChange;
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
-use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use self::publication::Unpublished;
 use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
@@ -67,18 +68,6 @@ pub struct Core {
     n_input_rows: u64,
     step_ns: u64,
 }
-
-/// An epoch that readers do not see yet.
-struct Unpublished {
-    epoch: Epoch,
-    // Every record of the log below this number must be durable before.
-    n_durable: u64,
-    changes: EpochChanges,
-    replies: Vec<Reply>,
-}
-
-/// Who waits for a write, and what it gave.
-type Reply = (oneshot::Sender<Result<Vec<RecordBatch>>>, Result<Vec<RecordBatch>>);
 
 /// A view that is kept up to date. One without a relation serves a subscription and has no content of its own.
 pub struct View {
@@ -221,24 +210,6 @@ impl Core {
         due.map_or(wake_at, |due| due.min(wake_at))
     }
 
-    /// The last things that go to disk.
-    fn end(&mut self) {
-        self.settle();
-        self.write_dead_letters();
-        let is_broken = self.durability.as_ref().is_some_and(|d| d.error().is_some());
-        if let Some(durability) = &mut self.durability
-            && durability.is_dirty()
-            && !is_broken
-        {
-            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), true);
-        }
-        match self.durability.take().map(Durability::finish) {
-            Some(Ok(())) => info!("everything is on disk"),
-            Some(Err(error)) => error!(%error, "the log could not be ended in good order"),
-            None => {}
-        }
-    }
-
     fn run_epoch(&mut self, writes: Vec<Write>, batches: Vec<SourceBatch>) {
         let began = Instant::now();
         let now_us = now_us();
@@ -267,37 +238,6 @@ impl Core {
         self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, replies });
         self.publish_durable();
         self.step_ns += began.elapsed().as_nanos() as u64;
-    }
-
-    /// Shows readers the epochs that are durable, in order.
-    fn publish_durable(&mut self) {
-        let n_durable = self.durability.as_ref().map_or(u64::MAX, Durability::n_durable);
-        while let Some(next) = self.unpublished.pop_front_if(|next| next.n_durable <= n_durable) {
-            if next.epoch != self.published {
-                self.published = next.epoch;
-                self.shared.publish(|p| p.epoch = next.epoch);
-                self.deliver(next.epoch, &next.changes);
-            }
-            for (reply, result) in next.replies {
-                // A client that went away wants no answer.
-                let _ = reply.send(result);
-            }
-        }
-    }
-
-    /// Waits until everything is published that was applied. When the log fails, whoever waits for it is told.
-    fn settle(&mut self) {
-        let n_durable = self.unpublished.iter().map(|u| u.n_durable).max();
-        let waited = match (&self.durability, n_durable) {
-            (Some(durability), Some(n)) => durability.wait(n),
-            _ => Ok(()),
-        };
-        self.publish_durable();
-        if let Err(error) = waited {
-            for (reply, _) in self.unpublished.drain(..).flat_map(|u| u.replies) {
-                let _ = reply.send(Err(error.clone()));
-            }
-        }
     }
 
     /// One transaction: all of its operations or none. Its rows, and how many records of the log must be durable
@@ -351,52 +291,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// Writes what a transaction did to the log, where there is one. How many records must be durable before anybody is
-    /// told: none, where its client does not want to wait.
-    fn log(&mut self, done: &[(ObjectId, Applied)], synchronous: bool) -> Result<u64> {
-        let Some(durability) = &mut self.durability else { return Ok(0) };
-        let changes = done.iter().flat_map(|(id, applied)| applied.deltas.iter().map(|d| TableChange::new(*id, d)));
-        let changes = changes.collect::<Result<Vec<_>>>()?;
-        if changes.is_empty() {
-            return Ok(0);
-        }
-        let n_durable = durability.write(changes, synchronous)?;
-        Ok(if synchronous { n_durable } else { 0 })
-    }
-
-    fn write_dead_letters(&mut self) {
-        if let Some(durability) = &mut self.durability {
-            let letters = self.shared.dead_letters.take_unwritten();
-            if !letters.is_empty() {
-                durability.write_dead_letters(letters.iter().map(stored::store_letter).collect());
-            }
-        }
-    }
-
-    /// Begins a checkpoint where one is due.
-    fn checkpoint(&mut self) {
-        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
-        if due.is_none_or(|due| due > Instant::now()) {
-            return;
-        }
-        // What is in the log and what the snapshot shows must be the same.
-        self.settle();
-        if let Some(durability) = &mut self.durability
-            && durability.error().is_none()
-        {
-            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), false);
-        }
-    }
-
-    /// A checkpoint was written, or was not.
-    pub fn checkpoint_ended(&mut self, result: &Result<()>) {
-        let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result));
-        if let Err(reason) = ended {
-            error!(%reason, "another process writes here: this one ends");
-            self.shared.fail(reason);
-        }
     }
 
     fn take_batch(&mut self, from: SourceBatch, now_us: i64, changes: &mut EpochChanges) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tidewire_catalog::{Catalog, Kind};
+use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Connector, Positions, ReadMode, Source, SourceReader, SourceSpec};
 use tidewire_sql::Statement;
 use tidewire_state::{Checkpoints, Log, Record, Storage, StoredLetter, StoredObject, TableFiles};
@@ -129,6 +129,10 @@ impl Recovered {
         let mut recovered = Recovered { tables, last_oid, letters, found, n_records: 0 };
         let replayed = Log::replay(storage, from, cut_damaged_log, &mut |_, bytes| recovered.apply(bytes))?;
         recovered.found.next = replayed.next;
+        // The files of a checkpoint may still have letters of objects that were dropped.
+        let Recovered { letters, found, .. } = &mut recovered;
+        letters.retain(|letter| found.objects.contains_key(&letter.object));
+        found.dead_letters.retain(|letter| found.objects.contains_key(&letter.object));
         recovered.vacuum();
         // What a crash left of a checkpoint that was being written.
         recovered.found.checkpoints.remove_leftovers()?;
@@ -224,11 +228,7 @@ async fn make_sources(
             continue;
         }
         let name = object.name.to_string();
-        let parsed = tidewire_sql::parse(&object.sql)?;
-        let Some(Statement::CreateSource(create)) = parsed.first().map(|p| &p.statement) else {
-            return Err(SqlError::internal(format_args!("source \"{name}\" without its statement")));
-        };
-        let spec = source_spec(create, &object.name, connectors);
+        let spec = declared(&object, connectors);
         let source = Arc::new(LateSource { spec, start: stored::start_of(&stored), made: Mutex::default() });
         let trial = source.clone();
         let made = tokio::task::spawn_blocking(move || trial.source().map(|_| ())).await;
@@ -238,6 +238,17 @@ async fn make_sources(
         sources.push((object.id, name, source as Arc<dyn Source>));
     }
     Ok(sources)
+}
+
+/// What the statement of a source asks for.
+fn declared(
+    object: &Object,
+    connectors: &'static [&'static dyn Connector],
+) -> Result<(&'static dyn Connector, SourceSpec)> {
+    match tidewire_sql::parse(&object.sql)?.first().map(|p| &p.statement) {
+        Some(Statement::CreateSource(create)) => source_spec(create, &object.name, connectors),
+        _ => Err(SqlError::internal("a source without its statement")),
+    }
 }
 
 /// A source that was declared before the server's start. Its connector makes it when it can.

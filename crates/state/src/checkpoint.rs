@@ -401,3 +401,154 @@ fn split_changes(rows: &RecordBatch, each: &mut dyn FnMut(Delta) -> Result<()>) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+    use crate::{DataDir, LogOptions};
+
+    const TABLE: ObjectId = ObjectId(16384);
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, false)]))
+    }
+
+    fn rows(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+        RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(values))]).unwrap()
+    }
+
+    /// A directory, its log, and the rows that its one table should have.
+    struct Fixture {
+        _root: tempfile::TempDir,
+        storage: Storage,
+        log: Log,
+        checkpoints: Checkpoints,
+        content: Vec<i64>,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let root = tempfile::tempdir().unwrap();
+            let storage = DataDir::open(root.path()).unwrap().storage().unwrap();
+            let log = Log::start(storage.clone(), 0, LogOptions::default(), || {}).unwrap();
+            let checkpoints = Checkpoints::open(storage.clone()).unwrap();
+            Fixture { _root: root, storage, log, checkpoints, content: vec![] }
+        }
+
+        fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<()> {
+            self.log.append(b"x", true).unwrap();
+            self.content.retain(|a| !removed.contains(a));
+            self.content.extend(added.clone());
+            let content = rows(self.content.clone());
+            let changes = vec![Delta::delete(rows(removed)), Delta::insert(rows(added))];
+            let rows = move || Ok(Box::new([Ok(content)].into_iter()) as Rows);
+            let changes = changes.into_iter().filter(|d| !d.is_empty()).collect();
+            let table = TableCut { table: TABLE, schema: schema(), changes, rows: Box::new(rows) };
+            self.checkpoints.write(Cut {
+                log_from: self.log.next(),
+                log: self.log.progress().clone(),
+                last_oid: TABLE.0,
+                objects: vec![],
+                tables: vec![table],
+                dead_letters: vec![],
+                dead_letter_bytes_max: 1 << 20,
+                keeps_bases: false,
+            })
+        }
+
+        /// What a start would find, sorted.
+        fn read(&self) -> Result<Vec<i64>> {
+            read(&Checkpoints::open(self.storage.clone())?)
+        }
+
+        fn files(&self) -> TableFiles {
+            self.checkpoints.newest().unwrap().tables[0].clone()
+        }
+
+        fn spoil(&self, name: &str) {
+            let mut bytes = self.storage.checkpoints.get(name).unwrap().to_vec();
+            bytes[10] ^= 1;
+            self.storage.checkpoints.delete(name).unwrap();
+            self.storage.checkpoints.put_new(name, bytes.into()).unwrap();
+        }
+    }
+
+    fn read(checkpoints: &Checkpoints) -> Result<Vec<i64>> {
+        let mut found: HashMap<i64, i64> = HashMap::new();
+        checkpoints.read_table(&checkpoints.newest().unwrap().tables[0], &mut |delta| {
+            let values = delta.rows().column(0).as_primitive::<arrow::datatypes::Int64Type>();
+            for (idx, value) in values.values().iter().enumerate() {
+                *found.entry(*value).or_default() += delta.weight(idx);
+            }
+            Ok(())
+        })?;
+        assert!(found.values().all(|weight| [0, 1].contains(weight)), "{found:?}");
+        let mut values: Vec<i64> =
+            found.into_iter().filter(|(_, weight)| *weight == 1).map(|(value, _)| value).collect();
+        values.sort_unstable();
+        Ok(values)
+    }
+
+    #[test]
+    fn a_checkpoint_writes_what_changed_and_a_new_base_when_that_is_much() {
+        let mut fixture = Fixture::new();
+        fixture.write(0..100_000, 0..0).unwrap();
+        let base = fixture.files().base;
+        for n in 0..60 {
+            fixture.write(200_000 + n * 300..200_000 + (n + 1) * 300, n * 100..(n + 1) * 100).unwrap();
+            let mut expected = fixture.content.clone();
+            expected.sort_unstable();
+            assert_eq!(fixture.read().unwrap(), expected, "after {n}");
+            let files = fixture.files();
+            assert_eq!(files.base, base, "little has changed");
+            assert!(files.changes.len() < 2 * MERGED_FILES, "{} files", files.changes.len());
+            let bytes = |files: &[FileEntry]| files.iter().map(|f| f.n_bytes).sum::<u64>();
+            assert!(bytes(&files.changes) * CHANGES_PER_BASE <= bytes(&files.base) + 20_000);
+        }
+        fixture.write(300_000..400_000, 0..0).unwrap();
+        assert!(fixture.files().base != base && fixture.files().changes.is_empty(), "much has changed");
+        let named: usize = fixture.checkpoints.kept.iter().map(|m| m.files().count() + 1).sum();
+        assert!(fixture.storage.checkpoints.list().unwrap().len() <= named, "nothing else is there");
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_and_the_checkpoint_before_serves() {
+        let mut fixture = Fixture::new();
+        fixture.write(0..10_000, 0..0).unwrap();
+        let first = fixture.read().unwrap();
+        fixture.write(20_000..20_010, 0..0).unwrap();
+        fixture.spoil(&fixture.files().changes[0].name);
+        let mut checkpoints = Checkpoints::open(fixture.storage.clone()).unwrap();
+        let error = read(&checkpoints).unwrap_err();
+        assert_eq!(error.state(), SqlState::DataCorrupted);
+        assert!(error.message().contains("table-16384-changes-") && error.message().contains("checksum"), "{error}");
+        assert!(checkpoints.pass_over_newest());
+        assert_eq!(read(&checkpoints).unwrap(), first);
+        assert_eq!(checkpoints.newest().unwrap().log_from, 1, "the log behind it is to be read");
+        assert!(!checkpoints.pass_over_newest(), "there is no third one");
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_whole_is_passed_over() {
+        let mut fixture = Fixture::new();
+        fixture.write(0..10, 0..0).unwrap();
+        fixture.write(10..20, 0..0).unwrap();
+        fixture.spoil(&Manifest::file_name(2));
+        assert_eq!(fixture.read().unwrap(), (0..10).collect::<Vec<_>>());
+        fixture.checkpoints = Checkpoints::open(fixture.storage.clone()).unwrap();
+        fixture.checkpoints.remove_leftovers().unwrap();
+        fixture.write(20..30, 0..0).unwrap();
+        assert_eq!(fixture.checkpoints.newest().unwrap().number, 3, "a number is used once");
+    }
+
+    #[test]
+    fn two_processes_on_one_store_do_not_both_write() {
+        let mut fixture = Fixture::new();
+        let other = Checkpoints::open(fixture.storage.clone()).unwrap();
+        fixture.write(0..10, 0..0).unwrap();
+        fixture.checkpoints = other;
+        assert_eq!(fixture.write(10..20, 0..0).unwrap_err().state(), SqlState::ObjectInUse);
+    }
+}

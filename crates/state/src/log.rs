@@ -25,6 +25,9 @@ pub use self::replay::Replayed;
 use crate::Storage;
 use crate::disk::DiskFile;
 
+/// Bytes of the frame that was written last that are kept for the next one.
+const FRAME_BYTES_KEPT: usize = 1 << 20;
+
 /// Settings of the log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -157,6 +160,9 @@ impl Log {
         }
         self.segment.len += self.frame.len() as u64;
         self.n_bytes += self.frame.len() as u64;
+        if self.frame.capacity() > FRAME_BYTES_KEPT {
+            self.frame = vec![];
+        }
         let number = self.next;
         self.next += 1;
         self.progress.written(&self.segment.file, self.next, wanted);

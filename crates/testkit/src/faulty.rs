@@ -59,6 +59,7 @@ struct State {
     died_at: Option<&'static str>,
     // One write in so many finds the disk full.
     full_every: Option<u64>,
+    sync_fails: bool,
     files: Vec<File>,
     // As seen, and as a crash would leave it: the index of the file of each name.
     names: BTreeMap<String, usize>,
@@ -110,6 +111,7 @@ impl Machine {
             is_dead: false,
             died_at: None,
             full_every: None,
+            sync_fails: false,
             files: vec![],
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -134,6 +136,18 @@ impl Machine {
     /// One write in so many finds the disk full.
     pub fn fill_every(&self, n_writes: Option<u64>) {
         self.state.lock().full_every = n_writes;
+    }
+
+    /// Whether `fsync` of a file fails from now on.
+    pub fn fail_syncs(&self, fails: bool) {
+        self.state.lock().sync_fails = fails;
+    }
+
+    /// Bytes of all files and objects that are there.
+    pub fn n_bytes(&self) -> usize {
+        let state = self.state.lock();
+        let files = state.names.values().filter_map(|idx| state.files.get(*idx)).map(|f| f.content.len());
+        files.sum::<usize>() + state.objects.values().map(Bytes::len).sum::<usize>()
     }
 
     /// Whether the process has died, and where.
@@ -323,6 +337,9 @@ impl DiskFile for Handle {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.machine.state.lock();
         state.step(self.machine.life, "file.sync")?;
+        if state.sync_fails {
+            return Err(io::Error::other("the disk does not answer"));
+        }
         if state.sabotage != Sabotage::NoSync {
             let file = state.file(self.file)?;
             file.durable = file.content.clone();

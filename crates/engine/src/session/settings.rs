@@ -76,7 +76,7 @@ static KNOWN: &[Known] = &[
     known(
         "synchronous_commit",
         "on",
-        Choice(&["on", "off", "local", "remote_write", "remote_apply"]),
+        Choice(&["local", "remote_write", "remote_apply", "on", "off"]),
         "Whether a write is answered only when it is durable; off: a crash may lose the last moments.",
     ),
     reported("TimeZone", "UTC", TimeZone, "Time zone in which timestamptz values are shown."),

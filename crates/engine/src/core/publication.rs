@@ -1,0 +1,129 @@
+//! Which epochs readers see, and what goes to disk before they do.
+//!
+//! Invariant: epochs are published in order, and one with writes that somebody waits for when the log has them on disk.
+
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use tidewire_state::TableChange;
+use tidewire_types::{Epoch, ObjectId, Result};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::Core;
+use crate::durable::Durability;
+use crate::runtime::EpochChanges;
+use crate::stored;
+use crate::table::Applied;
+
+/// An epoch that readers do not see yet.
+pub(super) struct Unpublished {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Every record of the log below this number must be durable before.
+    pub n_durable: u64,
+    /// For subscriptions and views being built.
+    pub changes: EpochChanges,
+    /// Whom to answer when it is published.
+    pub replies: Vec<Reply>,
+}
+
+/// Who waits for a write, and what it gave.
+pub(super) type Reply = (oneshot::Sender<Result<Vec<RecordBatch>>>, Result<Vec<RecordBatch>>);
+
+impl Core {
+    /// Shows readers the epochs that are durable, in order.
+    pub(super) fn publish_durable(&mut self) {
+        let n_durable = self.durability.as_ref().map_or(u64::MAX, Durability::n_durable);
+        while let Some(next) = self.unpublished.pop_front_if(|next| next.n_durable <= n_durable) {
+            if next.epoch != self.published {
+                self.published = next.epoch;
+                self.shared.publish(|p| p.epoch = next.epoch);
+                self.deliver(next.epoch, &next.changes);
+            }
+            for (reply, result) in next.replies {
+                // A client that went away wants no answer.
+                let _ = reply.send(result);
+            }
+        }
+    }
+
+    /// Waits until everything is published that was applied. When the log fails, whoever waits for it is told.
+    pub(super) fn settle(&mut self) {
+        let n_durable = self.unpublished.iter().map(|u| u.n_durable).max();
+        let waited = match (&self.durability, n_durable) {
+            (Some(durability), Some(n)) => durability.wait(n),
+            _ => Ok(()),
+        };
+        self.publish_durable();
+        if let Err(error) = waited {
+            for (reply, _) in self.unpublished.drain(..).flat_map(|u| u.replies) {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Writes what a transaction did to the log, where there is one. How many records must be durable before anybody is
+    /// told: none, where its client does not want to wait.
+    pub(super) fn log(&mut self, done: &[(ObjectId, Applied)], synchronous: bool) -> Result<u64> {
+        let Some(durability) = &mut self.durability else { return Ok(0) };
+        let changes = done.iter().flat_map(|(id, applied)| applied.deltas.iter().map(|d| TableChange::new(*id, d)));
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let n_durable = durability.write(changes, synchronous)?;
+        Ok(if synchronous { n_durable } else { 0 })
+    }
+
+    pub(super) fn write_dead_letters(&mut self) {
+        if let Some(durability) = &mut self.durability {
+            let letters = self.shared.dead_letters.take_unwritten();
+            if !letters.is_empty() {
+                durability.write_dead_letters(letters.iter().map(stored::store_letter).collect());
+            }
+        }
+    }
+
+    /// Begins a checkpoint where one is due.
+    pub(super) fn checkpoint(&mut self) {
+        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
+        if due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        // What is in the log and what the snapshot shows must be the same.
+        self.settle();
+        if let Some(durability) = &mut self.durability
+            && durability.error().is_none()
+        {
+            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), false);
+        }
+    }
+
+    /// A checkpoint was written, or was not.
+    pub fn checkpoint_ended(&mut self, result: &Result<()>) {
+        let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result));
+        if let Err(reason) = ended {
+            error!(%reason, "another process writes here: this one ends");
+            self.shared.fail(reason);
+        }
+    }
+
+    /// The last things that go to disk.
+    pub(super) fn end(&mut self) {
+        self.settle();
+        self.write_dead_letters();
+        let is_broken = self.durability.as_ref().is_some_and(|d| d.error().is_some());
+        if let Some(durability) = &mut self.durability
+            && durability.is_dirty()
+            && !is_broken
+        {
+            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), true);
+        }
+        match self.durability.take().map(Durability::finish) {
+            Some(Ok(())) => info!("everything is on disk"),
+            Some(Err(error)) => error!(%error, "the log could not be ended in good order"),
+            None => {}
+        }
+    }
+}
