@@ -183,7 +183,7 @@ fn views_become_dataflows() {
             -- Bag
             > SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)
             IncrementalProjectionExec: expr=[id]
-              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(38, 16)) > $1
+              IncrementalFilterExec: predicate=CAST(amount AS Decimal128(38, 16)) > $1
                 IncrementalJoinExec: join_type=Inner, on=[]
                   Input: payments, columns=[id, amount], append_only
                   IncrementalSingleRowExec, unique=()
@@ -201,10 +201,10 @@ fn views_become_dataflows() {
                       Input: accounts, columns=[opened]
             -- Bag
             > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS total FROM accounts a
-            IncrementalProjectionExec: expr=[id, column3 as total], unique=(id)
+            IncrementalProjectionExec: expr=[id, column as total], unique=(id)
               IncrementalJoinExec: join_type=Left, on=[id = column], unique=(id)
                 Input: accounts, columns=[id], unique=(id)
-                IncrementalProjectionExec: expr=[sum(p.amount) as column, outer1 as column], unique=(column)
+                IncrementalProjectionExec: expr=[sum(p.amount) as column, outer as column], unique=(column)
                   IncrementalAggregateExec: gby=[outer], aggr=[sum(amount)], unique=(outer)
                     IncrementalProjectionExec: expr=[amount, account as outer], append_only
                       IncrementalFilterExec: predicate=account IS NOT NULL, append_only
@@ -449,52 +449,14 @@ fn views_become_dataflows() {
             -- AppendOnly
             > SELECT id FROM payments WHERE amount > ALL (SELECT amount FROM payments WHERE id = 2)
             IncrementalProjectionExec: expr=[id]
-              IncrementalJoinExec: join_type=Inner, on=[], filter=column5 = 0 OR (amount IS NULL OR column6 < column5) AND column5 != 0 AND (column7 >= amount) IS DISTINCT FROM true AND NULL OR column5 != 0 AND (column7 >= amount) IS DISTINCT FROM true AND amount IS NOT NULL AND column6 >= column5
+              IncrementalJoinExec: join_type=Inner, on=[], filter=column = 0 OR (amount IS NULL OR column < column) AND column != 0 AND (column >= amount) IS DISTINCT FROM true AND NULL OR column != 0 AND (column >= amount) IS DISTINCT FROM true AND amount IS NOT NULL AND column >= column
                 #0 Input: payments, columns=[id, amount], append_only
-                IncrementalProjectionExec: expr=[value1 as column, value2 as column, value3 as column], unique=()
-                  IncrementalFilterExec: predicate=value1 = 0 OR value1 != 0 AND NULL OR value1 != 0 AND value2 >= value1, unique=()
+                IncrementalProjectionExec: expr=[value as column, value as column, value as column], unique=()
+                  IncrementalFilterExec: predicate=value = 0 OR value != 0 AND NULL OR value != 0 AND value >= value, unique=()
                     IncrementalAggregateExec: gby=[], aggr=[count(*), count(amount), max(amount)], unique=()
                       IncrementalProjectionExec: expr=[amount], append_only
                         IncrementalFilterExec: predicate=id = 2, append_only
                           see #0
-            -- Bag
-            > SELECT a.id, x.id AS other FROM accounts a, LATERAL (SELECT id FROM payments p WHERE p.account = a.id ORDER BY amount LIMIT 1) x
-            IncrementalProjectionExec: expr=[id, id as other], unique=(id)
-              IncrementalJoinExec: join_type=Inner, on=[id = outer], unique=(id), unique=(outer)
-                Input: accounts, columns=[id], unique=(id)
-                IncrementalProjectionExec: expr=[id, outer1 as outer], unique=(outer)
-                  IncrementalTopNExec: partition_by=[outer], order_by=[amount, id, amount], limit=1, unique=(outer)
-                    IncrementalProjectionExec: expr=[id, amount, account as outer], append_only
-                      IncrementalFilterExec: predicate=account IS NOT NULL, append_only
-                        Input: payments, columns=[id, account, amount], append_only
-            -- UniqueKey([0])
-            > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.at > a.opened) AS later FROM accounts a
-            IncrementalProjectionExec: expr=[id, column4 as later], unique=(id)
-              IncrementalJoinExec: join_type=Left, on=[$ = column], null_equals_null, unique=(id)
-                IncrementalProjectionExec: expr=[id, opened, CAST(opened AS Timestamp(Nanosecond, None)) as $], unique=(id)
-                  Input: accounts, columns=[id, opened], unique=(id)
-                IncrementalProjectionExec: expr=[sum(p.amount) as column, outer2 as column], unique=(column)
-                  IncrementalAggregateExec: gby=[outer], aggr=[sum(amount)], unique=(outer)
-                    IncrementalProjectionExec: expr=[amount, outer1 as outer]
-                      IncrementalJoinExec: join_type=Inner, on=[], filter=CAST(at AS Timestamp(Nanosecond, None)) > outer1
-                        Input: payments, columns=[amount, at], append_only
-                        IncrementalAggregateExec: gby=[outer], aggr=[], unique=(outer)
-                          IncrementalProjectionExec: expr=[CAST(opened AS Timestamp(Nanosecond, None)) as outer]
-                            Input: accounts, columns=[opened]
-            -- UniqueKey([0])
-            > SELECT id, (SELECT country FROM accounts a WHERE a.id = p.account) AS country, (SELECT max(p2.id) FROM payments p2 WHERE p2.account = p.account) AS other FROM payments p
-            IncrementalProjectionExec: expr=[id, column3 as country, column7 as other]
-              IncrementalJoinExec: join_type=Left, on=[account = column]
-                IncrementalProjectionExec: expr=[id, account, column3 as column]
-                  IncrementalJoinExec: join_type=Left, on=[account = column]
-                    #0 Input: payments, columns=[id, account], append_only
-                    IncrementalProjectionExec: expr=[country as column, id as column], unique=(column)
-                      Input: accounts, columns=[id, country], unique=(id)
-                IncrementalProjectionExec: expr=[max(p2.id) as column, outer5 as column], unique=(column)
-                  IncrementalAggregateExec: gby=[outer], aggr=[max(id)], unique=(outer)
-                    IncrementalProjectionExec: expr=[id, account as outer], append_only
-                      IncrementalFilterExec: predicate=account IS NOT NULL, append_only
-                        see #0
             -- Bag
             > SELECT id, rank() OVER (ORDER BY amount) FROM payments
             IncrementalProjectionExec: expr=[id, rank() ORDER BY [payments.amount ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as rank]
@@ -502,9 +464,9 @@ fn views_become_dataflows() {
                 Input: payments, columns=[id, amount], append_only
             -- Bag
             > SELECT id, sum(amount) OVER (PARTITION BY account ORDER BY at RANGE BETWEEN interval '1 day' PRECEDING AND CURRENT ROW EXCLUDE TIES) AS s, lag(amount, 2, 0) OVER (PARTITION BY account ORDER BY at) AS l, count(*) FILTER (WHERE amount > 3) OVER (PARTITION BY upper(account)) AS n FROM payments
-            IncrementalProjectionExec: expr=[id, sum(payments.amount) PARTITION BY [Utf8View("framerange,preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as s, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as l, count(Int64(1)) FILTER (WHERE payments.amount > Int64(3)) PARTITION BY [upper(payments.account)] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as n]
+            IncrementalProjectionExec: expr=[id, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as s, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as l, count(Int64(1)) FILTER (WHERE payments.amount > Int64(3)) PARTITION BY [upper(payments.account)] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as n]
               IncrementalWindowExec: partition_by=[$], wdw=[count(*) FILTER (WHERE $) RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW]
-                IncrementalProjectionExec: expr=[id, account, amount, at, $1 as $, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, sum(payments.amount) PARTITION BY [Utf8View("framerange,preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as sum(payments.amount) PARTITION BY [Utf8View(", upper(account) as $, amount > 3.00 as $]
+                IncrementalProjectionExec: expr=[id, account, amount, at, $1 as $, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as sum(payments.amount) PARTITION BY [Utf8View(", upper(account) as $, amount > 3.00 as $]
                   IncrementalWindowExec: partition_by=[account], order_by=[at], wdw=[lag($, 2, 0.00), sum(amount) RANGE BETWEEN IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 } PRECEDING AND CURRENT ROW EXCLUDE TIES]
                     IncrementalProjectionExec: expr=[id, account, amount, at, CAST(amount AS Decimal128(22, 2)) as $], append_only
                       Input: payments, columns=[id, account, amount, at], append_only
@@ -541,6 +503,44 @@ fn views_become_dataflows() {
               IncrementalFilterExec: predicate=rank() ORDER BY [payments.amount DESC NULLS FIRST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING <= 2
                 IncrementalWindowExec: order_by=[amount DESC], wdw=[rank()]
                   Input: payments, columns=[id, amount], append_only
+            -- Bag
+            > SELECT a.id, x.id AS other FROM accounts a, LATERAL (SELECT id FROM payments p WHERE p.account = a.id ORDER BY amount LIMIT 1) x
+            IncrementalProjectionExec: expr=[id, id as other], unique=(id)
+              IncrementalJoinExec: join_type=Inner, on=[id = outer], unique=(id), unique=(outer)
+                Input: accounts, columns=[id], unique=(id)
+                IncrementalProjectionExec: expr=[id, outer as outer], unique=(outer)
+                  IncrementalTopNExec: partition_by=[outer], order_by=[amount, id, amount], limit=1, unique=(outer)
+                    IncrementalProjectionExec: expr=[id, amount, account as outer], append_only
+                      IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                        Input: payments, columns=[id, account, amount], append_only
+            -- UniqueKey([0])
+            > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.at > a.opened) AS later FROM accounts a
+            IncrementalProjectionExec: expr=[id, column as later], unique=(id)
+              IncrementalJoinExec: join_type=Left, on=[$ = column], null_equals_null, unique=(id)
+                IncrementalProjectionExec: expr=[id, opened, CAST(opened AS Timestamp(Nanosecond, None)) as $], unique=(id)
+                  Input: accounts, columns=[id, opened], unique=(id)
+                IncrementalProjectionExec: expr=[sum(p.amount) as column, outer as column], unique=(column)
+                  IncrementalAggregateExec: gby=[outer], aggr=[sum(amount)], unique=(outer)
+                    IncrementalProjectionExec: expr=[amount, outer as outer]
+                      IncrementalJoinExec: join_type=Inner, on=[], filter=CAST(at AS Timestamp(Nanosecond, None)) > outer
+                        Input: payments, columns=[amount, at], append_only
+                        IncrementalAggregateExec: gby=[outer], aggr=[], unique=(outer)
+                          IncrementalProjectionExec: expr=[CAST(opened AS Timestamp(Nanosecond, None)) as outer]
+                            Input: accounts, columns=[opened]
+            -- UniqueKey([0])
+            > SELECT id, (SELECT country FROM accounts a WHERE a.id = p.account) AS country, (SELECT max(p2.id) FROM payments p2 WHERE p2.account = p.account) AS other FROM payments p
+            IncrementalProjectionExec: expr=[id, column as country, column as other]
+              IncrementalJoinExec: join_type=Left, on=[account = column]
+                IncrementalProjectionExec: expr=[id, account, column as column]
+                  IncrementalJoinExec: join_type=Left, on=[account = column]
+                    #0 Input: payments, columns=[id, account], append_only
+                    IncrementalProjectionExec: expr=[country as column, id as column], unique=(column)
+                      Input: accounts, columns=[id, country], unique=(id)
+                IncrementalProjectionExec: expr=[max(p2.id) as column, outer as column], unique=(column)
+                  IncrementalAggregateExec: gby=[outer], aggr=[max(id)], unique=(outer)
+                    IncrementalProjectionExec: expr=[id, account as outer], append_only
+                      IncrementalFilterExec: predicate=account IS NOT NULL, append_only
+                        see #0
             -- Bag
         "#]],
     );
