@@ -94,7 +94,7 @@ async fn a_view_made_later_counts_each_record_once() {
     let Outcome::Push { mut rows, .. } = follower.execute(&prepared, vec![]).await.unwrap() else { panic!("no push") };
     let all = async {
         while let Some(batch) = rows.next().await {
-            if pretty_format_batches(&[batch.unwrap()]).unwrap().to_string().contains("30000") {
+            if pretty_format_batches(&[batch.unwrap()]).unwrap().to_string().contains("| 30000 |") {
                 return;
             }
         }

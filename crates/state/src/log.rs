@@ -89,6 +89,9 @@ struct State {
     stopping: bool,
 }
 
+/// The files to sync, whether some of them are new, and how many records there are then.
+type Group = (Vec<Arc<dyn DiskFile>>, bool, u64);
+
 impl Log {
     /// Calls `each` with the number and payload of every record from number `from` on, in order, and cuts a torn end
     /// off. To be called before `start`, with nobody else in the directory.
@@ -297,7 +300,7 @@ impl Progress {
     }
 
     /// Waits for the next records to be synced: the files that have them, and how many records there are then.
-    fn next_group(&self, lazy_sync: Duration) -> Option<(Vec<Arc<dyn DiskFile>>, bool, u64)> {
+    fn next_group(&self, lazy_sync: Duration) -> Option<Group> {
         let mut state = self.state.lock();
         loop {
             let n_durable = self.n_durable();

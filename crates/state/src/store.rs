@@ -43,7 +43,7 @@ impl ObjectStoreFiles {
     pub fn local(root: impl Into<PathBuf>) -> io::Result<ObjectStoreFiles> {
         let root = root.into();
         make_dir(&root)?;
-        let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| io_error(e.into()))?;
+        let store = LocalFileSystem::new_with_prefix(&root).map_err(io_error)?;
         Ok(ObjectStoreFiles { store: Arc::new(store), local: Some(root) })
     }
 }

@@ -218,7 +218,7 @@ impl Data {
 
     fn part(&mut self, key: usize, random: &mut Random) {
         let (brand, containers) = *BRANDS.iter().cycle().nth(key % BRANDS.len()).unwrap_or(&("Brand#12", &["SM BOX"]));
-        let first = if key % 3 == 0 { "forest" } else { random.pick(COLORS) };
+        let first = if key.is_multiple_of(3) { "forest" } else { random.pick(COLORS) };
         let name = format!("{first} {} {}", random.pick(COLORS), random.pick(COLORS));
         let row = format!(
             "{key}, '{name}', 'Manufacturer#{}', '{brand}', '{}', {}, '{}', {}, '{}'",

@@ -118,9 +118,8 @@ impl Lowering<'_> {
         let partition_by: Vec<&Expr> = partition_by.iter().collect();
         // Ties are broken as the window itself breaks them.
         let (_, base) = stacked(window);
-        let is_settled = |column: &Expr| {
-            params.order_by.iter().any(|key| key.expr == *column) || partition_by.iter().any(|key| *key == column)
-        };
+        let is_settled =
+            |column: &Expr| params.order_by.iter().any(|key| key.expr == *column) || partition_by.contains(&column);
         let ties = tie_break_columns(base.schema()).into_iter().filter(|column| !is_settled(column));
         let ties = ties.map(|column| column.sort(true, false));
         let order: Vec<SortExpr> = params.order_by.iter().cloned().chain(ties).collect();

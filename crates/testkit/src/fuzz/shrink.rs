@@ -237,9 +237,9 @@ fn selects(select: &Select) -> Vec<Select> {
         if !matches!(grouping.sets, Sets::One) {
             add(&|s| s.grouping.iter_mut().for_each(|g| g.sets = Sets::One));
         }
-        if let Sets::Sets(sets) = &grouping.sets {
+        if let Sets::Listed(sets) = &grouping.sets {
             for sets in without_one(sets) {
-                add(&|s| s.grouping.iter_mut().for_each(|g| g.sets = Sets::Sets(sets.clone())));
+                add(&|s| s.grouping.iter_mut().for_each(|g| g.sets = Sets::Listed(sets.clone())));
             }
         }
     }

@@ -162,7 +162,7 @@ pub enum Sets {
     /// CUBE.
     Cube,
     /// GROUPING SETS, by the keys' numbers.
-    Sets(Vec<Vec<usize>>),
+    Listed(Vec<Vec<usize>>),
 }
 
 /// An item of FROM.
@@ -321,7 +321,7 @@ impl Display for Grouping {
             Sets::One => return keys(f),
             Sets::Rollup => f.write_str("ROLLUP (")?,
             Sets::Cube => f.write_str("CUBE (")?,
-            Sets::Sets(sets) => {
+            Sets::Listed(sets) => {
                 f.write_str("GROUPING SETS (")?;
                 separated(sets, f, |set, f| {
                     let members: Vec<_> = set.iter().filter_map(|idx| self.keys.get(*idx)).collect();

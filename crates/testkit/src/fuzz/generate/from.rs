@@ -36,11 +36,11 @@ impl Scope {
 impl Generator {
     pub(super) fn from(&mut self, outer: &[Column], nest: usize) -> (Vec<From>, Scope) {
         let n_items = *self.random.pick(&[1, 1, 1, 2, 2, 2, 3]);
-        let (first, mut scope) = self.from_item(&[], outer, nest);
+        let (first, mut scope) = self.table_item(&[], outer, nest);
         let mut items = vec![first];
         for _ in 1..n_items {
             let beside = scope.columns.clone();
-            let (item, more) = self.from_item(&beside, outer, nest);
+            let (item, more) = self.table_item(&beside, outer, nest);
             let uses_left = is_lateral(&item);
             if uses_left || self.uses(Feature::CrossJoin, 15) {
                 let both = scope.clone().join(more);
@@ -72,7 +72,7 @@ impl Generator {
     }
 
     /// One item. `beside` are columns of items before it, for LATERAL.
-    fn from_item(&mut self, beside: &[Column], outer: &[Column], nest: usize) -> (From, Scope) {
+    fn table_item(&mut self, beside: &[Column], outer: &[Column], nest: usize) -> (From, Scope) {
         let correlated: Vec<Column> = if self.on(Feature::Correlated) { outer.to_vec() } else { vec![] };
         if nest > 0 && !beside.is_empty() && self.uses(Feature::Lateral, 30) {
             let visible: Vec<Column> = beside.iter().chain(&correlated).cloned().collect();

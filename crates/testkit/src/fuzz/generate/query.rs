@@ -374,7 +374,7 @@ impl Generator {
                 let n_sets = self.random.between(1, 3);
                 let set =
                     |random: &mut crate::fuzz::random::Random| (0..n_keys).filter(|_| random.chance(60)).collect();
-                Sets::Sets((0..n_sets).map(|_| set(&mut self.random)).collect())
+                Sets::Listed((0..n_sets).map(|_| set(&mut self.random)).collect())
             }
         }
     }
