@@ -414,7 +414,8 @@ fn exprs(expr: &Expr) -> Vec<Expr> {
     if let [Part::Text(text)] = expr.parts.as_slice() {
         let plain = expr.ty.plain();
         let is_column = text.starts_with('q') && !text.contains(' ');
-        return if *text == plain || is_column { vec![] } else { vec![Expr::text(expr.ty, plain)] };
+        // `1` is what a column of a result becomes.
+        return if *text == plain || text == "1" || is_column { vec![] } else { vec![Expr::text(expr.ty, plain)] };
     }
     let mut all = vec![];
     collect_inside(&expr.parts, &mut |inside| {

@@ -89,6 +89,8 @@ impl Type {
     pub fn literal(self, random: &mut Random) -> String {
         let value = self.value(random);
         match self {
+            // A cast binds more closely than a sign.
+            Type::Int4 if value.starts_with('-') => format!("({value})"),
             Type::Bool | Type::Int4 => value,
             Type::Numeric if value.contains('.') && !value.starts_with('-') => value,
             _ if value.starts_with('-') => format!("({value})::{}", self.sql()),

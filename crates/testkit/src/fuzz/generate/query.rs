@@ -154,7 +154,10 @@ impl Generator {
             Some(types) => types.to_vec(),
             None => (0..self.random.between(1, 3)).map(|_| self.any_type()).collect(),
         };
-        let mut body = self.operand(&types, outer, nest);
+        // The first operand gives the columns their names, which VALUES would not.
+        let (mut first, _, _) = self.select(Some(&types), outer, nest.saturating_sub(1), false);
+        first.distinct_on = 0;
+        let mut body = Body::Select(Box::new(first));
         let n_operands = self.random.between(1, 2);
         for _ in 0..n_operands {
             let right = self.operand(&types, outer, nest);
