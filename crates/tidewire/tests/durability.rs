@@ -1,6 +1,7 @@
 //! The binary is killed under load and started again: everything that a client was told of is there.
 //!
 //! Every wait is for a condition with a deadline. `TIDEWIRE_KILLS=n` kills more often than the few times of CI.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test: what fails here fails it")]
 
 #[path = "common/process.rs"]
 mod process;

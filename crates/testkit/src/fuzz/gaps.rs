@@ -61,7 +61,7 @@ const TYPES: &[(&str, &str)] = &[];
 pub(super) fn is_known(error: &str) -> bool {
     let missing =
         |name: &&str| error.strip_prefix("42883 function ").is_some_and(|f| f.starts_with(&format!("{name}(")));
-    MISSING_FUNCTIONS.iter().any(|name| missing(name)) || ERRORS.iter().any(|known| error.starts_with(known))
+    MISSING_FUNCTIONS.iter().any(missing) || ERRORS.iter().any(|known| error.starts_with(known))
 }
 
 /// Whether a difference of types is a known one.
