@@ -8,7 +8,7 @@
 //! A step settles the iterations in ascending order. What is derived for iteration i, from outside and from the changes
 //! of iteration i - 1, is complete when its turn comes; the rows of i that changed then go through the body. So a row
 //! never supports itself, also where the data has cycles, and a removed row takes with it exactly what was derived from
-//! it. With UNION a row is shown in the first iteration that derives it, and [`Support`] counts, for each iteration, how
+//! it. With UNION a row is shown in the first iteration that derives it, and `Support` counts, for each iteration, how
 //! often it is derived there: when the first goes, the next takes its place, without recomputing anything.
 //!
 //! Invariant: after a step the state is that of an evaluation from nothing over the present input, iteration by

@@ -163,7 +163,7 @@ pub enum Exclude {
 }
 
 impl Window {
-    /// A running shard. Errors: as [`Window::check`].
+    /// A running shard. Errors: as `check`.
     pub fn build(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(shard::WindowShard::new(self.clone())?))
     }

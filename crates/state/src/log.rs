@@ -132,7 +132,7 @@ impl Log {
         Ok(Log { storage, options, segment, next, n_bytes: 0, frame: vec![], progress, thread: Some(thread) })
     }
 
-    /// Writes a record; its number. It is durable when [`Progress::n_durable`] is greater; with `wanted` the log's
+    /// Writes a record; its number. It is durable when `n_durable` of the progress is greater; with `wanted` the log's
     /// thread sees to that at once.
     ///
     /// Errors: `53100` when the disk is full, `58030` for any other failure; then the record is not in the log.
