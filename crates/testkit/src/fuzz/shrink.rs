@@ -492,7 +492,8 @@ mod tests {
             let case = generate::case(seed, &Features::default());
             if case.to_string().contains(" FULL JOIN ") {
                 let script = shrunk(case, " FULL JOIN ");
-                assert!(script.len() < 400, "seed {seed}: {script}");
+                // A view's query is in it twice, and a join may stand under three or four constructs that hold it.
+                assert!(script.len() < 600, "seed {seed}: {script}");
                 n_shrunk += 1;
             }
         }
