@@ -23,7 +23,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Alias;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
-    Distinct, EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values, lit,
+    Distinct, EmptyRelation, Expr, LogicalPlan, Operator, Projection, SubqueryAlias, TableScan, Union, Values, lit,
 };
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::expressions as physical;
@@ -123,7 +123,7 @@ impl<'a> Lowering<'a> {
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
-            LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct),
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct, None),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Window(window) => self.window(window),
@@ -617,6 +617,10 @@ fn check_maintained(expr: &Expr) -> Result<()> {
             Expr::WindowFunction(_) => Some("a window function"),
             Expr::Unnest(_) => Some("unnest()"),
             Expr::Placeholder(_) => Some("a parameter"),
+            // Of arrays these are functions by now.
+            Expr::BinaryExpr(binary) if matches!(binary.op, Operator::AtArrow | Operator::ArrowAt) => {
+                Some("@> or <@ of these types")
+            }
             _ => None,
         };
         Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -4,7 +4,8 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, DistinctOn, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, SkipType, Sort, Window, lit,
+    BinaryExpr, Distinct, DistinctOn, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, SkipType, Sort, Window,
+    lit,
 };
 use tidewire_operators::Plan;
 use tidewire_operators::top_n::{SortKey, TopN};
@@ -17,7 +18,7 @@ use crate::windows::spec::{frame_of, names, stacked, tie_break_columns};
 
 /// Which rows of a partition stay.
 #[derive(Clone, Copy)]
-struct Range {
+pub(super) struct Range {
     offset: u64,
     limit: Option<u64>,
 }
@@ -60,6 +61,7 @@ impl Lowering<'_> {
                 let input = self.first_rows(&alias.input, range)?;
                 self.alias(alias, input)
             }
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct, Some(range)),
             // Any rows will do, but always the same ones: the order is that of all columns.
             other => {
                 let input = self.lower(other)?;
@@ -68,12 +70,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// DISTINCT ON (on) select .. ORDER BY sort.
-    pub(super) fn distinct_on(&mut self, plan: &DistinctOn) -> Result<Relation> {
+    /// DISTINCT ON (on) select .. ORDER BY sort; the ORDER BY is that of a LIMIT as well.
+    pub(super) fn distinct_on(&mut self, plan: &DistinctOn, limit: Option<Range>) -> Result<Relation> {
         let input = self.lower(&plan.input)?;
         let on: Vec<&Expr> = plan.on_expr.iter().collect();
         let sort = plan.sort_expr.as_deref().unwrap_or_default();
-        let input = self.top_n(input, &on, sort, Range { offset: 0, limit: Some(1) })?;
+        let mut input = self.top_n(input, &on, sort, Range { offset: 0, limit: Some(1) })?;
+        if let Some(range) = limit {
+            input = self.top_n(input, &[], sort, range)?;
+        }
         let (exprs, input) = self.with_scalars(plan.select_expr.clone(), input)?;
         self.project(&input, &exprs, qualified(&plan.schema))
     }
@@ -166,6 +171,7 @@ fn has_sort(plan: &LogicalPlan) -> bool {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(projection) => has_sort(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => has_sort(&alias.input),
+        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct.sort_expr.is_some(),
         _ => false,
     }
 }
