@@ -31,7 +31,7 @@ use arrow::datatypes::SchemaRef;
 pub use consolidate::consolidate;
 pub use expr::RowError;
 use parking_lot::Mutex;
-use tidewire_types::{Delta, Epoch, Result};
+use tidewire_types::{Delta, Epoch, Result, SqlError};
 
 /// What a step may know of the world.
 pub struct StepContext<'a> {
@@ -55,6 +55,26 @@ pub trait Operator: Send {
     /// The inputs may be taken (`std::mem::take`). An error leaves the state unusable: the view has failed.
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()>;
 
+    /// Takes rows that its inputs brought before the server's start, for [`Kept::Inputs`]: afterwards the state is that after
+    /// `step` with them. Where an operator has a cheaper way than to compute the output, it takes it.
+    fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
+        self.step(inputs, cx, &mut vec![])
+    }
+
+    /// For [`Kept::Rows`]: from now on it remembers what changes. Called before the first step, or not at all.
+    fn track_changes(&mut self) {}
+
+    /// For [`Kept::Rows`]: what changed since the last call. It copies no more than it must, for it runs between two
+    /// epochs; what it gives makes rows of the copy, on another thread.
+    fn take_changes(&mut self) -> Result<StateChanges> {
+        Ok(Box::new(|| Ok(vec![])))
+    }
+
+    /// For [`Kept::Rows`]: takes rows that `take_changes` gave before the server's start; each once, and instead of `start`.
+    fn restore(&mut self, _rows: &Delta) -> Result<()> {
+        Err(SqlError::internal("an operator that keeps no rows of its own"))
+    }
+
     /// Bytes of memory that the state holds, allocated and not only used.
     fn state_bytes(&self) -> usize {
         0
@@ -64,6 +84,27 @@ pub trait Operator: Send {
     fn state_rows(&self) -> usize {
         0
     }
+}
+
+/// Makes the rows of what changed in an operator's state, in order. See [`Kept::Rows`].
+pub type StateChanges = Box<dyn FnOnce() -> Result<Vec<Delta>> + Send>;
+
+/// How a checkpoint keeps the state of an operator.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// There is none.
+    Nothing,
+    /// The state follows from the sum of what each input brought, however that was cut into steps: a checkpoint keeps
+    /// the sums, one relation an input, and [`Operator::load`] takes them.
+    Inputs,
+    /// The operator hands over rows of this schema ([`Operator::take_changes`]) and takes them back ([`Operator::restore`]).
+    Rows {
+        /// Columns of the rows.
+        schema: SchemaRef,
+        /// How many of the first columns are a key: the newest row of a key counts, and a row of weight -1 says that
+        /// there is none any more (its other columns mean nothing). None: a bag, weights add up.
+        n_key_columns: Option<usize>,
+    },
 }
 
 /// How the rows of one input must be spread over the shards.
@@ -142,6 +183,19 @@ impl Plan {
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
             Plan::SingleRow(_) | Plan::Recursion(_) => Distribution::Hash(vec![]),
             Plan::Window(p) => Distribution::Hash(p.partition_by.clone()),
+        }
+    }
+
+    /// How a checkpoint keeps the state of a shard.
+    pub fn kept(&self) -> Kept {
+        match self {
+            Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Kept::Nothing,
+            Plan::Aggregate(_)
+            | Plan::Join(_)
+            | Plan::TopN(_)
+            | Plan::SingleRow(_)
+            | Plan::Recursion(_)
+            | Plan::Window(_) => Kept::Inputs,
         }
     }
 
