@@ -38,14 +38,14 @@ impl Server {
         self.engine.session("tidewire", "tidewire")
     }
 
-    /// Nanoseconds that the epoch loop has worked.
-    pub fn step_ns(&self) -> u64 {
-        self.engine.status().step_ns
-    }
-
     /// Bytes of all state.
     pub fn state_bytes(&self) -> usize {
         self.engine.status().state_bytes
+    }
+
+    /// Waits until the epoch loop has done what was asked before.
+    pub fn settle(&self) {
+        self.engine.status();
     }
 
     /// Runs one statement and gives its rows.
