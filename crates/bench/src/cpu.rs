@@ -1,16 +1,21 @@
 //! CPU time, from the operating system's accounting.
 
+use std::path::PathBuf;
+
 /// Seconds that all threads of this process have run, user and system; 0 where the system does not tell.
 pub fn process_cpu() -> f64 {
     seconds("/proc/self/stat").unwrap_or(0.0)
 }
 
-/// Nanoseconds that this process's thread of that name has run; None where there is none, or the system does not tell.
-pub fn thread_cpu_ns(name: &str) -> Option<u64> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
-    let is_it = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|c| c.trim() == name);
-    let task = tasks.flatten().map(|task| task.path()).find(is_it)?;
-    std::fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+/// Nanoseconds that those threads of this process have run whose names `is_it` knows; 0 where the system does not tell.
+pub fn threads_cpu_ns(is_it: impl Fn(&str) -> bool) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|task| task.path());
+    let named = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| is_it(name.trim()));
+    let ran = |task: PathBuf| {
+        let stat = std::fs::read_to_string(task.join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    tasks.filter(named).filter_map(ran).sum()
 }
 
 fn seconds(path: &str) -> Option<f64> {

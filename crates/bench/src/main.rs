@@ -12,6 +12,7 @@ mod json;
 mod kafka;
 mod latency;
 mod server;
+mod tpch;
 
 /// The allocator that the server has.
 #[global_allocator]
@@ -44,6 +45,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "changes",
         help: "[THOUSAND ROWS] [CHANGES]: one-row changes under a view, and how their cost grows with the rows",
         run: changes::run,
+    },
+    Benchmark {
+        name: "tpch",
+        help: "[SCALE FACTOR] [ROWS A CHANGE]: TPC-H's queries as views, beside one run of each as a batch",
+        run: tpch::run,
     },
     Benchmark {
         name: "kafka",

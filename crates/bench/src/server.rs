@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tidewire_connect::Connector;
-use tidewire_engine::{Components, Engine, Outcome, Session, Settings};
+use tidewire_engine::{Components, Engine, Outcome, Session, Settings, Status};
 use tidewire_kafka::Kafka;
 use tidewire_server::PgSystem;
 use tidewire_types::Result as SqlResult;
@@ -41,6 +41,20 @@ impl Server {
     /// Bytes of all state.
     pub fn state_bytes(&self) -> usize {
         self.engine.status().state_bytes
+    }
+
+    /// Runs an INSERT; how many rows it says that it made.
+    pub fn insert(&mut self, sql: &str) -> Result<u64, Box<dyn Error>> {
+        let session = &mut self.session;
+        match self.runtime.block_on(async { outcome(session, sql).await })? {
+            Outcome::Command { tag, .. } => Ok(tag.rsplit(' ').next().map_or(Ok(0), str::parse)?),
+            _ => Err("not an INSERT".into()),
+        }
+    }
+
+    /// Where everything stands.
+    pub fn status(&self) -> Status {
+        self.engine.status()
     }
 
     /// Waits until the epoch loop has done what was asked before.

@@ -8,6 +8,7 @@ mod assignments;
 mod change;
 mod conflict;
 mod insert;
+mod literal_rows;
 mod returning;
 
 use std::sync::Arc;

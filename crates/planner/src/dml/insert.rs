@@ -12,12 +12,16 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::assignments::{default, is_default, is_literal, parameter};
 use super::change::declare;
+use super::literal_rows::{self, LiteralColumn, literal_columns};
 use super::{Insert, Target, merged, row_schema, unexpected};
 use crate::errors::planning_error;
 use crate::functions::cast;
 use crate::provider::Provider;
 use crate::query::{Context, Logical, Planned, on_large_stack};
 use crate::rewrite::{self, check_depth};
+
+/// From how many rows on literals are converted a column at a time.
+const LITERAL_ROWS_MIN: usize = 8;
 
 impl Context<'_> {
     /// Plans an INSERT.
@@ -83,6 +87,11 @@ impl Context<'_> {
         }
         let defaults: Vec<LogicalExpr> =
             target.table.columns.iter().map(|c| self.default_value(c, &state, text)).collect::<Result<_>>()?;
+        if rows.len() >= LITERAL_ROWS_MIN
+            && let Some(literals) = literals(&rows, target, columns)
+        {
+            return self.literal_values(&literals, target, columns, defaults, text);
+        }
         let mut planned = vec![];
         let mut n_parameters = types.len();
         for row in rows {
@@ -103,6 +112,29 @@ impl Context<'_> {
         types.resize(n_parameters, None);
         let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
         self.logical_values(planned, target, parameters, text)
+    }
+
+    /// Each column of values is converted as a whole.
+    fn literal_values(
+        &self,
+        literals: &[LiteralColumn],
+        target: &Target,
+        columns: &[usize],
+        mut values: Vec<LogicalExpr>,
+        text: &str,
+    ) -> Result<Logical> {
+        let state = self.session.state();
+        let relation = literal_rows::relation(literals).map_err(|e| planning_error(e, text))?;
+        for ((literal, source), idx) in literals.iter().zip(relation.schema().columns()).zip(columns) {
+            if let (Some(slot), Some(column)) = (values.get_mut(*idx), target.table.columns.get(*idx)) {
+                *slot = assigned(LogicalExpr::Column(source), column, literal.is_untyped);
+            }
+        }
+        let named = values.into_iter().zip(&target.table.columns).map(|(value, column)| value.alias(&column.name));
+        let plan = LogicalPlanBuilder::from(relation).project(named).and_then(|b| b.build());
+        let plan = plan.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
+        let plan = plan.map_err(|e| planning_error(e, text))?;
+        Ok(Logical { plan, schema: row_schema(&target.table), parameters: vec![], objects: vec![] })
     }
 
     fn logical_values(
@@ -181,6 +213,14 @@ impl Provider<'_> {
         let known: Vec<_> = types.iter().map(|t| Some(t.clone().unwrap_or(SqlType::Text))).collect();
         self.plan_expr(rewritten.expr, &DFSchema::empty(), &known, text)
     }
+}
+
+/// The rows as columns for the table's columns; None where they are not all literals.
+fn literals(rows: &[&[Expr]], target: &Target, columns: &[usize]) -> Option<Vec<LiteralColumn>> {
+    // VALUES may be fewer than the columns.
+    let columns = columns.get(..rows.first()?.len())?;
+    let types = columns.iter().map(|idx| target.table.columns.get(*idx).map(|column| &column.sql_type));
+    literal_columns(rows, &types.collect::<Option<Vec<_>>>()?)
 }
 
 fn assigned(value: LogicalExpr, column: &ColumnDef, literal: bool) -> LogicalExpr {
