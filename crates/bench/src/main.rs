@@ -5,8 +5,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 mod aggregate;
+mod build;
 mod changes;
 mod cpu;
+mod growth;
 mod join;
 mod json;
 mod kafka;
@@ -45,6 +47,16 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "changes",
         help: "[THOUSAND ROWS] [CHANGES]: one-row changes under a view, and how their cost grows with the rows",
         run: changes::run,
+    },
+    Benchmark {
+        name: "growth",
+        help: "[THOUSAND ROWS]: what a row costs each shape of view, and ten times as many rows",
+        run: growth::run,
+    },
+    Benchmark {
+        name: "build",
+        help: "[MILLION ROWS]: CREATE MATERIALIZED VIEW over rows that are there, beside the query as a batch",
+        run: build::run,
     },
     Benchmark {
         name: "tpch",
