@@ -24,9 +24,9 @@ use tokio::sync::oneshot;
 
 use crate::core::{Core, Finish, Join, SourceRead, View, dead_letter_rows, now_us};
 use crate::dead_letters::Letter;
-use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, panic_error};
+use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, fingerprint, panic_error};
 use crate::shared::{Relation, Shared, Snapshot};
-use crate::status::{ViewState, ViewStatus};
+use crate::status::{ViewOrigin, ViewState, ViewStatus};
 use crate::subscription::Subscriber;
 
 /// Bytes of records that one slice reads.
@@ -56,6 +56,15 @@ pub enum InLog {
     Before,
 }
 
+impl InLog {
+    fn origin(self) -> ViewOrigin {
+        match self {
+            InLog::WhenBuilt | InLog::FromTheStart => ViewOrigin::Created,
+            InLog::Before => ViewOrigin::Rebuilt,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Progress {
     n_rows: AtomicU64,
@@ -83,6 +92,7 @@ impl BuildState {
             id,
             name: self.object.as_ref()?.name.to_string(),
             state: ViewState::Building { n_rows, n_rows_total: (total > 0).then_some(total.max(n_rows)) },
+            origin: self.in_log.origin(),
             n_rows: 0,
             state_bytes: 0,
             operators: vec![],
@@ -217,9 +227,17 @@ impl Building {
 }
 
 impl Build {
+    /// Whether checkpoints will have it: a subscription's own view ends with the server.
+    fn is_kept(&self, shared: &Shared) -> bool {
+        shared.is_durable && self.subscriber.is_none()
+    }
+
     /// Starts the build on a thread of its own. Errors: a name that is taken, an input that has failed.
     pub async fn start(mut self, shared: &Arc<Shared>) -> Result<Building> {
-        let runtime = Runtime::new(&self.dataflow, &shared.settings, shared.operators)?;
+        let mut runtime = Runtime::new(&self.dataflow, &shared.settings, shared.operators)?;
+        if self.is_kept(shared) {
+            runtime.keep();
+        }
         let tap = Arc::new(Tap::default());
         let progress = Arc::new(Progress::default());
         let state = BuildState { object: None, tap: tap.clone(), in_log: self.in_log, progress: progress.clone() };
@@ -464,8 +482,11 @@ impl Worker {
         inputs: BTreeSet<ObjectId>,
         all_columns: Arc<[usize]>,
     ) -> Result<()> {
+        let fingerprint = build.is_kept(&self.shared).then(|| fingerprint(&build.dataflow));
         loop {
             self.drain_tap(&build, &mut content)?;
+            // All of the state at once would keep the loop from its work.
+            self.runtime.collect_changes();
             let subscriber = build.subscriber.take();
             let view = View {
                 name: build.name.clone(),
@@ -474,6 +495,9 @@ impl Worker {
                 inputs: inputs.iter().copied().collect(),
                 all_columns: all_columns.clone(),
                 error: None,
+                fingerprint: fingerprint.clone(),
+                origin: build.in_log.origin(),
+                is_new: true,
             };
             let (id, deltas) = (self.id, content.deltas);
             let finished = move |core: &mut Core| core.finish_build(id, view, deltas, subscriber);

@@ -11,7 +11,9 @@
 //! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
 //! marked, and with it what stands on it; all else goes on.
 
+mod kept;
 mod publication;
+mod status;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::durable::Durability;
 use crate::runtime::{Changes, EpochChanges, Runtime};
 use crate::shared::{Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
-use crate::status::{SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
+use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
 use crate::subscription::Subscriber;
 use crate::table::{Applied, Operation, Table, Write, row_text};
@@ -77,6 +79,11 @@ pub struct View {
     pub inputs: Vec<ObjectId>,
     pub all_columns: Arc<[usize]>,
     pub error: Option<SqlError>,
+    /// What its state means; None: checkpoints do not have it.
+    pub fingerprint: Option<String>,
+    pub origin: ViewOrigin,
+    /// Whether no checkpoint has it yet.
+    pub is_new: bool,
 }
 
 /// A declared source, with its reader where a view needs one.
@@ -98,7 +105,7 @@ struct Reader {
 }
 
 /// What was read of a source.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SourceRead {
     pub n_rows: usize,
     pub n_bytes: u64,
@@ -205,9 +212,8 @@ impl Core {
     /// When the loop has something to do even if nothing comes.
     fn wake_at(&self) -> Instant {
         let wait = if self.vacuum_due { VACUUM_INTERVAL } else { IDLE_WAIT };
-        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
         let wake_at = Instant::now() + wait;
-        due.map_or(wake_at, |due| due.min(wake_at))
+        self.checkpoint_due().map_or(wake_at, |due| due.min(wake_at))
     }
 
     fn run_epoch(&mut self, writes: Vec<Write>, batches: Vec<SourceBatch>) {
@@ -312,6 +318,9 @@ impl Core {
         source.ends.extend(batch.ends.iter().map(|(s, p)| (*s, *p)));
         reader.positions.extend(batch.positions.iter().map(|(s, p)| (*s, *p)));
         reader.task.commit(&reader.positions);
+        if let Some(durability) = &mut self.durability {
+            durability.note_change();
+        }
         for letter in batch.dead_letters {
             warn!(source = %source.name, split = letter.split.0, position = letter.position, error = %letter.error,
                 "dead-lettered undecodable record");
@@ -341,6 +350,9 @@ impl Core {
             match result {
                 Ok(output) => {
                     dead_letter_rows(&self.shared, *id, &view.name, output.row_errors, now_us);
+                    if let (Some(durability), Some(_)) = (&mut self.durability, &view.fingerprint) {
+                        durability.note_view(*id, &output.deltas);
+                    }
                     if !output.deltas.is_empty() {
                         changes.insert(*id, Changes { columns: view.all_columns.clone(), deltas: output.deltas });
                     }
@@ -651,6 +663,9 @@ impl Core {
             }
         }
         let object = self.builds.remove(&id).and_then(|b| b.object);
+        if let Some(durability) = &mut self.durability {
+            durability.note_change();
+        }
         self.views.insert(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
@@ -689,6 +704,9 @@ impl Core {
             inputs: object.depends_on().to_vec(),
             all_columns: (0..object.columns.len()).collect(),
             error: Some(error),
+            fingerprint: None,
+            origin: ViewOrigin::Rebuilt,
+            is_new: true,
         };
         self.views.insert(id, view);
         self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
@@ -728,49 +746,6 @@ impl Core {
         let build = self.builds.values().find(|b| b.object.as_ref().is_some_and(|o| o.name == *name));
         build.map(BuildState::cancel).is_some()
     }
-
-    /// Where everything stands.
-    pub fn status(&mut self) -> Status {
-        let mut views: Vec<ViewStatus> = vec![];
-        for (id, view) in self.views.iter().filter(|(id, _)| self.catalog.by_id(**id).is_some()) {
-            views.push(view.status(*id));
-        }
-        views.extend(self.builds.iter().filter_map(|(id, build)| build.status(*id)));
-        let relations = self.tables.values().map(|t| t.rows.state_bytes()).sum::<usize>();
-        let of_views: usize = self.views.values().map(View::state_bytes).sum();
-        Status {
-            epoch: self.epoch,
-            n_epochs: self.n_epochs,
-            n_input_rows: self.n_input_rows,
-            step_ns: self.step_ns,
-            state_bytes: relations + of_views,
-            n_dead_letters: self.shared.dead_letters.n_total(),
-            n_subscriptions: self.subscribers.values().map(Vec::len).sum(),
-            sources: self.sources.iter().map(|(id, s)| s.status(*id)).collect(),
-            views,
-        }
-    }
-}
-
-impl View {
-    fn state_bytes(&self) -> usize {
-        self.runtime.state_bytes() + self.relation.as_ref().map_or(0, Arrangement::state_bytes)
-    }
-
-    fn status(&self, id: ObjectId) -> ViewStatus {
-        let state = match &self.error {
-            None => ViewState::Running,
-            Some(err) => ViewState::Failed(describe(err)),
-        };
-        ViewStatus {
-            id,
-            name: self.name.clone(),
-            state,
-            n_rows: self.relation.as_ref().map_or(0, Arrangement::n_rows),
-            state_bytes: self.state_bytes(),
-            operators: self.runtime.status(),
-        }
-    }
 }
 
 impl RunningSource {
@@ -782,24 +757,6 @@ impl RunningSource {
             state: SourceState::Idle,
             read: SourceRead::default(),
             ends: Positions::new(),
-        }
-    }
-
-    fn status(&self, id: ObjectId) -> SourceStatus {
-        let positions = self.reader.as_ref().map(|r| r.positions.clone()).unwrap_or_default();
-        let split = |(split, position): (&Split, &Position)| SplitStatus {
-            split: split.0,
-            position: *position,
-            end: self.ends.get(split).map(|end| (*end).max(*position)),
-        };
-        SourceStatus {
-            id,
-            name: self.name.clone(),
-            state: self.state.clone(),
-            n_rows: self.read.n_rows as u64,
-            n_bytes: self.read.n_bytes,
-            n_bad_records: self.read.n_bad,
-            splits: positions.iter().map(split).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The newest are kept, up to a number of bytes; the counter counts all. With a data directory they are in the log too.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,13 +20,21 @@ struct Inner {
     letters: VecDeque<Letter>,
     // What is not in the log yet, where there is one.
     unwritten: Option<Vec<Letter>>,
-    // While views are built again: what rows of views were kept for already.
-    known_rows: Option<HashSet<(ObjectId, Option<Bytes>, String)>>,
+    // While views are built again: these views, and what rows of views were kept for already.
+    rebuilt: HashSet<ObjectId>,
+    known_rows: HashSet<RowLetter>,
+    // Rows that came behind the checkpoint that views were restored from, and how often: they come once more.
+    rows_again: HashMap<RowLetter, usize>,
+    // The same for records of sources.
+    records_again: HashSet<(ObjectId, Split, Position)>,
     // Records that are kept: a record that a second view reads again is the same dead letter.
     seen: HashSet<(ObjectId, Split, Position)>,
     n_bytes: usize,
     n_total: u64,
 }
+
+/// What tells a failing row from others: the view, the row, the error.
+type RowLetter = (ObjectId, Option<Bytes>, String);
 
 /// One dead letter.
 #[derive(Clone, Debug)]
@@ -64,6 +72,10 @@ impl Letter {
         }
     }
 
+    fn of_row(&self) -> RowLetter {
+        (self.object, self.value.clone(), self.error.clone())
+    }
+
     fn n_bytes(&self) -> usize {
         let len = |b: &Option<Bytes>| b.as_ref().map_or(0, Bytes::len);
         size_of::<Letter>() + self.name.len() + self.error.len() + len(&self.key) + len(&self.value)
@@ -71,6 +83,23 @@ impl Letter {
 }
 
 impl Inner {
+    /// Whether a failing row is kept already.
+    fn is_known(&mut self, letter: &Letter) -> bool {
+        if self.rebuilt.contains(&letter.object) {
+            return self.known_rows.contains(&letter.of_row());
+        }
+        if self.rows_again.is_empty() {
+            return false;
+        }
+        let row = letter.of_row();
+        let Some(n) = self.rows_again.get_mut(&row) else { return false };
+        *n -= 1;
+        if *n == 0 {
+            self.rows_again.remove(&row);
+        }
+        true
+    }
+
     fn keep(&mut self, letter: Letter, bytes_max: usize) {
         self.n_total += 1;
         self.n_bytes += letter.n_bytes();
@@ -90,19 +119,19 @@ impl DeadLetters {
         DeadLetters { bytes_max, inner: Mutex::default() }
     }
 
-    /// Keeps a letter, unless the same record is kept already: then false.
+    /// Keeps a letter, unless the same record is kept already. Whether it is to be counted.
     pub fn push(&self, letter: Letter) -> bool {
         let mut inner = self.inner.lock();
-        if let Some((split, position)) = letter.place
-            && !inner.seen.insert((letter.object, split, position))
-        {
-            return false;
-        }
-        if let Some(known) = &inner.known_rows
-            && letter.place.is_none()
-            && known.contains(&(letter.object, letter.value.clone(), letter.error.clone()))
-        {
-            return false;
+        match letter.place {
+            Some((split, position)) => {
+                let record = (letter.object, split, position);
+                if !inner.seen.insert(record) {
+                    // What was counted behind the checkpoint is not in the counters that it has.
+                    return inner.records_again.remove(&record);
+                }
+            }
+            None if inner.is_known(&letter) => return false,
+            None => {}
         }
         if let Some(unwritten) = &mut inner.unwritten {
             unwritten.push(letter.clone());
@@ -111,12 +140,17 @@ impl DeadLetters {
         true
     }
 
-    /// Begins with letters that were kept before, and keeps what comes for `take_unwritten`. Until `views_are_built`
-    /// a failing row that is known already is not kept again: views that are built again meet the same ones.
-    pub fn restore(&self, letters: Vec<Letter>) {
+    /// Begins with letters that were kept before, and keeps what comes for `take_unwritten`. The last `n_behind` letters came
+    /// behind the checkpoint that views are restored from: views will meet them once more.
+    pub fn restore(&self, letters: Vec<Letter>, n_behind: usize) {
         let mut inner = self.inner.lock();
-        let of_rows = letters.iter().filter(|l| l.place.is_none());
-        inner.known_rows = Some(of_rows.map(|l| (l.object, l.value.clone(), l.error.clone())).collect());
+        inner.known_rows = letters.iter().filter(|l| l.place.is_none()).map(Letter::of_row).collect();
+        for letter in letters.iter().rev().take(n_behind) {
+            match letter.place {
+                Some((split, position)) => drop(inner.records_again.insert((letter.object, split, position))),
+                None => *inner.rows_again.entry(letter.of_row()).or_default() += 1,
+            }
+        }
         inner.unwritten = Some(vec![]);
         for letter in letters {
             if let Some((split, position)) = letter.place {
@@ -126,9 +160,18 @@ impl DeadLetters {
         }
     }
 
-    /// Every failing row from now on is a new one.
+    /// These views are built again: until `views_are_built` a failing row of theirs that is known already is not kept again.
+    pub fn begin_rebuild(&self, views: impl IntoIterator<Item = ObjectId>) {
+        let mut inner = self.inner.lock();
+        inner.rebuilt.extend(views);
+        let Inner { rebuilt, rows_again, .. } = &mut *inner;
+        rows_again.retain(|(view, ..), _| !rebuilt.contains(view));
+    }
+
+    /// All views are built.
     pub fn views_are_built(&self) {
-        self.inner.lock().known_rows = None;
+        let mut inner = self.inner.lock();
+        (inner.rebuilt, inner.known_rows) = (HashSet::new(), HashSet::new());
     }
 
     /// What came since the last call, where it is to be written.
@@ -154,6 +197,8 @@ impl DeadLetters {
             unwritten.retain(|l| l.object != object);
         }
         inner.seen.retain(|(o, ..)| *o != object);
+        inner.records_again.retain(|(o, ..)| *o != object);
+        inner.rows_again.retain(|(o, ..), _| *o != object);
         inner.n_bytes = inner.letters.iter().map(Letter::n_bytes).sum();
     }
 }

@@ -4,6 +4,9 @@
 //! another thread's; the loop goes on with the next epochs and publishes each when the disk has it. Checkpoints are
 //! written by a third thread, from a snapshot that stays readable meanwhile: the loop only hands over lists.
 //!
+//! A checkpoint is of one epoch that the loop has applied, whether it is published or not: its manifest waits until the log
+//! is durable up to there, and so does the publication.
+//!
 //! Invariant: `objects` is what the log says of the catalog, views that are still being built again included.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,20 +16,26 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tidewire_catalog::Kind;
+use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
-    Checkpoints, Cut, Log, LogOptions, Record, Storage, StoredLetter, StoredObject, TableChange, TableCut,
+    Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject, StoredSource, TableChange,
+    TableCut, ViewCut,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
-use tracing::{info, warn};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
 
+use crate::runtime::delta_bytes;
 use crate::shared::{Relation, Shared, Snapshot, stopped};
+use crate::status::CheckpointStatus;
 
 /// One a server that is not in memory alone; owned by the loop.
 pub struct Durability {
     log: Log,
     objects: BTreeMap<u32, StoredObject>,
-    // Since the last cut.
+    // Since the last cut: of tables and of views, and the bytes of the views'.
     changes: HashMap<ObjectId, Vec<Delta>>,
+    n_change_bytes: usize,
     dead_letters: Vec<StoredLetter>,
     checkpointer: Checkpointer,
     checkpoint_interval: Duration,
@@ -35,6 +44,34 @@ pub struct Durability {
     last_cut: Instant,
     is_cut_running: bool,
     is_dirty: bool,
+    // Not yet everything that was found is in the loop.
+    is_recovering: bool,
+    status: CheckpointStatus,
+    // Who waits for a checkpoint that is to begin, and for the one that is written.
+    asking: Vec<Asking>,
+    waiting: Vec<Asking>,
+}
+
+/// Who waits for a checkpoint.
+pub type Asking = oneshot::Sender<Result<()>>;
+
+/// What the loop hands over of one materialized view.
+pub struct KeptView {
+    /// Its OID.
+    pub id: ObjectId,
+    /// What its operators' state means.
+    pub fingerprint: String,
+    /// Whether no checkpoint of this life has it.
+    pub is_new: bool,
+    /// What changed in its operators.
+    pub operators: Vec<StateCut>,
+}
+
+/// A checkpoint that was written: its bytes, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    n_bytes: u64,
+    elapsed: Duration,
 }
 
 /// What was found on disk, and what follows from it for the next checkpoint.
@@ -67,6 +104,7 @@ impl Durability {
             log: Log::start(storage.clone(), found.next, options, on_synced)?,
             objects: found.objects,
             changes: found.changes,
+            n_change_bytes: 0,
             dead_letters: found.dead_letters,
             checkpointer: Checkpointer::start(found.checkpoints, shared)?,
             checkpoint_interval: settings.checkpoint_interval,
@@ -75,6 +113,10 @@ impl Durability {
             last_cut: Instant::now(),
             is_cut_running: false,
             is_dirty,
+            is_recovering: true,
+            status: CheckpointStatus::default(),
+            asking: vec![],
+            waiting: vec![],
         })
     }
 
@@ -102,6 +144,24 @@ impl Durability {
         }
         self.is_dirty = true;
         Ok(number + 1)
+    }
+
+    /// What a step changed in a view.
+    pub fn note_view(&mut self, view: ObjectId, deltas: &[Delta]) {
+        self.n_change_bytes += deltas.iter().map(delta_bytes).sum::<usize>();
+        self.changes.entry(view).or_default().extend_from_slice(deltas);
+        self.is_dirty = true;
+    }
+
+    /// Something else that checkpoints have is not what the last one has.
+    pub fn note_change(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Everything that was found on disk is in the loop: from now on checkpoints are written.
+    pub fn recovered(&mut self) {
+        self.is_recovering = false;
+        self.last_cut = Instant::now();
     }
 
     /// Writes new objects; they are durable when this returns.
@@ -141,72 +201,122 @@ impl Durability {
         self.is_dirty = true;
     }
 
-    /// When the next checkpoint is due; None: nothing has changed.
-    pub fn checkpoint_due(&self) -> Option<Instant> {
-        if self.is_cut_running || !self.is_dirty {
+    /// Has the next checkpoint written at once.
+    pub fn ask_for_checkpoint(&mut self, asking: Asking) {
+        match self.is_dirty() || self.is_recovering {
+            true => self.asking.push(asking),
+            // Whoever asked may be gone.
+            false => drop(asking.send(Ok(()))),
+        }
+    }
+
+    /// When the next checkpoint is due, with so many bytes held elsewhere; None: nothing has changed.
+    pub fn checkpoint_due(&self, held_bytes: usize) -> Option<Instant> {
+        if self.is_cut_running || !self.is_dirty || self.is_recovering {
             return None;
         }
-        match self.log.n_bytes() - self.n_bytes_cut >= self.checkpoint_log_bytes {
+        let n_bytes = self.log.n_bytes() - self.n_bytes_cut + (held_bytes + self.n_change_bytes) as u64;
+        match n_bytes >= self.checkpoint_log_bytes || !self.asking.is_empty() {
             true => Some(self.last_cut),
             false => Some(self.last_cut + self.checkpoint_interval),
         }
     }
 
     /// Hands over everything that a checkpoint is made of; what `snapshot` shows must be all that was logged.
-    pub fn cut(&mut self, snapshot: &Arc<Snapshot>, shared: &Arc<Shared>, last_oid: u32, at_end: bool) {
+    pub fn cut(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        shared: &Arc<Shared>,
+        views: Vec<KeptView>,
+        sources: Vec<StoredSource>,
+        at_end: bool,
+    ) {
+        let moment = &snapshot.moment;
         let mut changes = std::mem::take(&mut self.changes);
-        let is_table = |(id, relation): (&ObjectId, &Relation)| match (relation, snapshot.moment.catalog.by_id(*id)) {
-            (Relation::Rows(reader), Some(object)) if matches!(object.def, Kind::Table(_)) => {
-                Some((*id, reader.clone()))
-            }
-            _ => None,
+        let mut relation = |id: ObjectId, reader: &Arc<ArrangementReader>| {
+            let changes = changes.remove(&id).unwrap_or_default();
+            relation_cut(id, reader.clone(), changes, snapshot.clone(), shared.clone(), at_end)
         };
-        let mut tables = vec![];
-        for (table, reader) in snapshot.moment.relations.iter().filter_map(is_table) {
-            let (schema, snapshot, shared) = (reader.schema(), snapshot.clone(), shared.clone());
-            let rows = move || {
-                let rows = reader.scan(snapshot.moment.epoch, None)?;
-                // A server that stops does not wait for all rows of a large table.
-                let rows = rows.map(move |rows| if !at_end && shared.is_stopping() { Err(stopped()) } else { rows });
-                Ok(Box::new(Pinned { rows, _snapshot: snapshot }) as _)
-            };
-            let changes = changes.remove(&table).unwrap_or_default();
-            tables.push(TableCut { table, schema, changes, rows: Box::new(rows) });
-        }
+        let rows = |id: &ObjectId| match moment.relations.get(id) {
+            Some(Relation::Rows(reader)) => Some(reader),
+            Some(Relation::Failed(_)) | None => None,
+        };
+        let is_table = |id: &&ObjectId| moment.catalog.by_id(**id).is_some_and(|o| matches!(o.def, Kind::Table(_)));
+        let tables = moment.relations.keys().filter(is_table).filter_map(|id| Some(relation(*id, rows(id)?))).collect();
+        let view = |kept: KeptView| {
+            let KeptView { id, fingerprint, is_new, operators } = kept;
+            Some(ViewCut { fingerprint, is_new, relation: relation(id, rows(&id)?), operators })
+        };
+        let views = views.into_iter().filter_map(view).collect();
+        let shared = shared.clone();
         self.checkpointer.send(Cut {
             log_from: self.log.next(),
             log: self.log.progress().clone(),
-            last_oid,
+            last_oid: moment.catalog.last_oid(),
             objects: self.objects.values().cloned().collect(),
             tables,
+            views,
+            sources,
+            n_shards: shared.settings.n_shards as u32,
             dead_letters: std::mem::take(&mut self.dead_letters),
             dead_letter_bytes_max: shared.settings.dead_letter_bytes_max as u64,
             keeps_bases: at_end,
+            is_stopping: Box::new(move || shared.is_stopping()),
         });
         self.n_bytes_cut = self.log.n_bytes();
+        self.n_change_bytes = 0;
         self.last_cut = Instant::now();
         self.is_cut_running = true;
         self.is_dirty = false;
+        self.waiting.append(&mut self.asking);
+    }
+
+    /// How long the loop stood still for the cut.
+    pub fn paused(&mut self, pause: Duration) {
+        let pause_ns = pause.as_nanos() as u64;
+        self.status.pause_ns += pause_ns;
+        self.status.pause_ns_max = self.status.pause_ns_max.max(pause_ns);
+        debug!(pause_us = pause.as_micros() as u64, "checkpoint begun");
     }
 
     /// A checkpoint was written, or was not. Errors: another process writes here.
-    pub fn cut_ended(&mut self, result: &Result<()>) -> Result<()> {
+    pub fn cut_ended(&mut self, result: &Result<Written>) -> Result<()> {
         self.is_cut_running = false;
+        for waiting in self.waiting.drain(..) {
+            // Whoever asked may be gone.
+            let _ = waiting.send(result.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
         match result {
-            Ok(()) => Ok(()),
+            Ok(written) => {
+                self.status.n_written += 1;
+                self.status.n_bytes += written.n_bytes;
+                self.status.write_ns += written.elapsed.as_nanos() as u64;
+                Ok(())
+            }
             Err(error) if error.state() == SqlState::ObjectInUse => Err(error.clone()),
             Err(error) => {
                 warn!(%error, "no checkpoint could be written; the log goes on");
-                // Its changes are only in the log now: the next one writes these tables anew.
+                self.status.n_failed += 1;
+                // Its changes are only in the log and in memory now: the next one writes these tables anew.
                 self.is_dirty = true;
                 Ok(())
             }
         }
     }
 
+    /// What was written since the start.
+    pub fn status(&self, held_bytes: usize) -> CheckpointStatus {
+        CheckpointStatus { held_bytes: self.n_change_bytes + held_bytes, ..self.status.clone() }
+    }
+
     /// Whether the last checkpoint has everything.
     pub fn is_dirty(&self) -> bool {
         self.is_dirty || self.is_cut_running
+    }
+
+    /// Whether a checkpoint would have everything.
+    pub fn is_recovered(&self) -> bool {
+        !self.is_recovering
     }
 
     /// Ends in good order: whatever was written is durable.
@@ -215,6 +325,25 @@ impl Durability {
         let number = self.log.append(&Record::End.encode()?, true)?;
         self.wait(number + 1)
     }
+}
+
+/// A table or view of a checkpoint.
+fn relation_cut(
+    table: ObjectId,
+    reader: Arc<ArrangementReader>,
+    changes: Vec<Delta>,
+    snapshot: Arc<Snapshot>,
+    shared: Arc<Shared>,
+    at_end: bool,
+) -> TableCut {
+    let schema = reader.schema();
+    let rows = move || {
+        let rows = reader.scan(snapshot.moment.epoch, None)?;
+        // A server that stops does not wait for all rows of a large table.
+        let rows = rows.map(move |rows| if !at_end && shared.is_stopping() { Err(stopped()) } else { rows });
+        Ok(Box::new(Pinned { rows, _snapshot: snapshot }) as _)
+    };
+    TableCut { table, schema, changes, rows: Box::new(rows) }
 }
 
 /// Rows of a snapshot that stays readable until they have been read.
@@ -244,9 +373,9 @@ impl Checkpointer {
         let run = move || {
             while let Ok(cut) = receiver.recv() {
                 let began = Instant::now();
-                let result = checkpoints.write(cut);
-                if result.is_ok() {
-                    info!(elapsed_ms = began.elapsed().as_millis() as u64, "checkpoint written");
+                let result = checkpoints.write(cut).map(|n_bytes| Written { n_bytes, elapsed: began.elapsed() });
+                if let Ok(Written { n_bytes, elapsed }) = result {
+                    debug!(elapsed_ms = elapsed.as_millis() as u64, n_bytes, "checkpoint written");
                 }
                 if let Some(shared) = shared.upgrade() {
                     shared.cast(move |core| core.checkpoint_ended(&result));

@@ -46,13 +46,17 @@ use crate::core::Core;
 pub use crate::session::settings::milliseconds;
 pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;
-pub use crate::status::{OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
+pub use crate::status::{
+    CheckpointStatus, OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewOrigin, ViewState, ViewStatus,
+};
 
 /// Settings of a server, all with sensible defaults.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Shards (and threads for large epochs); default: the number of cores.
     pub n_shards: usize,
+    /// Nobody asked for `n_shards`: a data directory whose state is divided into another number of shards keeps that.
+    pub n_shards_is_default: bool,
     /// Rows that one epoch takes at most.
     pub epoch_rows_max: usize,
     /// Rows from which an epoch is run on all shard threads instead of inline.
@@ -65,7 +69,7 @@ pub struct Settings {
     pub dead_letter_bytes_max: usize,
     /// How long a server with a data directory may go on before what changed goes into a checkpoint.
     pub checkpoint_interval: Duration,
-    /// Bytes of log from which it does so earlier.
+    /// Bytes of log and of changes held in memory from which it does so earlier.
     pub checkpoint_log_bytes: u64,
     /// Bytes from which a segment of the log is followed by a new one.
     pub log_segment_bytes_max: u64,
@@ -75,12 +79,13 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             n_shards: thread::available_parallelism().map_or(1, |n| n.get()),
+            n_shards_is_default: true,
             epoch_rows_max: 100_000,
             parallel_rows_min: 10_000,
             source_buffer_bytes_max: 64 << 20,
             subscription_buffer_bytes_max: 16 << 20,
             dead_letter_bytes_max: 256 << 20,
-            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_interval: Duration::from_secs(1),
             checkpoint_log_bytes: 64 << 20,
             log_segment_bytes_max: 64 << 20,
         }
@@ -146,7 +151,7 @@ pub struct Engine {
 impl Engine {
     /// Starts an empty server in memory: all is gone when it ends. Errors: threads that cannot be started.
     pub fn start(settings: Settings, components: Components) -> Result<Arc<Engine>> {
-        let shared = Shared::new(settings, components.operators);
+        let shared = Shared::new(settings, components.operators, false);
         let core = Core::new(shared.clone())?;
         Engine::run_core(shared, core, components)
     }
@@ -175,6 +180,13 @@ impl Engine {
     /// Where everything stands. Waits for the epoch that runs to end.
     pub fn status(&self) -> Status {
         self.shared.call_blocking(|core| core.status()).unwrap_or_default()
+    }
+
+    /// Writes a checkpoint of everything that is there now; returns when it is on disk. Nothing to do in memory.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.shared.call(move |core| core.ask_for_checkpoint(sender)).await?;
+        receiver.await.map_err(|_| shared::stopped())?
     }
 
     /// Waits until the server has ended by itself, because it cannot go on: why.

@@ -1,14 +1,16 @@
 //! The start of a server that has a data directory: everything is as it was.
 //!
 //! The newest checkpoint and the log behind it give the catalog, the rows of tables and the dead letters. Sources are
-//! declared again from their statements, with the positions at which they began. Materialized views are built again, by
-//! the way that CREATE takes: from the tables, and from sources at their start.
+//! declared again from their statements, with the positions at which they began. Materialized views are restored: their
+//! operators and rows from the checkpoint, then what the log changed in tables, and sources go on at the checkpoint's
+//! positions. A view that cannot be (its plan is another now, a file is damaged, it was created after the checkpoint) is built
+//! again, and so is what stands on it, by the way that CREATE takes.
 //!
 //! Invariant: nothing that was there is lost because it does not work now. A source whose broker is away is made when
 //! it is next asked for; a view that cannot be built is marked failed, with the reason, until it is dropped or built
-//! at the next start.
+//! at the next start. No checkpoint is written before everything that was restored is one moment again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,14 +19,17 @@ use parking_lot::Mutex;
 use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Connector, Positions, ReadMode, Source, SourceReader, SourceSpec};
 use tidewire_sql::Statement;
-use tidewire_state::{Checkpoints, Log, Record, Storage, StoredLetter, StoredObject, TableFiles};
+use tidewire_operators::arrangement::Arrangement;
+use tidewire_state::{Checkpoints, Files, Log, Manifest, Record, Storage, StoredLetter, StoredObject, TableFiles};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{info, warn};
 
-use crate::core::Core;
+use crate::core::{Core, View, now_us};
 use crate::durable::{Durability, Found};
+use crate::runtime::{Changes, EpochChanges, Runtime, fingerprint};
 use crate::session::ddl::source_spec;
 use crate::shared::Shared;
+use crate::status::ViewOrigin;
 use crate::stored;
 use crate::table::Table;
 use crate::{Components, Engine, Settings};
@@ -48,9 +53,10 @@ impl Engine {
         let storage_ = storage.clone();
         let read = tokio::task::spawn_blocking(move || Recovered::read(&storage_, cut_damaged_log));
         let recovered = read.await.map_err(|_| SqlError::internal("reading the data directory panicked"))??;
-        let Recovered { tables, last_oid, letters, found, .. } = recovered;
-        let shared = Shared::new(settings, components.operators);
-        shared.dead_letters.restore(letters.into_iter().map(stored::restore_letter).collect());
+        let Recovered { tables, last_oid, letters, found, saved, .. } = recovered;
+        let shared = Shared::new(saved.settings(settings), components.operators, true);
+        let letters = letters.into_iter().map(stored::restore_letter).collect();
+        shared.dead_letters.restore(letters, found.dead_letters.len());
 
         let objects: Vec<StoredObject> = found.objects.values().cloned().collect();
         let n_objects = objects.len();
@@ -61,18 +67,113 @@ impl Engine {
             catalog.insert(stored::restore(object))?;
         }
         let sources = make_sources(others, components.connectors).await?;
+        let changes = changes_of_tables(&tables, &found);
         let durability = Durability::start(&storage, found, &shared)?;
         let core = Core::with(shared.clone(), catalog, FIRST_EPOCH, tables, sources, Some(durability))?;
         let engine = Engine::run_core(shared, core, components)?;
         if n_objects > 0 {
-            info!(n_objects, n_views = views.len(), "catalog and tables are read; views are built again");
+            info!(n_objects, n_views = views.len(), "catalog and tables are read; views follow");
         }
-        engine.rebuild_views(views).await?;
+        let others = engine.restore_views(views, saved, changes).await?;
+        engine.rebuild_views(others).await?;
         engine.shared.dead_letters.views_are_built();
         if n_objects > 0 {
             info!(elapsed_ms = began.elapsed().as_millis() as u64, "everything is as it was");
         }
         Ok(engine)
+    }
+
+    /// Restores the views that a checkpoint has, all of one moment. The views that are to be built again.
+    async fn restore_views(
+        self: &Arc<Self>,
+        views: Vec<StoredObject>,
+        saved: Saved,
+        changes: EpochChanges,
+    ) -> Result<Vec<StoredObject>> {
+        let (mut restored, mut others) = (HashSet::new(), vec![]);
+        let sources = saved.manifest.as_ref().map(|m| m.sources.clone()).unwrap_or_default();
+        let saved = Arc::new(saved);
+        for stored in views {
+            let began = Instant::now();
+            let object = stored::restore(&stored);
+            let (id, name) = (object.id, object.name.to_string());
+            match self.restore_view(&stored.owner, object, &saved, &restored).await {
+                Ok(()) => {
+                    info!(view = %name, elapsed_ms = began.elapsed().as_millis() as u64, "view is restored");
+                    restored.insert(id);
+                }
+                Err(error) if self.shared.is_stopping() => return Err(error),
+                Err(why) => {
+                    warn!(view = %name, %why, "the view's state cannot be taken from the checkpoint: it is built again");
+                    others.push(stored);
+                }
+            }
+        }
+        self.shared.dead_letters.begin_rebuild(others.iter().map(|view| ObjectId(view.oid)));
+        self.shared.call(move |core| core.finish_restore(changes, &sources)).await??;
+        Ok(others)
+    }
+
+    /// Errors: why it is to be built again.
+    async fn restore_view(
+        self: &Arc<Self>,
+        owner: &str,
+        stored: Object,
+        saved: &Arc<Saved>,
+        restored: &HashSet<ObjectId>,
+    ) -> Result<()> {
+        let why = |why: &str| SqlError::new(SqlState::ObjectNotInPrerequisiteState, why);
+        let manifest = saved.manifest.as_ref().ok_or_else(|| why("there is no checkpoint"))?;
+        let files = manifest.view(stored.id).ok_or_else(|| why("it was not up to date at the last checkpoint"))?.clone();
+        let settings = &self.shared.settings;
+        if manifest.n_shards as usize != settings.n_shards {
+            let why = format!("its state is divided into {} shards, not {}", manifest.n_shards, settings.n_shards);
+            return Err(SqlError::new(SqlState::ObjectNotInPrerequisiteState, why));
+        }
+        let mut session = self.session(owner, "tidewire");
+        let (dataflow, object) = session.plan_stored_view(stored).await?;
+        let print = fingerprint(&dataflow);
+        if print != files.fingerprint {
+            return Err(why("its plan, or the layout of state, is another one in this version"));
+        }
+        let mut runtime = Runtime::new(&dataflow, settings, self.shared.operators)?;
+        let inputs: BTreeSet<ObjectId> = runtime.inputs().map(|input| input.object).collect();
+        let catalog = self.shared.published().catalog;
+        for input in &inputs {
+            match catalog.by_id(*input).map(|object| &object.def) {
+                Some(Kind::MaterializedView(_)) if !restored.contains(input) => {
+                    return Err(why("a view that it reads is built again"));
+                }
+                Some(Kind::Source(_)) if !manifest.sources.iter().any(|s| s.source == input.0 && s.positions.is_some()) => {
+                    return Err(why("the checkpoint does not say how far a source was read"));
+                }
+                _ => {}
+            }
+        }
+        let schema = dataflow.nodes.last().map(|node| node.schema.clone());
+        let schema = schema.ok_or_else(|| SqlError::internal("a dataflow without nodes"))?;
+        let all_columns = (0..schema.fields().len()).collect();
+        let mut relation = Arrangement::new(schema, dataflow.identity.clone())?;
+        let reader = saved.files.clone();
+        let load = move || {
+            runtime.restore(&files, &reader, &mut relation, FIRST_EPOCH, now_us())?;
+            runtime.keep();
+            Ok::<_, SqlError>((runtime, relation))
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
+        let (runtime, relation) = loaded.map_err(|_| SqlError::internal("reading the state panicked"))??;
+        let view = View {
+            name: object.name.to_string(),
+            runtime,
+            relation: Some(relation),
+            inputs: inputs.into_iter().collect(),
+            all_columns,
+            error: None,
+            fingerprint: Some(print),
+            origin: ViewOrigin::Restored,
+            is_new: false,
+        };
+        self.shared.call(move |core| core.add_restored_view(object, view)).await?
     }
 
     /// Builds materialized views, each after those that it stands on.
@@ -99,12 +200,40 @@ impl Engine {
     }
 }
 
+/// What the log changed in tables behind the checkpoint.
+fn changes_of_tables(tables: &BTreeMap<ObjectId, Table>, found: &Found) -> EpochChanges {
+    let of_table = |(id, deltas): (&ObjectId, &Vec<Delta>)| {
+        let columns = (0..tables.get(id)?.object.columns.len()).collect();
+        Some((*id, Changes { columns, deltas: deltas.clone() }))
+    };
+    found.changes.iter().filter_map(of_table).collect()
+}
+
+/// The checkpoint that views are restored from.
+struct Saved {
+    manifest: Option<Manifest>,
+    files: Files,
+}
+
+impl Saved {
+    /// State stays divided as it is, unless somebody asked for another number of shards.
+    fn settings(&self, settings: Settings) -> Settings {
+        match &self.manifest {
+            Some(manifest) if settings.n_shards_is_default && manifest.n_shards > 0 => {
+                Settings { n_shards: manifest.n_shards as usize, ..settings }
+            }
+            _ => settings,
+        }
+    }
+}
+
 /// What checkpoint and log say.
 struct Recovered {
     tables: BTreeMap<ObjectId, Table>,
     last_oid: u32,
     letters: Vec<StoredLetter>,
     found: Found,
+    saved: Saved,
     n_records: u64,
 }
 
@@ -125,8 +254,9 @@ impl Recovered {
         let from = newest.map_or(0, |m| m.log_from);
         let last_oid = newest.map_or(0, |m| m.last_oid);
         let objects = newest.map(|m| m.objects.iter().map(|o| (o.oid, o.clone())).collect()).unwrap_or_default();
+        let saved = Saved { manifest: newest.cloned(), files: checkpoints.files().clone() };
         let found = Found { checkpoints, next: 0, objects, changes: HashMap::new(), dead_letters: vec![] };
-        let mut recovered = Recovered { tables, last_oid, letters, found, n_records: 0 };
+        let mut recovered = Recovered { tables, last_oid, letters, found, saved, n_records: 0 };
         let replayed = Log::replay(storage, from, cut_damaged_log, &mut |_, bytes| recovered.apply(bytes))?;
         recovered.found.next = replayed.next;
         // The files of a checkpoint may still have letters of objects that were dropped.
@@ -200,7 +330,7 @@ fn read_checkpoint(checkpoints: &Checkpoints) -> Result<(BTreeMap<ObjectId, Tabl
 }
 
 fn read_table(checkpoints: &Checkpoints, files: &TableFiles, table: &mut Table) -> Result<()> {
-    checkpoints.read_table(files, &mut |delta: Delta| table.rows.apply(&[delta], FIRST_EPOCH))
+    checkpoints.files().read_table(files, &mut |deltas| table.rows.apply(&deltas, FIRST_EPOCH))
 }
 
 fn add_table(stored: &StoredObject, tables: &mut BTreeMap<ObjectId, Table>) -> Result<()> {

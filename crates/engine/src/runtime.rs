@@ -5,6 +5,8 @@
 //!
 //! Invariant: an error or a panic in any operator leaves the runtime unusable and everything outside it untouched.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
 
+pub use self::kept::{delta_bytes, fingerprint};
+use self::kept::Held;
 use crate::workers::Workers;
 use crate::{OperatorStatus, Operators, Settings};
 
@@ -46,6 +50,8 @@ struct NodeState {
     description: String,
     n_uses: usize,
     shards: Vec<Option<Box<dyn Operator>>>,
+    // For the next checkpoint, where there will be one.
+    held: Option<Held>,
     n_input_rows: u64,
     n_output_rows: u64,
     step_ns: u64,
@@ -78,7 +84,16 @@ impl Runtime {
             let n_uses = dataflow.nodes.iter().flat_map(|n| &n.inputs).filter(|input| **input == id).count();
             let node = node.clone();
             let description = dataflow.describe(id);
-            nodes.push(NodeState { node, description, n_uses, shards, n_input_rows: 0, n_output_rows: 0, step_ns: 0 });
+            nodes.push(NodeState {
+                node,
+                description,
+                n_uses,
+                shards,
+                held: None,
+                n_input_rows: 0,
+                n_output_rows: 0,
+                step_ns: 0,
+            });
         }
         Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0) })
     }
@@ -183,6 +198,9 @@ impl NodeState {
             for (shard, deltas) in by_shard.iter_mut().zip(edge.into_iter().chain(std::iter::repeat(vec![]))) {
                 shard.push(deltas);
             }
+        }
+        if let Some(held) = &mut self.held {
+            held.note(&by_shard, step.first);
         }
         let mut tasks = vec![];
         for (shard_idx, (slot, inputs)) in self.shards.iter_mut().zip(by_shard).enumerate() {

@@ -25,6 +25,8 @@ pub struct Shared {
     pub settings: Settings,
     pub operators: Operators,
     pub dead_letters: DeadLetters,
+    /// Whether there are checkpoints, so that the state of views is to be held for them.
+    pub is_durable: bool,
     inbox: Mutex<Inbox>,
     // Signalled when the inbox gets something for the loop.
     filled: Condvar,
@@ -110,7 +112,7 @@ impl Drop for Snapshot {
 }
 
 impl Shared {
-    pub fn new(settings: Settings, operators: Operators) -> Arc<Shared> {
+    pub fn new(settings: Settings, operators: Operators, is_durable: bool) -> Arc<Shared> {
         let moment = Published {
             epoch: Epoch(0),
             catalog: Arc::new(Catalog::default()),
@@ -121,6 +123,7 @@ impl Shared {
             dead_letters: DeadLetters::new(settings.dead_letter_bytes_max),
             settings,
             operators,
+            is_durable,
             inbox: Mutex::default(),
             filled: Condvar::new(),
             emptied: Condvar::new(),
@@ -143,6 +146,12 @@ impl Shared {
         let moment = self.published();
         *pins.entry(moment.epoch).or_default() += 1;
         Arc::new(Snapshot { moment, shared: self.clone() })
+    }
+
+    /// For the loop: an epoch that it has applied, published or not, readable until dropped.
+    pub fn snapshot_at(self: &Arc<Self>, epoch: Epoch) -> Arc<Snapshot> {
+        *self.pins.lock().entry(epoch).or_default() += 1;
+        Arc::new(Snapshot { moment: Published { epoch, ..self.published() }, shared: self.clone() })
     }
 
     /// The oldest epoch that somebody reads.

@@ -19,10 +19,31 @@ pub struct Status {
     pub n_dead_letters: u64,
     /// Open subscriptions.
     pub n_subscriptions: usize,
+    /// The checkpoints since the start.
+    pub checkpoints: CheckpointStatus,
     /// Every source.
     pub sources: Vec<SourceStatus>,
     /// Every materialized view.
     pub views: Vec<ViewStatus>,
+}
+
+/// The checkpoints of a server that has a data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointStatus {
+    /// How many were written.
+    pub n_written: u64,
+    /// How many could not be written.
+    pub n_failed: u64,
+    /// Bytes of all that were written.
+    pub n_bytes: u64,
+    /// Time in which they were written, beside the epoch loop, in nanoseconds.
+    pub write_ns: u64,
+    /// How long the epoch loop stood still for one, at most, in nanoseconds.
+    pub pause_ns_max: u64,
+    /// The same in sum.
+    pub pause_ns: u64,
+    /// Bytes, about, of changes that the next one will have.
+    pub held_bytes: usize,
 }
 
 /// One source.
@@ -77,6 +98,8 @@ pub struct ViewStatus {
     pub name: String,
     /// What it does.
     pub state: ViewState,
+    /// Where its content comes from.
+    pub origin: ViewOrigin,
     /// Rows in it.
     pub n_rows: usize,
     /// Bytes of its operators and of its content.
@@ -99,6 +122,17 @@ pub enum ViewState {
     Running,
     /// It stopped at an error.
     Failed(String),
+}
+
+/// Where the content of a view comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewOrigin {
+    /// It was created since the server's start.
+    Created,
+    /// A checkpoint had it when the server started.
+    Restored,
+    /// It was there before the server's start and was built again.
+    Rebuilt,
 }
 
 /// One operator of a view, all its shards together.

@@ -12,7 +12,7 @@ use tidewire_catalog::SYSTEM;
 use tidewire_types::{Result, SqlType};
 
 use crate::dead_letters::Letter;
-use crate::status::{SourceState, SourceStatus, Status, ViewState};
+use crate::status::{SourceState, SourceStatus, Status, ViewOrigin, ViewState};
 
 /// The tables there are.
 const NAMES: &[&str] = &["dead_letters", "materialized_views", "operators", "sources", "splits"];
@@ -144,12 +144,21 @@ pub fn view_state(state: &ViewState) -> (&'static str, Option<&str>) {
     }
 }
 
+fn view_origin(origin: ViewOrigin) -> &'static str {
+    match origin {
+        ViewOrigin::Created => "created",
+        ViewOrigin::Restored => "restored",
+        ViewOrigin::Rebuilt => "rebuilt",
+    }
+}
+
 fn materialized_views(status: &Status) -> Result<RecordBatch> {
     let each = || status.views.iter();
     rows(vec![
         ("name", SqlType::Text, text(each().map(|v| Some(&v.name)))),
         ("state", SqlType::Text, text(each().map(|v| Some(view_state(&v.state).0)))),
         ("error", SqlType::Text, text(each().map(|v| view_state(&v.state).1))),
+        ("origin", SqlType::Text, text(each().map(|v| Some(view_origin(v.origin))))),
         ("rows", SqlType::Int8, bigint(each().map(|v| int(v.n_rows)))),
         ("state_bytes", SqlType::Int8, bigint(each().map(|v| int(v.state_bytes)))),
     ])

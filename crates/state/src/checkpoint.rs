@@ -1,26 +1,35 @@
-//! Checkpoints: the rows of all tables and the catalog at one place of the log, so that older log can go.
+//! Checkpoints: the rows of all tables, the state of all views and the catalog at one moment and place of the log, so
+//! that older log can go.
 //!
 //! A table has a base (all rows at some time) and files of what changed since. A checkpoint writes only what changed
 //! since the last one; when the changes exceed a third of the base, a new base takes their place, and when there are
-//! many small files of them, they are merged, each row a few times only. The manifest comes last.
+//! many small files of them, they are merged, each row a few times only. The manifest comes last. [`views`] has what is
+//! different with the state of views, [`files`] how files are read and written.
 //!
 //! Invariant: every file that one of the two newest manifests names is there, and so is the log behind the older of
 //! the two: when the newest is damaged, the other one serves.
 
+mod files;
+mod sums;
+mod views;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
-use bytes::Bytes;
-use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tidewire_types::{Delta, ObjectId, Result};
 use tracing::warn;
 
-use crate::log::{Progress, failed};
+pub use self::files::Files;
+use self::files::Writer;
+use self::sums::{change_batches, change_schema, coalesce, with_schema};
+use self::views::Unwritten;
+pub use self::views::{StateCut, ViewCut};
+use crate::log::Progress;
 use crate::record::{letter_schema, letters_from_rows, letters_to_rows};
 use crate::rows::{read_file, write_file};
-use crate::{FileEntry, Log, Manifest, Storage, StoredLetter, StoredObject, TableFiles};
+use crate::{FileEntry, Log, Manifest, Storage, StoredLetter, StoredObject, StoredSource, TableFiles};
 
 /// Changes may be this part of the base before it is written anew.
 const CHANGES_PER_BASE: u64 = 3;
@@ -30,12 +39,14 @@ const MERGED_FILES: usize = 8;
 const BASE_FILE_BYTES: usize = 32 << 20;
 /// Rows of one batch of a file of changes.
 const BATCH_ROWS: usize = 65_536;
-/// The column of a file of changes that says whether a row was added (1) or removed (-1).
-const CHANGE: &str = "tidewire.change";
+/// Bytes of files that one checkpoint puts together anew at most, but for one base that is larger: a checkpoint of many
+/// large views would keep the next one waiting.
+const REWRITE_BYTES_MAX: u64 = 256 << 20;
 
 /// The checkpoints of one data directory.
 pub struct Checkpoints {
     storage: Storage,
+    files: Files,
     // The newest first, at most two.
     kept: Vec<Manifest>,
     next_number: u64,
@@ -43,6 +54,7 @@ pub struct Checkpoints {
     needs_base: HashSet<u32>,
     // The letters of checkpoints that could not be written.
     unwritten_letters: Vec<StoredLetter>,
+    unwritten: Unwritten,
 }
 
 /// What a checkpoint is made of: everything at one place of the log.
@@ -57,20 +69,28 @@ pub struct Cut {
     pub objects: Vec<StoredObject>,
     /// Every table.
     pub tables: Vec<TableCut>,
+    /// Every view that works.
+    pub views: Vec<ViewCut>,
+    /// How far sources were read.
+    pub sources: Vec<StoredSource>,
+    /// How many shards the state of views is divided into.
+    pub n_shards: u32,
     /// New dead letters.
     pub dead_letters: Vec<StoredLetter>,
     /// Bytes of dead letter files that are kept; beyond, the oldest go.
     pub dead_letter_bytes_max: u64,
     /// The server is about to end: only what changed is written, no base anew.
     pub keeps_bases: bool,
+    /// Whether the server is about to end by now.
+    pub is_stopping: Box<dyn Fn() -> bool + Send>,
 }
 
 /// The rows of a table, one batch after another.
 pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
-/// One table at that place.
+/// One table or view at that place.
 pub struct TableCut {
-    /// The table.
+    /// Its OID.
     pub table: ObjectId,
     /// Its columns.
     pub schema: SchemaRef,
@@ -83,12 +103,15 @@ pub struct TableCut {
 impl Checkpoints {
     /// Looks for checkpoints. Errors: one of a newer version of Tidewire.
     pub fn open(storage: Storage) -> Result<Checkpoints> {
+        let files = Files::new(storage.clone());
         let mut checkpoints = Checkpoints {
             storage,
+            files,
             kept: vec![],
             next_number: 1,
             needs_base: HashSet::new(),
             unwritten_letters: vec![],
+            unwritten: Unwritten::default(),
         };
         let mut numbers: Vec<u64> = checkpoints.list()?.iter().filter_map(|name| Manifest::number_of(name)).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
@@ -118,52 +141,45 @@ impl Checkpoints {
         true
     }
 
-    /// Calls `each` with the changes that make the table. Errors: `XX001` for a file that is damaged or missing.
-    pub fn read_table(&self, files: &TableFiles, each: &mut dyn FnMut(Delta) -> Result<()>) -> Result<()> {
-        for entry in &files.base {
-            for rows in read_file(&self.read(entry)?)? {
-                each(Delta::insert(rows?))?;
-            }
-        }
-        for entry in &files.changes {
-            for rows in read_file(&self.read(entry)?)? {
-                split_changes(&rows?, each)?;
-            }
-        }
-        Ok(())
+    /// Reads the files.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The dead letters of a checkpoint, the oldest first.
     pub fn read_dead_letters(&self, manifest: &Manifest) -> Result<Vec<StoredLetter>> {
         let mut letters = vec![];
         for entry in &manifest.dead_letters {
-            for rows in read_file(&self.read(entry)?)? {
+            for rows in read_file(&self.files.read(entry)?)? {
                 letters.extend(letters_from_rows(&rows?)?);
             }
         }
         Ok(letters)
     }
 
-    /// Writes a checkpoint, then removes the files and the log that no checkpoint needs any more.
+    /// Writes a checkpoint, then removes the files and the log that no checkpoint needs any more. How many bytes it wrote.
     ///
     /// Errors: `53100`, `58030`; then the last checkpoint stays the newest, and the next one will hold what this would
     /// have. `55006` when another process writes checkpoints here too.
-    pub fn write(&mut self, cut: Cut) -> Result<()> {
+    pub fn write(&mut self, mut cut: Cut) -> Result<u64> {
         let number = self.next_number;
         self.next_number += 1;
-        self.unwritten_letters.extend(cut.dead_letters.iter().cloned());
-        let changed: Vec<u32> = cut.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.table.0).collect();
+        self.unwritten_letters.append(&mut cut.dead_letters);
+        self.unwritten.take(&mut cut.views);
+        let changed = cut.tables.iter().chain(cut.views.iter().map(|v| &v.relation)).filter(|t| !t.changes.is_empty());
+        let changed: Vec<u32> = changed.map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
-            Ok(manifest) => {
+            Ok((manifest, n_bytes)) => {
                 self.kept.insert(0, manifest);
                 self.kept.truncate(2);
                 self.needs_base.clear();
                 self.unwritten_letters.clear();
+                self.unwritten.clear();
                 // What cannot be removed now is removed behind a later checkpoint.
                 if let Err(error) = self.remove_unused() {
                     warn!(%error, "could not remove files of old checkpoints");
                 }
-                Ok(())
+                Ok(n_bytes)
             }
             Err(error) => {
                 self.needs_base.extend(changed);
@@ -172,42 +188,52 @@ impl Checkpoints {
         }
     }
 
-    fn write_files(&self, number: u64, cut: Cut) -> Result<Manifest> {
+    fn write_files(&self, number: u64, mut cut: Cut) -> Result<(Manifest, u64)> {
         let before: HashMap<u32, &TableFiles> =
             self.newest().map(|m| m.tables.iter().map(|t| (t.table, t)).collect()).unwrap_or_default();
+        let mut writer = Writer::new(&self.files, number, REWRITE_BYTES_MAX);
         let mut manifest = Manifest::new(number);
-        for table in cut.tables {
+        for table in std::mem::take(&mut cut.tables) {
             let files = before.get(&table.table.0).copied();
-            manifest.tables.push(self.write_table(number, table, files, cut.keeps_bases)?);
+            manifest.tables.push(self.write_table(&mut writer, "table", table, files, cut.keeps_bases)?);
         }
+        manifest.views = self.write_views(&mut writer, &mut cut)?;
         manifest.dead_letters = self.newest().map(|m| m.dead_letters.clone()).unwrap_or_default();
         if !self.unwritten_letters.is_empty() {
             let rows = letters_to_rows(&self.unwritten_letters)?;
             let bytes = write_file(&letter_schema(), &[rows])?;
-            manifest.dead_letters.push(self.put(format!("dead-letters-{number:012}.arrow"), bytes, 0)?);
+            manifest.dead_letters.push(writer.put(format!("dead-letters-{number:012}.arrow"), bytes, 0)?);
         }
-        self.merge(&mut manifest.dead_letters, |level| format!("dead-letters-{number:012}-merged{level}.arrow"))?;
+        let name = |level| format!("dead-letters-{number:012}-merged{level}.arrow");
+        merge(&mut writer, &mut manifest.dead_letters, name)?;
         while manifest.dead_letters.len() > 1
             && manifest.dead_letters.iter().map(|f| f.n_bytes).sum::<u64>() > cut.dead_letter_bytes_max
         {
             manifest.dead_letters.remove(0);
         }
+        let packs = self.newest().map_or(&[][..], |newest| &newest.packs);
+        let n_bytes = writer.finish(&mut manifest, packs)?;
         (manifest.log_from, manifest.last_oid, manifest.objects) = (cut.log_from, cut.last_oid, cut.objects);
+        (manifest.n_shards, manifest.sources) = (cut.n_shards, cut.sources);
         cut.log.wait(cut.log_from)?;
-        self.reach("manifest.put.before")?;
-        self.put_new(&Manifest::file_name(number), manifest.encode()?)?;
-        self.reach("manifest.put.after")?;
-        Ok(manifest)
+        let bytes = manifest.encode()?;
+        let n_bytes = n_bytes + bytes.len() as u64;
+        self.files.reach("manifest.put.before")?;
+        self.files.put_new(&Manifest::file_name(number), bytes)?;
+        self.files.reach("manifest.put.after")?;
+        Ok((manifest, n_bytes))
     }
 
+    /// Writes what changed in a table or view (`kind` says which, for the names of files).
     fn write_table(
         &self,
-        number: u64,
+        writer: &mut Writer<'_>,
+        kind: &str,
         cut: TableCut,
         before: Option<&TableFiles>,
         keeps_base: bool,
     ) -> Result<TableFiles> {
-        let table = cut.table.0;
+        let (table, number) = (cut.table.0, writer.number);
         let mut files = TableFiles { table, ..before.cloned().unwrap_or_default() };
         let needs_base = before.is_none() || self.needs_base.contains(&table);
         if cut.changes.is_empty() && !needs_base {
@@ -216,10 +242,11 @@ impl Checkpoints {
         if !needs_base {
             let bytes = write_file(&change_schema(&cut.schema), &change_batches(&cut.schema, &cut.changes)?)?;
             let n_changes = bytes.len() as u64 + files.changes.iter().map(|f| f.n_bytes).sum::<u64>();
-            if keeps_base || n_changes * CHANGES_PER_BASE <= files.base.iter().map(|f| f.n_bytes).sum() {
-                files.changes.push(self.put(format!("table-{table}-changes-{number:012}.arrow"), bytes, 0)?);
-                let name = |level| format!("table-{table}-changes-{number:012}-merged{level}.arrow");
-                self.merge(&mut files.changes, name)?;
+            let n_base = files.base.iter().map(|f| f.n_bytes).sum();
+            if keeps_base || n_changes * CHANGES_PER_BASE <= n_base || !writer.may_rewrite(n_base) {
+                files.changes.push(writer.put(format!("{kind}-{table}-changes-{number:012}.arrow"), bytes, 0)?);
+                let name = |level| format!("{kind}-{table}-changes-{number:012}-merged{level}.arrow");
+                merge(writer, &mut files.changes, name)?;
                 return Ok(files);
             }
         }
@@ -231,47 +258,14 @@ impl Checkpoints {
             n_bytes += rows.get_array_memory_size();
             batches.push(rows);
             if n_bytes >= BASE_FILE_BYTES {
-                self.write_base(number, &cut.schema, &std::mem::take(&mut batches), &mut files)?;
+                write_base(writer, kind, &cut.schema, &std::mem::take(&mut batches), &mut files)?;
                 n_bytes = 0;
             }
         }
         if !batches.is_empty() {
-            self.write_base(number, &cut.schema, &batches, &mut files)?;
+            write_base(writer, kind, &cut.schema, &batches, &mut files)?;
         }
         Ok(files)
-    }
-
-    fn write_base(
-        &self,
-        number: u64,
-        schema: &SchemaRef,
-        batches: &[RecordBatch],
-        files: &mut TableFiles,
-    ) -> Result<()> {
-        let name = format!("table-{}-base-{number:012}-part{:04}.arrow", files.table, files.base.len());
-        files.base.push(self.put(name, write_file(schema, batches)?, 0)?);
-        Ok(())
-    }
-
-    /// Where there are many files of one level at the end, one of the next level takes their place.
-    fn merge(&self, files: &mut Vec<FileEntry>, name: impl Fn(u32) -> String) -> Result<()> {
-        while let Some(level) = files.last().map(|f| f.level) {
-            let n = files.iter().rev().take_while(|f| f.level == level).count();
-            if n < MERGED_FILES {
-                break;
-            }
-            let merged = files.split_off(files.len() - n);
-            let mut batches = vec![];
-            for entry in &merged {
-                for rows in read_file(&self.read(entry)?)? {
-                    batches.push(rows?);
-                }
-            }
-            let Some(schema) = batches.first().map(RecordBatch::schema) else { break };
-            let batches = coalesce(&schema, batches)?;
-            files.push(self.put(name(level + 1), write_file(&schema, &batches)?, level + 1)?);
-        }
-        Ok(())
     }
 
     /// Removes what neither of the two newest checkpoints names, and the log that neither needs.
@@ -281,8 +275,8 @@ impl Checkpoints {
         used.extend(manifests.iter().map(String::as_str));
         let unused: Vec<String> = self.list()?.into_iter().filter(|name| !used.contains(name.as_str())).collect();
         for name in unused {
-            self.reach("store.delete.before")?;
-            self.storage.checkpoints.delete(&name).map_err(|e| self.failed("remove", &name, &e))?;
+            self.files.reach("store.delete.before")?;
+            self.storage.checkpoints.delete(&name).map_err(|e| self.files.failed("remove", &name, &e))?;
         }
         match self.kept.as_slice() {
             [_, older] => Log::remove_before(&self.storage, older.log_from),
@@ -295,119 +289,62 @@ impl Checkpoints {
         self.remove_unused()
     }
 
-    fn put(&self, name: String, bytes: Vec<u8>, level: u32) -> Result<FileEntry> {
-        let entry = FileEntry { name, n_bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes), level };
-        self.reach("store.put.before")?;
-        self.put_new(&entry.name, bytes.into())?;
-        self.reach("store.put.after")?;
-        Ok(entry)
-    }
-
-    fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.storage.checkpoints.put_new(name, bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                let place = self.storage.checkpoints.describe(name);
-                SqlError::new(SqlState::ObjectInUse, format!("another process has written the checkpoint \"{place}\""))
-                    .with_hint("Two servers must not use one data directory.")
-            }
-            _ => self.failed("write", name, &error),
-        })
-    }
-
-    fn read(&self, entry: &FileEntry) -> Result<Bytes> {
-        let damaged = |why: String| {
-            let place = self.storage.checkpoints.describe(&entry.name);
-            SqlError::new(SqlState::DataCorrupted, format!("the checkpoint file \"{place}\" is damaged: {why}"))
-                .with_hint("Restore the data directory from a backup.")
-        };
-        let bytes = match self.storage.checkpoints.get(&entry.name) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("it is missing".into())),
-            Err(error) => return Err(self.failed("read", &entry.name, &error)),
-        };
-        if bytes.len() as u64 != entry.n_bytes {
-            return Err(damaged(format!("it has {} bytes instead of {}", bytes.len(), entry.n_bytes)));
-        }
-        match crc32c::crc32c(&bytes) == entry.crc32c {
-            true => Ok(bytes),
-            false => Err(damaged("its checksum is wrong".into())),
-        }
-    }
-
-    fn get(&self, name: &str) -> Result<Bytes> {
-        self.storage.checkpoints.get(name).map_err(|e| self.failed("read", name, &e))
-    }
-
     fn list(&self) -> Result<Vec<String>> {
-        self.storage.checkpoints.list().map_err(|e| self.failed("list", "", &e))
+        self.storage.checkpoints.list().map_err(|e| self.files.failed("list", "", &e))
     }
 
-    fn reach(&self, point: &'static str) -> Result<()> {
-        self.storage.points.reach(point).map_err(|e| self.failed("write", point, &e))
-    }
-
-    fn failed(&self, what: &str, name: &str, error: &std::io::Error) -> SqlError {
-        failed(what, &self.storage.checkpoints.describe(name), error)
+    fn get(&self, name: &str) -> Result<bytes::Bytes> {
+        self.storage.checkpoints.get(name).map_err(|e| self.files.failed("read", name, &e))
     }
 }
 
-fn change_schema(schema: &Schema) -> SchemaRef {
-    let change = Arc::new(Field::new(CHANGE, DataType::Int8, false));
-    Arc::new(Schema::new(schema.fields().iter().cloned().chain([change]).collect::<Vec<_>>()))
+fn write_base(
+    writer: &mut Writer<'_>,
+    kind: &str,
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    files: &mut TableFiles,
+) -> Result<()> {
+    let batches = batches.iter().map(|rows| with_schema(schema, rows)).collect::<Result<Vec<_>>>()?;
+    let name = format!("{kind}-{}-base-{:012}-part{:04}.arrow", files.table, writer.number, files.base.len());
+    files.base.push(writer.put(name, write_file(schema, &batches)?, 0)?);
+    Ok(())
 }
 
-/// Changes as rows with one more column, few large batches of them.
-fn change_batches(schema: &SchemaRef, changes: &[Delta]) -> Result<Vec<RecordBatch>> {
-    let schema = change_schema(schema);
-    let mut batches = vec![];
-    for delta in changes {
-        let sign = if delta.weights().is_none() { 1 } else { -1 };
-        let sign: ArrayRef = Arc::new(Int8Array::from_value(sign, delta.n_rows()));
-        let columns = delta.rows().columns().iter().cloned().chain([sign]).collect();
-        batches.push(RecordBatch::try_new(schema.clone(), columns)?);
-    }
-    coalesce(&schema, batches)
-}
-
-fn coalesce(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let mut out = vec![];
-    let mut group: Vec<RecordBatch> = vec![];
-    let mut n_rows = 0;
-    for batch in batches {
-        if n_rows + batch.num_rows() > BATCH_ROWS && !group.is_empty() {
-            out.push(concat_batches(schema, &std::mem::take(&mut group))?);
-            n_rows = 0;
+/// Where there are many files of one level at the end, one of the next level takes their place.
+fn merge(writer: &mut Writer<'_>, files: &mut Vec<FileEntry>, name: impl Fn(u32) -> String) -> Result<()> {
+    while let Some(level) = files.last().map(|f| f.level) {
+        let n = files.iter().rev().take_while(|f| f.level == level).count();
+        if n < MERGED_FILES {
+            break;
         }
-        n_rows += batch.num_rows();
-        group.push(batch);
-    }
-    if !group.is_empty() {
-        out.push(concat_batches(schema, &group)?);
-    }
-    Ok(out)
-}
-
-/// What `change_batches` made rows of, as runs of rows of one kind.
-fn split_changes(rows: &RecordBatch, each: &mut dyn FnMut(Delta) -> Result<()>) -> Result<()> {
-    let n_columns = rows.num_columns().saturating_sub(1);
-    let signs = rows.columns().last().and_then(|column| column.as_primitive_opt::<Int8Type>());
-    let signs = signs.ok_or_else(|| SqlError::internal("a file of changes without its last column"))?.values().clone();
-    let rows = rows.project(&(0..n_columns).collect::<Vec<_>>())?;
-    let mut begin = 0;
-    for run in signs.chunk_by(|a, b| a == b) {
-        let part = rows.slice(begin, run.len());
-        begin += run.len();
-        each(if run.first() == Some(&1) { Delta::insert(part) } else { Delta::delete(part) })?;
+        let merged = files.split_off(files.len() - n);
+        let mut batches: Vec<RecordBatch> = vec![];
+        for entry in &merged {
+            for rows in read_file(&writer.read(entry)?)? {
+                batches.push(rows?);
+            }
+        }
+        // Files of the first layout have another last column: they are left as they are.
+        let Some(schema) = batches.first().map(RecordBatch::schema).filter(|s| batches.iter().all(|b| b.schema() == *s))
+        else {
+            files.extend(merged.into_iter().map(|file| FileEntry { level: level + 1, ..file }));
+            break;
+        };
+        let batches = coalesce(&schema, batches)?;
+        files.push(writer.put(name(level + 1), write_file(&schema, &batches)?, level + 1)?);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use tidewire_types::SqlState;
 
     use super::*;
-    use crate::{DataDir, LogOptions};
+    use crate::{DataDir, LogOptions, StatePart};
 
     const TABLE: ObjectId = ObjectId(16384);
 
@@ -426,6 +363,8 @@ mod tests {
         log: Log,
         checkpoints: Checkpoints,
         content: Vec<i64>,
+        // For the next cut.
+        views: Vec<ViewCut>,
     }
 
     impl Fixture {
@@ -434,10 +373,10 @@ mod tests {
             let storage = DataDir::open(root.path()).unwrap().storage().unwrap();
             let log = Log::start(storage.clone(), 0, LogOptions::default(), || {}).unwrap();
             let checkpoints = Checkpoints::open(storage.clone()).unwrap();
-            Fixture { _root: root, storage, log, checkpoints, content: vec![] }
+            Fixture { _root: root, storage, log, checkpoints, content: vec![], views: vec![] }
         }
 
-        fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<()> {
+        fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<u64> {
             self.log.append(b"x", true).unwrap();
             self.content.retain(|a| !removed.contains(a));
             self.content.extend(added.clone());
@@ -452,9 +391,13 @@ mod tests {
                 last_oid: TABLE.0,
                 objects: vec![],
                 tables: vec![table],
+                views: std::mem::take(&mut self.views),
+                sources: vec![],
+                n_shards: 1,
                 dead_letters: vec![],
                 dead_letter_bytes_max: 1 << 20,
                 keeps_bases: false,
+                is_stopping: Box::new(|| false),
             })
         }
 
@@ -477,10 +420,12 @@ mod tests {
 
     fn read(checkpoints: &Checkpoints) -> Result<Vec<i64>> {
         let mut found: HashMap<i64, i64> = HashMap::new();
-        checkpoints.read_table(&checkpoints.newest().unwrap().tables[0], &mut |delta| {
-            let values = delta.rows().column(0).as_primitive::<arrow::datatypes::Int64Type>();
-            for (idx, value) in values.values().iter().enumerate() {
-                *found.entry(*value).or_default() += delta.weight(idx);
+        checkpoints.files().read_table(&checkpoints.newest().unwrap().tables[0], &mut |deltas| {
+            for delta in deltas {
+                let values = delta.rows().column(0).as_primitive::<arrow::datatypes::Int64Type>();
+                for (idx, value) in values.values().iter().enumerate() {
+                    *found.entry(*value).or_default() += delta.weight(idx);
+                }
             }
             Ok(())
         })?;
@@ -523,7 +468,7 @@ mod tests {
         let mut checkpoints = Checkpoints::open(fixture.storage.clone()).unwrap();
         let error = read(&checkpoints).unwrap_err();
         assert_eq!(error.state(), SqlState::DataCorrupted);
-        assert!(error.message().contains("table-16384-changes-") && error.message().contains("checksum"), "{error}");
+        assert!(error.message().contains("small-000000000002.pack") && error.message().contains("checksum"), "{error}");
         assert!(checkpoints.pass_over_newest());
         assert_eq!(read(&checkpoints).unwrap(), first);
         assert_eq!(checkpoints.newest().unwrap().log_from, 1, "the log behind it is to be read");
@@ -550,5 +495,148 @@ mod tests {
         fixture.write(0..10, 0..0).unwrap();
         fixture.checkpoints = other;
         assert_eq!(fixture.write(10..20, 0..0).unwrap_err().state(), SqlState::ObjectInUse);
+    }
+
+    const VIEW: ObjectId = ObjectId(16385);
+
+    /// Two columns: a key and a value.
+    fn pairs(values: &[(i64, i64)]) -> RecordBatch {
+        let field = |name| Field::new(name, DataType::Int64, false);
+        let schema = Arc::new(Schema::new(vec![field("k"), field("v")]));
+        let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as _;
+        let (keys, values) = values.iter().copied().unzip();
+        RecordBatch::try_new(schema, vec![column(keys), column(values)]).unwrap()
+    }
+
+    /// The state of a view in three parts: one that only grows, a bag, and rows with a key.
+    #[derive(Default)]
+    struct State {
+        sums: [HashMap<(i64, i64), i64>; 3],
+        n_changed: usize,
+    }
+
+    const KEYS: [Option<usize>; 3] = [None, None, Some(1)];
+
+    impl State {
+        /// Changes in each part: what is added, removed, and its weight.
+        fn change(&mut self, round: i64, n_rows: i64) -> Vec<StateCut> {
+            let mut parts: [Vec<((i64, i64), i64)>; 3] = Default::default();
+            for n in round * n_rows..(round + 1) * n_rows {
+                parts[0].push(((n, n % 7), 1));
+                // Half of the bag's rows go again at once, some later, and some are there twice.
+                parts[1].push(((n % 1000, n % 3), 2));
+                parts[1].push(((n % 1000, n % 3), if n % 2 == 0 { -2 } else { -1 }));
+                if let Some(weight) = self.sums[1].get(&((n * 7) % 1000, 0)).copied().filter(|w| *w > 0 && n % 5 == 0) {
+                    let row = ((n * 7) % 1000, 0);
+                    if !parts[1].iter().any(|(r, w)| *r == row && *w < -2) {
+                        parts[1].push((row, -weight));
+                    }
+                }
+                parts[2].push(((n % 500, n), if n % 11 == 0 { -1 } else { 1 }));
+            }
+            for (idx, rows) in parts.iter().enumerate() {
+                for ((k, v), weight) in rows {
+                    if idx == 2 {
+                        self.sums[2].retain(|(key, _), _| key != k);
+                    }
+                    if idx < 2 || *weight > 0 {
+                        *self.sums[idx].entry((*k, *v)).or_default() += weight;
+                    }
+                }
+                self.sums[idx].retain(|_, weight| *weight != 0);
+                self.n_changed += rows.len();
+            }
+            let cut = |(idx, rows): (usize, Vec<((i64, i64), i64)>)| {
+                let weights = rows.iter().map(|(_, weight)| *weight).collect();
+                let delta = Delta::new(pairs(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>()), Some(weights));
+                let part = StatePart { node: 3, shard: 0, input: (idx < 2).then_some(idx as u32) };
+                let (schema, changes) = (delta.schema(), Box::new(move || Ok(vec![delta])));
+                StateCut { part, schema, n_key_columns: KEYS[idx], changes }
+            };
+            parts.into_iter().enumerate().map(cut).collect()
+        }
+
+        fn check(&self, checkpoints: &Checkpoints) {
+            let view = checkpoints.newest().unwrap().view(VIEW).unwrap();
+            for (idx, expected) in self.sums.iter().enumerate() {
+                let input = (idx < 2).then_some(idx as u32);
+                let files = view.operators.iter().find(|files| files.part.input == input).unwrap();
+                let mut found: HashMap<(i64, i64), i64> = HashMap::new();
+                let mut each = |deltas: Vec<Delta>| {
+                    for delta in &deltas {
+                        let column = |idx: usize| delta.rows().column(idx).as_primitive::<arrow::datatypes::Int64Type>();
+                        for row in 0..delta.n_rows() {
+                            let sum = found.entry((column(0).value(row), column(1).value(row))).or_default();
+                            *sum += delta.weight(row);
+                            assert!(KEYS[idx].is_none() || *sum == 1, "each key once");
+                        }
+                    }
+                    assert!(found.values().all(|weight| *weight >= 0), "a state after each list");
+                    Ok(())
+                };
+                checkpoints.files().read_state(files, KEYS[idx], &mut each).unwrap();
+                found.retain(|_, weight| *weight != 0);
+                assert!(found == *expected, "part {idx}: {} rows of {}", found.len(), expected.len());
+            }
+        }
+    }
+
+    fn view(operators: Vec<StateCut>, is_new: bool) -> ViewCut {
+        let empty = move || Ok(Box::new(std::iter::empty()) as Rows);
+        let relation = TableCut { table: VIEW, schema: schema(), changes: vec![], rows: Box::new(empty) };
+        ViewCut { fingerprint: "f".into(), is_new, relation, operators }
+    }
+
+    #[test]
+    fn the_state_of_a_view_is_what_its_files_add_up_to() {
+        let mut fixture = Fixture::new();
+        let mut state = State::default();
+        let (mut n_bytes, mut n_bytes_changed) = (0, 0);
+        for round in 0..120 {
+            let n_rows = if round == 0 { 20_000 } else { 400 };
+            let operators = state.change(if round == 0 { 0 } else { 49 + round }, n_rows);
+            n_bytes_changed = state.n_changed * 24;
+            fixture.views = vec![view(operators, round == 0)];
+            n_bytes += fixture.write(round..round + 1, 0..0).unwrap();
+            if round % 10 == 0 || round > 110 {
+                state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
+            }
+        }
+        let manifest = fixture.checkpoints.newest().unwrap();
+        let of_parts = &manifest.view(VIEW).unwrap().operators;
+        assert!(of_parts.iter().all(|part| part.base.len() + part.changes.len() < 40), "files are merged");
+        assert!(manifest.packs.len() < 80, "{} packs", manifest.packs.len());
+        assert!(n_bytes < n_bytes_changed as u64 * 2, "{n_bytes} bytes written for {n_bytes_changed}");
+        let names: HashSet<&str> = fixture.checkpoints.kept.iter().flat_map(Manifest::files).map(|f| f.name.as_str()).collect();
+        assert_eq!(fixture.storage.checkpoints.list().unwrap().len(), names.len() + 2, "nothing else is there");
+        // A view of that name that was built again begins anew.
+        let mut state = State::default();
+        fixture.views = vec![view(state.change(0, 100), true)];
+        fixture.write(0..1, 0..0).unwrap();
+        state.check(&fixture.checkpoints);
+        // One that is not among those of a cut is gone.
+        fixture.write(1..2, 0..0).unwrap();
+        assert!(fixture.checkpoints.newest().unwrap().views.is_empty());
+    }
+
+    #[test]
+    fn what_a_checkpoint_could_not_write_is_in_the_next_one() {
+        let mut fixture = Fixture::new();
+        let mut state = State::default();
+        fixture.views = vec![view(state.change(0, 1000), true)];
+        fixture.write(0..1, 0..0).unwrap();
+        for (round, is_new) in [(1, false), (2, false), (3, true)] {
+            if is_new {
+                state = State::default();
+            }
+            fixture.views = vec![view(state.change(round, 500), is_new)];
+            // Another file of that name is in the way.
+            let name = Manifest::file_name(fixture.checkpoints.next_number);
+            fixture.storage.checkpoints.put_new(&name, bytes::Bytes::from_static(b"x")).unwrap();
+            fixture.write(1..2, 0..0).unwrap_err();
+        }
+        fixture.views = vec![view(state.change(4, 500), false)];
+        fixture.write(1..2, 0..0).unwrap();
+        state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
     }
 }

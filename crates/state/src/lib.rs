@@ -21,11 +21,11 @@ mod store;
 
 use std::sync::Arc;
 
-pub use checkpoint::{Checkpoints, Cut, TableCut};
+pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut};
 pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use log::{Log, LogOptions, Replayed};
-pub use manifest::{FileEntry, Manifest, TableFiles};
+pub use manifest::{FileEntry, Manifest, StateFiles, StatePart, StoredSource, TableFiles, ViewFiles};
 pub use object::{StoredColumn, StoredKind, StoredObject};
 pub use points::{CrashPoints, NoCrash};
 pub use record::{Record, StoredLetter, TableChange};

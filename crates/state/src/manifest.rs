@@ -3,15 +3,17 @@
 //! Two lines of JSON: the manifest, and its checksum. A manifest is written when all that it names is durable, so that
 //! one with a right checksum is a whole checkpoint.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidewire_types::{Result, SqlError, SqlState};
+use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
 use crate::StoredObject;
 
-/// The layout that this version writes.
-const VERSION: u32 = 1;
+/// The layout that this version writes. 1: no views, and no packs.
+const VERSION: u32 = 2;
 
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,67 @@ pub struct Manifest {
     pub tables: Vec<TableFiles>,
     /// Files of dead letters, the oldest first.
     pub dead_letters: Vec<FileEntry>,
+    /// How many shards the state of views is divided into; 0: nobody has said.
+    #[serde(default)]
+    pub n_shards: u32,
+    /// The state of each materialized view, all of one moment.
+    #[serde(default)]
+    pub views: Vec<ViewFiles>,
+    /// How far each source was read at that moment.
+    #[serde(default)]
+    pub sources: Vec<StoredSource>,
+    /// Files that hold several small ones, one after the other.
+    #[serde(default)]
+    pub packs: Vec<FileEntry>,
+}
+
+/// The state of one materialized view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewFiles {
+    /// What its operators' state means: another plan cannot read it.
+    pub fingerprint: String,
+    /// Its rows; `table` is the view's OID.
+    pub relation: TableFiles,
+    /// What its operators keep.
+    pub operators: Vec<StateFiles>,
+}
+
+/// What one shard of one operator keeps: of one of its inputs, or rows of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFiles {
+    /// Which.
+    #[serde(flatten)]
+    pub part: StatePart,
+    /// All of it, at some earlier time.
+    pub base: Vec<FileEntry>,
+    /// What changed since, in order.
+    pub changes: Vec<FileEntry>,
+}
+
+/// A part of a view's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StatePart {
+    /// The operator: a node of the view's dataflow.
+    pub node: u32,
+    /// The shard.
+    pub shard: u32,
+    /// The input whose rows are summed up; None: rows of the operator's own.
+    pub input: Option<u32>,
+}
+
+/// How far a source was read, and what was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSource {
+    /// The source's OID.
+    pub source: u32,
+    /// The next record of each split that no view contains; None: no view reads it.
+    pub positions: Option<BTreeMap<u32, i64>>,
+    /// Records that were decoded.
+    pub n_rows: u64,
+    /// Their bytes.
+    pub n_bytes: u64,
+    /// Records that could not be decoded.
+    pub n_bad: u64,
 }
 
 /// The files of one table.
@@ -43,11 +106,14 @@ pub struct TableFiles {
     pub changes: Vec<FileEntry>,
 }
 
-/// One file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One file, or a part of a pack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its name.
+    /// Its name, or that of the pack.
     pub name: String,
+    /// Where it begins in its pack; None: it is a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// Its length.
     pub n_bytes: u64,
     /// The checksum of its bytes.
@@ -55,6 +121,9 @@ pub struct FileEntry {
     /// How often its rows were merged with those of other files.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub level: u32,
+    /// Of a view's state: it only adds rows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adds_only: bool,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -72,6 +141,10 @@ impl Manifest {
             objects: vec![],
             tables: vec![],
             dead_letters: vec![],
+            n_shards: 0,
+            views: vec![],
+            sources: vec![],
+            packs: vec![],
         }
     }
 
@@ -85,10 +158,35 @@ impl Manifest {
         name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok()
     }
 
-    /// All files that it names.
+    /// All files that it names, packs in place of their parts.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
-        let tables = self.tables.iter().flat_map(|t| t.base.iter().chain(&t.changes));
-        tables.chain(&self.dead_letters)
+        self.entries().filter(|entry| entry.offset.is_none()).chain(&self.packs)
+    }
+
+    /// Everything that is read: files of their own, and parts of packs.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &FileEntry> {
+        let relations = self.tables.iter().chain(self.views.iter().map(|v| &v.relation));
+        let states = self.views.iter().flat_map(|v| &v.operators);
+        let relations = relations.flat_map(|t| t.base.iter().chain(&t.changes));
+        relations.chain(states.flat_map(|s| s.base.iter().chain(&s.changes))).chain(&self.dead_letters)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut FileEntry> {
+        let (mut relations, mut states) = (vec![], vec![]);
+        relations.extend(self.tables.iter_mut());
+        for view in &mut self.views {
+            relations.push(&mut view.relation);
+            states.extend(&mut view.operators);
+        }
+        let relations = relations.into_iter().flat_map(|t| t.base.iter_mut().chain(&mut t.changes));
+        let states = states.into_iter().flat_map(|s| s.base.iter_mut().chain(&mut s.changes));
+        relations.chain(states).chain(&mut self.dead_letters)
+    }
+
+    /// What it has of a view.
+    pub fn view(&self, view: ObjectId) -> Option<&ViewFiles> {
+        self.views.iter().find(|files| files.relation.table == view.0)
     }
 
     /// As a file.
@@ -130,10 +228,21 @@ mod tests {
 
     #[test]
     fn a_manifest_with_any_byte_changed_is_none() {
-        let entry = |name: &str| FileEntry { name: name.into(), n_bytes: 3, crc32c: 4, level: 0 };
+        let entry = |name: &str| FileEntry { name: name.into(), n_bytes: 3, crc32c: 4, ..FileEntry::default() };
         let tables = vec![TableFiles { table: 16384, base: vec![entry("a")], changes: vec![entry("b")] }];
-        let manifest = Manifest { log_from: 9, tables, dead_letters: vec![entry("c")], ..Manifest::new(7) };
-        assert_eq!(manifest.files().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        let part = StatePart { node: 2, shard: 1, input: Some(0) };
+        let packed = FileEntry { offset: Some(5), adds_only: true, ..entry("p") };
+        let operators = vec![StateFiles { part, base: vec![entry("d")], changes: vec![packed] }];
+        let views = vec![ViewFiles { fingerprint: "f".into(), operators, ..ViewFiles::default() }];
+        let positions = Some(BTreeMap::from([(3, 1 << 40)]));
+        let sources = vec![StoredSource { source: 16385, positions, ..StoredSource::default() }];
+        let (dead_letters, packs) = (vec![entry("c")], vec![entry("p")]);
+        let manifest = Manifest { log_from: 9, tables, dead_letters, views, sources, packs, ..Manifest::new(7) };
+        assert_eq!(manifest.files().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["a", "b", "d", "c", "p"]);
+        assert_eq!(manifest.entries().cloned().collect::<Vec<_>>(), {
+            let mut manifest = manifest.clone();
+            manifest.entries_mut().map(|e| e.clone()).collect::<Vec<_>>()
+        });
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes).unwrap(), Some(manifest));
         for len in 0..bytes.len() - 2 {

@@ -37,7 +37,8 @@ pub struct Server {
 pub enum End {
     /// In good order.
     Graceful,
-    /// The next one finds the files as they were at some instant.
+    /// The next one finds the files as they were at some instant. No checkpoint may be written meanwhile: the copy would have
+    /// files of different instants.
     Killed,
 }
 
@@ -85,6 +86,23 @@ impl Server {
         self.engine = Server::engine(&self.settings, data_dir.storage()?, &self.memory).await?;
         self.data_dir = Some((data_dir, directory));
         Ok(())
+    }
+
+    /// The same with other settings from now on.
+    pub async fn restart_with(&mut self, end: End, settings: Settings) -> Result<(), Failure> {
+        self.settings = settings;
+        self.restart(end).await
+    }
+
+    /// Stops the server, has `change` do something to the folder with the files of checkpoints, and starts it again.
+    pub async fn shutdown_and(&mut self, change: impl FnOnce(&Path)) {
+        self.engine.shutdown().await;
+        if let Some((_, directory)) = &self.data_dir {
+            change(&directory.path().join("checkpoints"));
+        }
+        if let Err(error) = self.restart(End::Graceful).await {
+            panic!("{error}");
+        }
     }
 
     /// Opens a port for the Postgres protocol on loopback, chosen by the system.

@@ -7,6 +7,7 @@
 //!
 //! A file leaves its tables and views behind, so that everything can be deleted at its end.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +16,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
-use tidewire_engine::{Operators, Settings};
+use tidewire_engine::{Operators, Settings, ViewOrigin, ViewState, ViewStatus};
 use tidewire_operators::Plan;
 use tidewire_sql::Statement;
+use tidewire_types::ObjectId;
 use tokio::sync::{Mutex, RwLock};
 
 use crate::database::{Answer, Database, Failure};
@@ -39,7 +41,8 @@ pub enum Mode {
     Deleted,
     /// Over the Postgres protocol.
     Wire,
-    /// On disk: the server is killed and started again somewhere in the file, and once more at its end.
+    /// On disk: the server is killed and started again somewhere in the file, some way behind a checkpoint, and stopped and
+    /// started once more at its end. Views that the checkpoint has must be restored, not built again.
     Restarted,
 }
 
@@ -50,7 +53,9 @@ impl Mode {
     fn settings(self) -> Settings {
         let settings = Settings::default();
         match self {
-            Mode::AsWritten | Mode::Wire | Mode::Restarted => settings,
+            Mode::AsWritten | Mode::Wire => settings,
+            // Only when it is asked for.
+            Mode::Restarted => Settings { checkpoint_interval: Duration::from_secs(3600), ..settings },
             Mode::SmallEpochs => Settings { n_shards: 3, epoch_rows_max: 2, parallel_rows_min: 1, ..settings },
             Mode::Deleted => Settings { n_shards: 1, ..settings },
         }
@@ -92,13 +97,19 @@ pub async fn run_script(script: &str, name: &str, mode: Mode, wrong: Wrong) -> R
     }
     let server = RwLock::new(server);
     let change = wrong.statement;
-    let shared = Arc::new(Shared { server, n_restarts: AtomicUsize::new(0), oracle: Mutex::default(), change });
+    let (n_restarts, oracle, saved) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+    let shared = Arc::new(Shared { server, n_restarts, oracle, saved, change });
     let mut runner = Runner::new(|| Connection::open(shared.clone()));
     runner.add_label(if mode == Mode::Wire { "wire" } else { "in-process" });
     let records = sqllogictest::parse_with_name(script, name).map_err(|e| vec![e.to_string()])?;
     let mut failures = vec![];
     let restart_at = if mode == Mode::Restarted { restart_at(script, records.len()) } else { None };
     for (idx, record) in records.into_iter().enumerate() {
+        if restart_at.is_some_and(|at| at * 2 / 3 == idx)
+            && let Err(failure) = shared.checkpoint().await
+        {
+            failures.push(format!("checkpoint: {failure}\nat {name}, record {idx}"));
+        }
         if restart_at == Some(idx)
             && let Err(failure) = shared.restart(End::Killed).await
         {
@@ -143,6 +154,8 @@ struct Shared {
     server: RwLock<Server>,
     n_restarts: AtomicUsize,
     oracle: Mutex<Oracle>,
+    // The views that the last checkpoint has.
+    saved: Mutex<BTreeSet<ObjectId>>,
     change: fn(&str) -> String,
 }
 
@@ -156,13 +169,32 @@ impl Shared {
         self.oracle.lock().await.empty_tables(db.as_mut()).await
     }
 
+    async fn checkpoint(&self) -> Result<(), Failure> {
+        let server = self.server.read().await;
+        server.caught_up().await?;
+        server.engine.checkpoint().await?;
+        *self.saved.lock().await = running_views(&server).map(|view| view.id).collect();
+        Ok(())
+    }
+
     /// Ends the server and starts it again: every table must be what it was, and every view its query.
     async fn restart(&self, end: End) -> Result<(), Failure> {
         let mut oracle = self.oracle.lock().await;
         let mut server = self.server.write().await;
         server.caught_up().await?;
         let before = oracle.tables(server.client().await?.as_mut()).await?;
+        let mut saved = self.saved.lock().await;
+        if end == End::Graceful {
+            *saved = running_views(&server).map(|view| view.id).collect();
+        }
         server.restart(end).await?;
+        for view in running_views(&server) {
+            let expected = if saved.contains(&view.id) { ViewOrigin::Restored } else { ViewOrigin::Rebuilt };
+            if view.origin != expected {
+                let (name, origin) = (view.name, view.origin);
+                return Err(Failure::of_test(format!("view {name} was {origin:?}, not {expected:?}")));
+            }
+        }
         self.n_restarts.fetch_add(1, Ordering::Relaxed);
         server.caught_up().await?;
         let mut db = server.client().await?;
@@ -176,6 +208,11 @@ impl Shared {
         }
         oracle.check(db.as_mut(), &Change::Rows).await
     }
+}
+
+fn running_views(server: &Server) -> impl Iterator<Item = ViewStatus> + use<> {
+    let views = server.engine.status().views;
+    views.into_iter().filter(|view| view.state == ViewState::Running)
 }
 
 /// One `connection` of a file.

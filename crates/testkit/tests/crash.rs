@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tidewire_engine::{Engine, Settings};
+use tidewire_engine::{Engine, Settings, ViewOrigin};
 use tidewire_testkit::database::{Database, Failure, InProcess};
 use tidewire_testkit::faulty::{Machine, Random, Sabotage};
-use tidewire_testkit::memory::Memory;
+use tidewire_testkit::memory::{Memory, Stored};
 use tidewire_testkit::server::Server;
 
 const N_CLIENTS: u64 = 3;
@@ -143,6 +144,13 @@ const TABLES: &str = "
     CREATE TABLE journal (client INT, n INT);
     CREATE MATERIALIZED VIEW totals AS SELECT client, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client;
     CREATE VIEW latest AS SELECT client, max(n) AS n FROM journal GROUP BY client;
+    CREATE MATERIALIZED VIEW last_entry AS SELECT client, max(n) AS n FROM journal GROUP BY client;
+    CREATE MATERIALIZED VIEW largest AS SELECT client, k, v FROM t0 ORDER BY v DESC, client, k LIMIT 5;
+    CREATE MATERIALIZED VIEW ranked AS SELECT client, k, row_number() OVER (PARTITION BY client ORDER BY v, k) AS n FROM t0;
+    CREATE MATERIALIZED VIEW over_all AS SELECT count(*) AS clients, sum(total) AS total FROM totals;
+    CREATE MATERIALIZED VIEW vs AS SELECT v % 3 AS v FROM t0;
+    CREATE SOURCE s (client INT, n BIGINT) WITH (connector = 'memory', topic = 'topic', splits = '2') FORMAT PLAIN ENCODE JSON;
+    CREATE MATERIALIZED VIEW records AS SELECT client, count(*) AS n, sum(n) AS total FROM s GROUP BY client;
     CREATE MATERIALIZED VIEW pairs AS SELECT t0.client, t0.k, t0.v - t1.v AS difference FROM t0 JOIN t1 USING (client, k);
 ";
 
@@ -156,16 +164,58 @@ fn settings(random: &mut Random) -> Settings {
     }
 }
 
-async fn open(random: &mut Random, machine: &Machine) -> Result<Arc<Engine>, Failure> {
-    Server::engine(&settings(random), machine.storage(), &Memory::default()).await
+async fn open(random: &mut Random, machine: &Machine, memory: &Memory) -> Result<Arc<Engine>, Failure> {
+    Server::engine(&settings(random), machine.storage(), memory).await
 }
 
-/// One seed: some lives of a server, each ended by a crash. The steps at which it died. Errors: what was wrong.
-async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
-    let mut died_at = BTreeSet::new();
+/// Records come to the topic until the server is dead.
+async fn produce(memory: &Memory, random: &mut Random, ended: &AtomicBool) {
+    let mut again = tokio::time::interval(Duration::from_millis(1));
+    while !ended.load(Ordering::Relaxed) {
+        let record = |n| Stored::of_value(format!(r#"{{"client": {}, "n": {n}}}"#, n % N_CLIENTS));
+        let records: Vec<Stored> = (0..random.below(4)).map(|_| record(random.below(1000))).collect();
+        memory.append("topic", random.below(2) as u32, records);
+        again.tick().await;
+    }
+}
+
+/// Waits until views have every record of the topic.
+async fn catch_up(engine: &Engine, memory: &Memory) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut again = tokio::time::interval(Duration::from_millis(1));
+    loop {
+        let ends = memory.ends("s").ok_or("there is no topic")?;
+        let sources = engine.status().sources;
+        let positions = sources.iter().flat_map(|source| &source.splits).map(|s| (s.split, s.position));
+        let positions: BTreeMap<u32, i64> = positions.collect();
+        if ends.iter().all(|(split, end)| positions.get(&split.0).copied().unwrap_or(0) >= *end) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("records do not arrive: {positions:?} of {ends:?}: {sources:?}"));
+        }
+        again.tick().await;
+    }
+}
+
+/// What became of one seed.
+#[derive(Default)]
+struct Lives {
+    /// The steps at which a server died.
+    died_at: BTreeSet<&'static str>,
+    /// Views that a start restored.
+    n_restored: usize,
+    /// Views that a start built again.
+    n_rebuilt: usize,
+}
+
+/// One seed: some lives of a server, each ended by a crash. Errors: what was wrong.
+async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<Lives, String> {
+    let mut result = Lives::default();
+    let memory = Memory::default();
     let mut random = Random(seed);
     let machine = Machine::new(seed, sabotage);
-    let engine = open(&mut random, &machine).await.map_err(|e| format!("the first start: {e}"))?;
+    let engine = open(&mut random, &machine, &memory).await.map_err(|e| format!("the first start: {e}"))?;
     let mut db = InProcess(engine.session("tidewire", "tidewire"));
     db.run(TABLES).await.map_err(|e| format!("the tables: {e}"))?;
     drop(db);
@@ -184,8 +234,16 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'s
             if random.below(8) > 0 {
                 machine.die_after(random.below(if life == 0 { 60 } else { 300 }));
             }
+            let ended = AtomicBool::new(false);
             let lives = clients.iter_mut().map(|client| client.live(&engine));
-            futures::future::join_all(lives).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+            let lives = async {
+                let lives = futures::future::join_all(lives).await;
+                ended.store(true, Ordering::Relaxed);
+                lives
+            };
+            let mut records = Random(seed ^ life);
+            let (lives, ()) = tokio::join!(lives, produce(&memory, &mut records, &ended));
+            lives.into_iter().collect::<Result<Vec<()>, _>>()?;
             // Some servers end in good order, some die while they do.
             let is_killed = random.below(3) > 0;
             if is_killed {
@@ -193,36 +251,47 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'s
             }
             engine.shutdown().await;
         }
-        died_at.extend(machine.died_at());
+        result.died_at.extend(machine.died_at());
         machine.reboot();
         // A start may be cut short too: the next one finds what it has left.
         if random.below(4) == 0 {
             machine.die_after(random.below(12));
-            if let Ok(started) = open(&mut random, &machine).await {
+            if let Ok(started) = open(&mut random, &machine, &memory).await {
                 machine.kill();
                 started.shutdown().await;
             }
             machine.reboot();
         }
         machine.fill_every(None);
-        let started = open(&mut random, &machine).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
+        let started = open(&mut random, &machine, &memory).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
         let mut db = InProcess(started.session("tidewire", "tidewire"));
         for client in &mut clients {
             client.check(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
         }
+        catch_up(&started, &memory).await.map_err(|e| format!("life {life}: {e}"))?;
         check_views(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
+        for view in started.status().views {
+            result.n_restored += usize::from(view.origin == ViewOrigin::Restored);
+            result.n_rebuilt += usize::from(view.origin == ViewOrigin::Rebuilt);
+        }
         engine = Some(started);
     }
     if let Some(engine) = engine {
         engine.shutdown().await;
     }
-    Ok(died_at)
+    Ok(result)
 }
 
 async fn check_views(db: &mut InProcess) -> Result<(), String> {
     for (view, query) in [
         ("totals", "SELECT client, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client"),
         ("pairs", "SELECT t0.client, t0.k, t0.v - t1.v AS difference FROM t0 JOIN t1 USING (client, k)"),
+        ("last_entry", "SELECT client, max(n) AS n FROM journal GROUP BY client"),
+        ("largest", "SELECT client, k, v FROM t0 ORDER BY v DESC, client, k LIMIT 5"),
+        ("ranked", "SELECT client, k, row_number() OVER (PARTITION BY client ORDER BY v, k) AS n FROM t0"),
+        ("over_all", "SELECT count(*) AS clients, sum(total) AS total FROM totals"),
+        ("vs", "SELECT v % 3 AS v FROM t0"),
+        ("records", "SELECT client, count(*) AS n, sum(n) AS total FROM s GROUP BY client"),
         ("latest", "SELECT client, max(n) AS n FROM journal GROUP BY client"),
     ] {
         let content = db.run(&format!("SELECT * FROM {view}")).await.map_err(|e| format!("{view}: {e}"))?;
@@ -236,7 +305,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
+fn run(seed: u64, sabotage: Sabotage) -> Result<Lives, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(crash_and_recover(seed, sabotage))
 }
@@ -247,22 +316,28 @@ fn what_was_acknowledged_is_there_after_any_crash() {
         (Some(seed), _) => (seed, 1),
         (None, n_crashes) => (1, n_crashes.unwrap_or(64) / N_LIVES),
     };
-    let mut died_at = BTreeSet::new();
+    let mut all = Lives::default();
     for seed in first..first + n_seeds {
         match run(seed, Sabotage::None) {
-            Ok(at) => died_at.extend(at),
+            Ok(Lives { died_at, n_restored, n_rebuilt }) => {
+                all.died_at.extend(died_at);
+                all.n_restored += n_restored;
+                all.n_rebuilt += n_rebuilt;
+            }
             Err(failure) => panic!(
                 "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
             ),
         }
     }
-    println!("{} lives, ended at {died_at:?}", n_seeds * N_LIVES);
+    let Lives { died_at, n_restored, n_rebuilt } = all;
+    println!("{} lives, ended at {died_at:?}; {n_restored} views restored, {n_rebuilt} built again", n_seeds * N_LIVES);
+    assert!(n_restored > 3 * n_rebuilt, "{n_restored} views were restored, {n_rebuilt} built again");
     assert!(died_at.len() > 5 || n_seeds == 1, "the crashes meet all kinds of steps");
 }
 
 /// Shows that the harness would find it.
 fn is_found(sabotage: Sabotage) {
-    let found = (1..=40).find_map(|seed| run(seed, sabotage).err());
+    let found = (1..=40).find_map(|seed| run(seed, sabotage).map(drop).err());
     match found {
         Some(failure) => println!("{sabotage:?} is found: {failure}"),
         None => panic!("{sabotage:?} is not found"),

@@ -1,13 +1,19 @@
 //! What a start finds: where sources begin, dead letters, views that cannot be built; and what a bad disk does.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: what fails here fails it")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
 
 use std::time::Duration;
 
 use tidewire_engine::Settings;
+use tidewire_state::Manifest;
 use tidewire_testkit::database::{Database, InProcess};
 use tidewire_testkit::faulty::{Machine, Sabotage};
 use tidewire_testkit::memory::{Memory, Stored};
 use tidewire_testkit::server::{End, Server};
+
+/// Checkpoints only when they are asked for.
+fn settings() -> Settings {
+    Settings { checkpoint_interval: Duration::from_secs(3600), ..Settings::default() }
+}
 
 async fn rows(server: &Server, sql: &str) -> Vec<String> {
     let mut db = server.client().await.unwrap();
@@ -23,13 +29,15 @@ async fn code(db: &mut InProcess, sql: &str) -> String {
     db.run(sql).await.map_or_else(|e| e.code, |_| "00000".into())
 }
 
+const ORIGINS: &str = "SELECT name, origin FROM tidewire.materialized_views ORDER BY name";
+
 fn produce(server: &Server, values: &[&str]) {
     server.memory.append("topic", 0, values.iter().map(|v| Stored::of_value(v.to_string())));
 }
 
 #[tokio::test]
 async fn a_source_that_began_at_the_latest_record_begins_there_for_ever() {
-    let mut server = Server::start_on_disk(Settings::default()).await.unwrap();
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
     produce(&server, &[r#"{"n": 1}"#, r#"{"n": 2}"#]);
     let with = "WITH (connector = 'memory', topic = 'topic', scan.startup.mode = 'latest') FORMAT PLAIN ENCODE JSON";
     rows(&server, &format!("CREATE SOURCE s (n BIGINT) {with}")).await;
@@ -47,8 +55,8 @@ async fn a_source_that_began_at_the_latest_record_begins_there_for_ever() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_kept_and_not_doubled_by_views_that_are_built_again() {
-    let mut server = Server::start_on_disk(Settings::default()).await.unwrap();
+async fn dead_letters_are_kept_and_not_doubled_by_views_that_come_back() {
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
     let with = "WITH (connector = 'memory', topic = 'topic') FORMAT PLAIN ENCODE JSON";
     rows(&server, &format!("CREATE SOURCE s (n BIGINT) {with}")).await;
     rows(&server, "CREATE MATERIALIZED VIEW v AS SELECT 10 / n AS part FROM s").await;
@@ -64,9 +72,24 @@ async fn dead_letters_are_kept_and_not_doubled_by_views_that_are_built_again() {
         server.caught_up().await.unwrap();
         assert_eq!(rows(&server, letters).await, before);
     }
+    assert_eq!(rows(&server, ORIGINS).await, ["v|restored"]);
+    // Behind the checkpoint: the records are read again, and their letters are in the log.
     produce(&server, &[r#"{"n": 0}"#, "not json"]);
     server.caught_up().await.unwrap();
-    assert_eq!(rows(&server, letters).await.len(), 4);
+    let counted = "SELECT records, bytes, bad_records FROM tidewire.sources";
+    let (before, sources) = (rows(&server, letters).await, rows(&server, counted).await);
+    assert_eq!((before.len(), sources.as_slice()), (4, &["3|40|2".to_string()][..]));
+    for _ in 0..2 {
+        rows(&server, "CREATE TABLE IF NOT EXISTS t (a INT)").await;
+        server.restart(End::Killed).await.unwrap();
+        server.caught_up().await.unwrap();
+        assert_eq!(rows(&server, letters).await, before);
+        assert_eq!(rows(&server, counted).await, sources, "what is counted goes on");
+    }
+    // The same row once more is another letter.
+    produce(&server, &[r#"{"n": 0}"#]);
+    server.caught_up().await.unwrap();
+    assert_eq!(rows(&server, letters).await.len(), 5);
     rows(&server, "DROP SOURCE s CASCADE").await;
     server.restart(End::Graceful).await.unwrap();
     assert!(rows(&server, letters).await.is_empty(), "they go with their objects");
@@ -78,7 +101,7 @@ async fn a_view_that_cannot_be_built_is_marked_and_comes_back_when_its_source_do
     let folder = tempfile::tempdir().unwrap();
     let (path, away) = (folder.path().join("a.csv"), folder.path().join("away.csv"));
     std::fs::write(&path, "1\n2\n").unwrap();
-    let mut server = Server::start_on_disk(Settings::default()).await.unwrap();
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
     let source = format!(
         "CREATE SOURCE f (n BIGINT) WITH (connector = 'file', path = '{}') FORMAT PLAIN ENCODE CSV",
         path.display()
@@ -95,7 +118,12 @@ async fn a_view_that_cannot_be_built_is_marked_and_comes_back_when_its_source_do
     }
     assert_eq!(rows(&server, "SELECT n FROM above").await, ["3"]);
     std::fs::rename(&path, &away).unwrap();
+    // A view that is restored does not need its source.
     server.restart(End::Graceful).await.unwrap();
+    assert_eq!(rows(&server, "SELECT n, s FROM above, on_table").await, ["3|7"]);
+    // Another number of shards: it is to be built again.
+    let shards = |n_shards| Settings { n_shards, n_shards_is_default: false, ..settings() };
+    server.restart_with(End::Graceful, shards(3)).await.unwrap();
     assert_eq!(rows(&server, "SELECT s FROM on_table").await, ["7"], "all else works");
     let states = "SELECT name, state FROM tidewire.materialized_views ORDER BY name";
     assert_eq!(rows(&server, states).await, ["above|failed", "on_file|failed", "on_table|running"]);
@@ -107,7 +135,7 @@ async fn a_view_that_cannot_be_built_is_marked_and_comes_back_when_its_source_do
     assert_eq!(rows(&server, "SELECT n, s FROM above, on_table").await, ["3|8"]);
     // One that failed can be dropped, for good.
     std::fs::rename(&path, &away).unwrap();
-    server.restart(End::Graceful).await.unwrap();
+    server.restart_with(End::Graceful, shards(2)).await.unwrap();
     rows(&server, "DROP MATERIALIZED VIEW on_file CASCADE").await;
     server.restart(End::Killed).await.unwrap();
     assert_eq!(rows(&server, states).await, ["on_table|running"]);
@@ -219,4 +247,193 @@ async fn a_view_whose_create_has_returned_is_built_at_the_next_start() {
     let mut db = InProcess(engine.session("u", "tidewire"));
     assert_eq!(text(db.run("SELECT n FROM v").await.unwrap().rows), ["30000"]);
     engine.shutdown().await;
+}
+
+/// Views of every kind of operator, with their queries.
+const VIEWS: &[(&str, &str)] = &[
+    ("agg", "SELECT k, count(*) AS n, sum(v) AS s, min(v) AS least, max(note) AS note FROM t GROUP BY k"),
+    ("bag", "SELECT k, v % 3 AS part FROM t"),
+    ("best", "SELECT id, v FROM t ORDER BY v DESC, id LIMIT 4"),
+    ("bounds", "SELECT id, v > (SELECT min(limits) FROM u) AS above FROM t"),
+    ("distinct_k", "SELECT DISTINCT k FROM t"),
+    ("from_topic", "SELECT u.k, count(s.n) AS n, sum(s.n) AS total FROM u LEFT JOIN s ON s.k = u.k GROUP BY u.k"),
+    ("joined", "SELECT t.id, t.note, u.limits FROM t JOIN u ON t.k = u.k"),
+    ("left_joined", "SELECT t.id, u.limits FROM t LEFT JOIN u ON t.k = u.k AND u.limits > 15"),
+    ("numbers", "WITH RECURSIVE c(n) AS (SELECT k FROM u UNION SELECT n + 1 FROM c WHERE n < 12) SELECT n FROM c"),
+    ("on_agg", "SELECT count(*) AS groups, sum(s) AS s FROM agg WHERE n > 1"),
+    ("only_topic", "SELECT k, count(*) AS n, max(n) AS last FROM s GROUP BY k"),
+    ("ranked", "SELECT id, row_number() OVER (PARTITION BY k ORDER BY v, id) AS place FROM t"),
+    ("without", "SELECT k FROM u WHERE k NOT IN (SELECT k FROM t WHERE k IS NOT NULL)"),
+];
+
+async fn check_views(server: &Server, when: &str) {
+    server.caught_up().await.unwrap();
+    let mut db = server.client().await.unwrap();
+    for (view, query) in VIEWS {
+        let content = db.run(&format!("SELECT * FROM {view}")).await.unwrap_or_else(|e| panic!("{view}: {e}"));
+        let batch = db.run(query).await.unwrap_or_else(|e| panic!("{query}: {e}"));
+        tidewire_testkit::oracle::compare(&content, &batch).unwrap_or_else(|e| panic!("{when}: {view}: {e}"));
+    }
+}
+
+/// Changes of all kinds, other ones each time.
+async fn change(server: &Server, round: i64) {
+    let first = round * 40;
+    rows(server, &format!(
+        "INSERT INTO t SELECT n, n * 7 % 5, n * 13 % 17, 'note ' || n FROM generate_series({first}, {}) AS g(n)", first + 39
+    )).await;
+    rows(server, &format!("UPDATE t SET v = v + 1, k = (k + 1) % 6 WHERE id % 7 = {}", round % 7)).await;
+    rows(server, &format!("DELETE FROM t WHERE id % 9 = {}", round % 9)).await;
+    rows(server, &format!("UPDATE u SET limits = limits + {round} WHERE k = {}", round % 3)).await;
+    rows(server, &format!("INSERT INTO u VALUES ({}, {round})", 8 + round)).await;
+    let records: Vec<String> = (0..20).map(|n| format!(r#"{{"k": {}, "n": {}}}"#, n % 5, first + n)).collect();
+    produce(server, &records.iter().map(String::as_str).collect::<Vec<_>>());
+    server.caught_up().await.unwrap();
+}
+
+async fn start_with_views(settings: Settings) -> Server {
+    let server = Server::start_on_disk(settings).await.unwrap();
+    rows(&server, "CREATE TABLE t (id BIGINT PRIMARY KEY, k BIGINT, v BIGINT, note TEXT)").await;
+    rows(&server, "CREATE TABLE u (k BIGINT, limits BIGINT)").await;
+    rows(&server, "INSERT INTO u VALUES (0, 10), (1, 20), (2, 30), (2, 30), (9, 1)").await;
+    let with = "WITH (connector = 'memory', topic = 'topic', splits = '2') FORMAT PLAIN ENCODE JSON";
+    rows(&server, &format!("CREATE SOURCE s (k BIGINT, n BIGINT) {with}")).await;
+    for (view, query) in VIEWS {
+        rows(&server, &format!("CREATE MATERIALIZED VIEW {view} AS {query}")).await;
+    }
+    server
+}
+
+async fn origins(server: &Server, origin: &str) -> Vec<String> {
+    rows(server, &format!("SELECT name FROM tidewire.materialized_views WHERE origin = '{origin}' ORDER BY name")).await
+}
+
+fn all_views() -> Vec<String> {
+    VIEWS.iter().map(|(name, _)| (*name).to_string()).collect()
+}
+
+#[tokio::test]
+async fn views_are_restored_with_the_state_of_all_operators() {
+    for n_shards in [1, 3] {
+        let mut server = start_with_views(Settings { n_shards, parallel_rows_min: 20, ..settings() }).await;
+        let mut round = 0;
+        for end in [End::Killed, End::Graceful, End::Killed, End::Killed] {
+            // Some of it is in the checkpoint, some behind it; after a graceful end all is in it.
+            for _ in 0..2 {
+                change(&server, round).await;
+                server.engine.checkpoint().await.unwrap();
+                round += 1;
+            }
+            change(&server, round).await;
+            round += 1;
+            check_views(&server, "before").await;
+            // The remembered number of shards wins over a default.
+            server.restart_with(end, settings()).await.unwrap();
+            assert_eq!(origins(&server, "restored").await, all_views());
+            check_views(&server, "restored").await;
+            change(&server, round).await;
+            round += 1;
+            check_views(&server, "changed behind it").await;
+        }
+        let records = rows(&server, "SELECT records FROM tidewire.sources").await;
+        assert_eq!(records, [(round * 20).to_string()], "no record is read twice");
+        // State goes with the rows.
+        rows(&server, "DELETE FROM t").await;
+        check_views(&server, "everything deleted").await;
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn views_that_no_checkpoint_has_are_built_again_and_dropped_ones_leave_nothing() {
+    let mut server = start_with_views(settings()).await;
+    change(&server, 0).await;
+    server.engine.checkpoint().await.unwrap();
+    // Behind the checkpoint: one is dropped, one comes back as another, one is new and one fails.
+    for sql in [
+        "DROP MATERIALIZED VIEW best",
+        "DROP MATERIALIZED VIEW ranked",
+        "CREATE MATERIALIZED VIEW ranked AS SELECT id, row_number() OVER (PARTITION BY k ORDER BY v, id) AS place FROM t",
+        "CREATE MATERIALIZED VIEW best AS SELECT id, v FROM t ORDER BY v DESC, id LIMIT 4",
+        "CREATE MATERIALIZED VIEW above AS SELECT id FROM best",
+    ] {
+        rows(&server, sql).await;
+    }
+    change(&server, 1).await;
+    server.restart(End::Killed).await.unwrap();
+    assert_eq!(origins(&server, "rebuilt").await, ["above", "best", "ranked"]);
+    assert_eq!(origins(&server, "restored").await.len(), VIEWS.len() - 2);
+    check_views(&server, "after").await;
+    change(&server, 2).await;
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(origins(&server, "rebuilt").await, Vec::<String>::new());
+    check_views(&server, "all restored").await;
+    rows(&server, "DROP TABLE t CASCADE").await;
+    rows(&server, "DROP SOURCE s CASCADE").await;
+    server.restart(End::Graceful).await.unwrap();
+    server.engine.checkpoint().await.unwrap();
+    assert_eq!(rows(&server, ORIGINS).await, ["numbers|restored"]);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_view_whose_plan_is_another_one_is_built_again_and_so_is_what_stands_on_it() {
+    let mut server = start_with_views(settings()).await;
+    change(&server, 0).await;
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(origins(&server, "restored").await, all_views());
+    let oid: u32 = rows(&server, "SELECT oid::bigint FROM pg_class WHERE relname = 'agg'").await[0].parse().unwrap();
+    server.shutdown_and(|folder| {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_str().unwrap().starts_with("manifest-") {
+                continue;
+            }
+            let mut manifest = Manifest::decode(&std::fs::read(&path).unwrap()).unwrap().unwrap();
+            manifest.views.iter_mut().filter(|v| v.relation.table == oid).for_each(|v| v.fingerprint = "other".into());
+            std::fs::write(&path, manifest.encode().unwrap()).unwrap();
+        }
+    }).await;
+    assert_eq!(origins(&server, "rebuilt").await, ["agg", "on_agg"]);
+    check_views(&server, "after").await;
+    change(&server, 1).await;
+    check_views(&server, "changed behind it").await;
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(origins(&server, "restored").await, all_views());
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_view_with_a_damaged_file_is_built_again() {
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
+    for sql in [
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, note TEXT)",
+        "INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 6000) AS g(n)",
+        "CREATE MATERIALIZED VIEW pairs AS SELECT a.id, b.note FROM t AS a JOIN t AS b ON a.id = b.id",
+        "CREATE MATERIALIZED VIEW above AS SELECT count(*) AS n, max(note) AS note FROM pairs",
+        "CREATE MATERIALIZED VIEW beside AS SELECT count(*) AS n FROM t",
+    ] {
+        rows(&server, sql).await;
+    }
+    let content = rows(&server, "SELECT a.n, a.note, b.n FROM above a, beside b").await;
+    let mut n_spoiled = 0;
+    server.shutdown_and(|folder| {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            if name.starts_with("view-") && name.contains("-operator") {
+                let mut bytes = std::fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                n_spoiled += 1;
+            }
+        }
+    }).await;
+    assert!(n_spoiled > 0);
+    assert_eq!(rows(&server, ORIGINS).await, ["above|rebuilt", "beside|restored", "pairs|rebuilt"]);
+    assert_eq!(rows(&server, "SELECT a.n, a.note, b.n FROM above a, beside b").await, content);
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(origins(&server, "restored").await, ["above", "beside", "pairs"]);
+    server.shutdown().await;
 }

@@ -32,6 +32,19 @@ fn server(page: &mut Page, status: &Status) {
     page.gauge("tidewire_state_bytes", "Bytes of all state.").sample(&[], status.state_bytes);
     page.counter("tidewire_dead_letters_total", "Dead letters since the start.").sample(&[], status.n_dead_letters);
     page.gauge("tidewire_subscriptions_open", "Open subscriptions.").sample(&[], status.n_subscriptions);
+    let checkpoints = &status.checkpoints;
+    page.counter("tidewire_checkpoints_total", "Checkpoints written.").sample(&[], checkpoints.n_written);
+    page.counter("tidewire_checkpoints_failed_total", "Checkpoints that could not be written.")
+        .sample(&[], checkpoints.n_failed);
+    page.counter("tidewire_checkpoint_bytes_total", "Bytes written for checkpoints.").sample(&[], checkpoints.n_bytes);
+    page.counter("tidewire_checkpoint_write_seconds_total", "Time in which checkpoints were written, beside the epoch loop.")
+        .sample(&[], seconds(checkpoints.write_ns));
+    page.counter("tidewire_checkpoint_pause_seconds_total", "Time that the epoch loop stood still for checkpoints.")
+        .sample(&[], seconds(checkpoints.pause_ns));
+    page.gauge("tidewire_checkpoint_pause_seconds_max", "The longest of these pauses since the start.")
+        .sample(&[], seconds(checkpoints.pause_ns_max));
+    page.gauge("tidewire_checkpoint_held_bytes", "Changes in memory that the next checkpoint will have.")
+        .sample(&[], checkpoints.held_bytes);
 }
 
 fn sources(page: &mut Page, sources: &[SourceStatus]) {
@@ -147,7 +160,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use tidewire_engine::{OperatorStatus, SplitStatus};
+    use tidewire_engine::{OperatorStatus, SplitStatus, ViewOrigin};
     use tidewire_types::{Epoch, ObjectId};
 
     use super::*;
@@ -168,6 +181,7 @@ mod tests {
             id: ObjectId(16385),
             name: "v".to_owned(),
             state: ViewState::Running,
+            origin: ViewOrigin::Created,
             n_rows: 2,
             state_bytes: 64,
             operators: vec![operator],
@@ -195,6 +209,13 @@ mod tests {
             tidewire_state_bytes 0
             tidewire_dead_letters_total 0
             tidewire_subscriptions_open 0
+            tidewire_checkpoints_total 0
+            tidewire_checkpoints_failed_total 0
+            tidewire_checkpoint_bytes_total 0
+            tidewire_checkpoint_write_seconds_total 0
+            tidewire_checkpoint_pause_seconds_total 0
+            tidewire_checkpoint_pause_seconds_max 0
+            tidewire_checkpoint_held_bytes 0
             tidewire_source_rows_total{source="odd \"name\""} 7
             tidewire_source_bytes_total{source="odd \"name\""} 700
             tidewire_source_bad_records_total{source="odd \"name\""} 1

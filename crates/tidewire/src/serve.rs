@@ -35,7 +35,7 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     };
     let mut settings = Settings::default();
     if let Some(n_shards) = options.shards {
-        settings.n_shards = n_shards;
+        (settings.n_shards, settings.n_shards_is_default) = (n_shards, false);
     }
     let state = State { data_dir: data_dir.as_ref(), cut_damaged_log: options.cut_damaged_log };
     let starting = Server::start(&options.listen, &options.http_listen, settings, state);

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::Core;
-use crate::durable::Durability;
+use crate::durable::{Asking, Durability, Written};
 use crate::runtime::EpochChanges;
 use crate::stored;
 use crate::table::Applied;
@@ -87,21 +87,43 @@ impl Core {
 
     /// Begins a checkpoint where one is due.
     pub(super) fn checkpoint(&mut self) {
-        let due = self.durability.as_ref().and_then(Durability::checkpoint_due);
-        if due.is_none_or(|due| due > Instant::now()) {
+        if self.checkpoint_due().is_none_or(|due| due > Instant::now()) {
             return;
         }
-        // What is in the log and what the snapshot shows must be the same.
-        self.settle();
-        if let Some(durability) = &mut self.durability
-            && durability.error().is_none()
-        {
-            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), false);
+        let began = Instant::now();
+        self.cut(false);
+        if let Some(durability) = &mut self.durability {
+            durability.paused(began.elapsed());
+        }
+    }
+
+    /// When the next checkpoint is due, if ever.
+    pub(super) fn checkpoint_due(&self) -> Option<Instant> {
+        self.durability.as_ref()?.checkpoint_due(self.held_bytes())
+    }
+
+    /// Hands everything that was applied to the thread that writes checkpoints.
+    fn cut(&mut self, at_end: bool) {
+        if self.durability.as_ref().is_none_or(|d| d.error().is_some() || !d.is_recovered()) {
+            return;
+        }
+        let (views, sources) = (self.kept_views(), self.kept_sources());
+        if let Some(durability) = &mut self.durability {
+            durability.cut(&self.shared.snapshot_at(self.epoch), &self.shared, views, sources, at_end);
+        }
+    }
+
+    /// Has a checkpoint written at once.
+    pub fn ask_for_checkpoint(&mut self, asking: Asking) {
+        match &mut self.durability {
+            Some(durability) => durability.ask_for_checkpoint(asking),
+            // Whoever asked may be gone.
+            None => drop(asking.send(Ok(()))),
         }
     }
 
     /// A checkpoint was written, or was not.
-    pub fn checkpoint_ended(&mut self, result: &Result<()>) {
+    pub fn checkpoint_ended(&mut self, result: &Result<Written>) {
         let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result));
         if let Err(reason) = ended {
             error!(%reason, "another process writes here: this one ends");
@@ -113,12 +135,8 @@ impl Core {
     pub(super) fn end(&mut self) {
         self.settle();
         self.write_dead_letters();
-        let is_broken = self.durability.as_ref().is_some_and(|d| d.error().is_some());
-        if let Some(durability) = &mut self.durability
-            && durability.is_dirty()
-            && !is_broken
-        {
-            durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), true);
+        if self.durability.as_ref().is_some_and(Durability::is_dirty) {
+            self.cut(true);
         }
         match self.durability.take().map(Durability::finish) {
             Some(Ok(())) => info!("everything is on disk"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidewire_catalog::{Catalog, ColumnDef, Kind, Name, Object, PUBLIC, SYSTEM, SourceDef, TableDef, ViewDef};
 use tidewire_connect::{BadRecord, Column, ColumnSource, Connector, FormatSpec, Options, SourceSpec};
+use tidewire_planner::Dataflow;
 use tidewire_sql::{CreateSource, CreateTable, CreateView, Drop, Include, ObjectKind, ObjectName, Parsed, Statement};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
@@ -177,29 +178,32 @@ impl Session {
 
     /// Builds a materialized view that was there before the server's start, from its statement.
     pub(crate) async fn rebuild_view(&mut self, stored: Object) -> Result<()> {
+        let (dataflow, object) = self.plan_stored_view(stored).await?;
+        let build = Build {
+            name: object.name.to_string(),
+            dataflow,
+            oid: Some(object.id),
+            in_log: InLog::Before,
+            depends_on: object.depends_on().to_vec(),
+            make: Some(Box::new(|_| object)),
+            source_history: true,
+            initial_rows: true,
+            subscriber: None,
+        };
+        build.start(self.shared()).await?.finished().await.map(|_| ())
+    }
+
+    /// Plans a materialized view that was there before the server's start, from its statement.
+    pub(crate) async fn plan_stored_view(&mut self, stored: Object) -> Result<(Dataflow, Object)> {
         let parsed = tidewire_sql::parse(&stored.sql)?;
         let Some(Statement::CreateView(create)) = parsed.first().map(|p| &p.statement) else {
             return Err(SqlError::internal("a materialized view without its statement"));
         };
         let (dataflow, planned) = self.plan_dataflow(&create.query, &create.query_text, create.query_offset).await?;
         let columns = named_columns(&create.columns, &planned.schema, create.name.position)?;
-        let depends_on = planned.objects.clone();
-        let def = ViewDef { query: create.query_text.clone(), depends_on: depends_on.clone() };
-        let build = Build {
-            name: stored.name.to_string(),
-            dataflow,
-            oid: Some(stored.id),
-            in_log: InLog::Before,
-            make: Some(Box::new(move |id| {
-                let owner = stored.owner;
-                Object { owner, ..Object::new(id, stored.name, stored.sql, columns, Kind::MaterializedView(def)) }
-            })),
-            depends_on,
-            source_history: true,
-            initial_rows: true,
-            subscriber: None,
-        };
-        build.start(self.shared()).await?.finished().await.map(|_| ())
+        let def = ViewDef { query: create.query_text.clone(), depends_on: planned.objects };
+        let object = Object::new(stored.id, stored.name, stored.sql, columns, Kind::MaterializedView(def));
+        Ok((dataflow, Object { owner: stored.owner, ..object }))
     }
 
     pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {

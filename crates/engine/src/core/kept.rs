@@ -1,0 +1,90 @@
+//! What checkpoints keep of views and sources, and how they come back into the loop at a start.
+//!
+//! Invariant: a checkpoint's views and positions are of one epoch: a source that goes on from there brings exactly the
+//! records that these views do not contain.
+
+use std::collections::BTreeSet;
+
+use tidewire_catalog::Object;
+use tidewire_connect::{Positions, Split};
+use tidewire_state::StoredSource;
+use tidewire_types::{ObjectId, Result};
+
+use super::publication::Unpublished;
+use super::{Core, SourceRead, View, now_us, start_reader};
+use crate::durable::KeptView;
+use crate::runtime::EpochChanges;
+use crate::status::SourceState;
+
+impl Core {
+    /// Bytes, about, that views hold for the next checkpoint.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.views.values().map(|view| view.runtime.held_bytes()).sum()
+    }
+
+    /// What changed in each view that works.
+    pub(super) fn kept_views(&mut self) -> Vec<KeptView> {
+        let mut kept = vec![];
+        for (id, view) in self.views.iter_mut().filter(|(_, view)| view.error.is_none()) {
+            if let Some(fingerprint) = view.fingerprint.clone() {
+                let is_new = std::mem::take(&mut view.is_new);
+                kept.push(KeptView { id: *id, fingerprint, is_new, operators: view.runtime.take_changes() });
+            }
+        }
+        kept
+    }
+
+    /// How far each source was read.
+    pub(super) fn kept_sources(&self) -> Vec<StoredSource> {
+        let kept = |(id, source): (&ObjectId, &super::RunningSource)| StoredSource {
+            source: id.0,
+            positions: source.reader.as_ref().map(|r| r.positions.iter().map(|(s, p)| (s.0, *p)).collect()),
+            n_rows: source.read.n_rows as u64,
+            n_bytes: source.read.n_bytes,
+            n_bad: source.read.n_bad,
+        };
+        self.sources.iter().map(kept).collect()
+    }
+
+    /// Adds a view that a checkpoint had.
+    pub fn add_restored_view(&mut self, object: Object, view: View) -> Result<()> {
+        self.views.insert(object.id, view);
+        self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
+    }
+
+    /// All views of a checkpoint are there: brings them to where the log ends, and has sources go on.
+    pub fn finish_restore(&mut self, mut changes: EpochChanges, sources: &[StoredSource]) -> Result<()> {
+        // The rows of tables are those at the end of the log already.
+        let (epoch, now_us) = (self.epoch.next(), now_us());
+        self.step_views(epoch, now_us, &mut changes);
+        self.epoch = epoch;
+        self.unpublished.push_back(Unpublished { epoch, n_durable: 0, changes, replies: vec![] });
+        self.publish_durable();
+        for stored in sources {
+            self.restore_source(stored)?;
+        }
+        if let Some(durability) = &mut self.durability {
+            durability.recovered();
+        }
+        Ok(())
+    }
+
+    fn restore_source(&mut self, stored: &StoredSource) -> Result<()> {
+        let id = ObjectId(stored.source);
+        let views = self.views.values().filter(|view| view.inputs.contains(&id));
+        let columns = views.flat_map(|v| v.runtime.inputs()).filter(|i| i.object == id).flat_map(|i| &i.columns);
+        let columns: BTreeSet<usize> = columns.copied().collect();
+        let is_read = self.views.values().any(|view| view.inputs.contains(&id));
+        let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
+        source.read =
+            SourceRead { n_rows: stored.n_rows as usize, n_bytes: stored.n_bytes, n_bad: stored.n_bad };
+        if let (Some(positions), true) = (&stored.positions, is_read) {
+            let positions: Positions = positions.iter().map(|(split, position)| (Split(*split), *position)).collect();
+            let columns: Vec<usize> = columns.into_iter().collect();
+            let reader = start_reader(&self.shared, &mut self.next_generation, id, source, positions, &columns)?;
+            source.reader = Some(reader);
+            source.state = SourceState::Running;
+        }
+        Ok(())
+    }
+}
