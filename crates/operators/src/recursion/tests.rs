@@ -108,6 +108,21 @@ fn a_cycle_that_lost_its_entry_does_not_support_itself() {
     assert_eq!(step(3, vec![], vec![Delta::insert(rows(&["from", "to"], &[&[1, 3]]))]), 3);
 }
 
+/// Two is derived in iterations 0 (as a first row), 1 (of itself) and 2 (of zero): the first takes the second with it.
+#[test]
+fn a_row_that_loses_two_derivations_in_one_step_is_shown_by_the_third() {
+    let mut operator = reached(true, 100).build().unwrap();
+    let steps = Steps::default();
+    let edges = rows(&["from", "to"], &[&[2, 2], &[3, 0], &[0, 2]]);
+    let base = vec![Delta::insert(rows(&["n"], &[&[2], &[3]]))];
+    let mut out = vec![];
+    operator.step(&mut [base, vec![Delta::insert(edges)]], &steps.context(1), &mut out).unwrap();
+    out.clear();
+    let gone = vec![Delta::delete(rows(&["n"], &[&[2]]))];
+    operator.step(&mut [gone, vec![]], &steps.context(2), &mut out).unwrap();
+    assert_eq!(out.iter().map(Delta::n_rows).sum::<usize>(), 0);
+}
+
 #[test]
 fn what_does_not_end_is_an_error() {
     let mut plan = reached(true, 10);
