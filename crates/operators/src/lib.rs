@@ -191,7 +191,8 @@ impl Plan {
         match self {
             Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Kept::Nothing,
             Plan::Aggregate(p) => p.kept(),
-            Plan::Join(_) | Plan::TopN(_) | Plan::SingleRow(_) | Plan::Recursion(_) | Plan::Window(_) => Kept::Inputs,
+            Plan::TopN(p) => p.kept(),
+            Plan::Join(_) | Plan::SingleRow(_) | Plan::Recursion(_) | Plan::Window(_) => Kept::Inputs,
         }
     }
 
