@@ -120,7 +120,8 @@ fn tidewire(rows: &RecordBatch, epoch_rows: usize, append_only: bool) -> Outcome
     }
     let mut fields = vec![Field::new("k", DataType::Int64, true)];
     fields.extend(calls.iter().map(|c| c.field.as_ref().clone()));
-    let plan = Aggregate { keys: vec![0], calls, append_only, schema: Arc::new(Schema::new(fields)) };
+    let plan =
+        Aggregate { keys: vec![0], calls, append_only, input: rows.schema(), schema: Arc::new(Schema::new(fields)) };
     let mut aggregate = plan.build(0)?;
     let row_errors = Mutex::default();
     let mut round = Round { n_groups: 0, seconds: 0.0, longest: 0.0, state_bytes: 0 };

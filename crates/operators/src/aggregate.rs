@@ -21,6 +21,7 @@ mod extremes;
 mod feed;
 pub mod functions;
 mod groups;
+mod kept;
 mod keys;
 mod layout;
 mod lists;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::logical_expr::AggregateUDF;
+pub use kept::STATE_VERSION;
 pub use lists::{List, json_text};
 pub use ordered::Ordered;
 pub use statistics::Statistic;
@@ -58,6 +60,8 @@ pub struct Aggregate {
     pub calls: Vec<Call>,
     /// The input never removes rows: min and max need only their value, and no group ever leaves.
     pub append_only: bool,
+    /// Schema of the input: its types and what may be NULL decide how the state lies.
+    pub input: SchemaRef,
     /// Schema of the output: the keys, then one column a call.
     pub schema: SchemaRef,
 }

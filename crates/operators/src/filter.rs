@@ -83,7 +83,7 @@ mod tests {
         let filter = Filter { predicate, schema: schema.clone() };
         check_operator(
             &[schema],
-            || filter.build().unwrap(),
+            &crate::Plan::Filter(filter),
             |inputs| inputs[0].iter().filter(|r| matches!(r[0], Value::Int(a) if a > 2)).cloned().collect(),
         );
     }

@@ -405,7 +405,7 @@ mod tests {
                 // A row with an error is left out.
                 if r.contains(&Value::Int(4)) { vec![] } else { rows }
             };
-            check_operator(&[input()], || plan.build().unwrap(), |i| i[0].iter().flat_map(of_row).collect());
+            check_operator(&[input()], &crate::Plan::FlatMap(plan.clone()), |i| i[0].iter().flat_map(of_row).collect());
         }
     }
 
@@ -434,7 +434,7 @@ mod tests {
                 }
                 if r[0] == Value::Int(4) { vec![] } else { rows }
             };
-            check_operator(&[input()], || plan.build().unwrap(), |i| i[0].iter().flat_map(of_row).collect());
+            check_operator(&[input()], &crate::Plan::FlatMap(plan.clone()), |i| i[0].iter().flat_map(of_row).collect());
         }
     }
 
@@ -452,7 +452,7 @@ mod tests {
             let n = if r[0] == Value::Int(4) { 0 } else { length(&r[0]) };
             std::iter::repeat_n(vec![r[1].clone()], n as usize).collect::<Vec<_>>()
         };
-        check_operator(&[input()], || plan.build().unwrap(), |i| i[0].iter().flat_map(of_row).collect());
+        check_operator(&[input()], &crate::Plan::FlatMap(plan.clone()), |i| i[0].iter().flat_map(of_row).collect());
         let mut out = vec![];
         let row = vec![Value::Int(1000), Value::Int(7)];
         let delta = Delta::insert(batch(&input(), &[&row]));

@@ -190,12 +190,9 @@ impl Plan {
     pub fn kept(&self) -> Kept {
         match self {
             Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Kept::Nothing,
-            Plan::Aggregate(_)
-            | Plan::Join(_)
-            | Plan::TopN(_)
-            | Plan::SingleRow(_)
-            | Plan::Recursion(_)
-            | Plan::Window(_) => Kept::Inputs,
+            Plan::Aggregate(p) => p.kept(),
+            Plan::TopN(p) => p.kept(),
+            Plan::Join(_) | Plan::SingleRow(_) | Plan::Recursion(_) | Plan::Window(_) => Kept::Inputs,
         }
     }
 

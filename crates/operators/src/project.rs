@@ -76,7 +76,7 @@ mod tests {
         };
         check_operator(
             &[input],
-            || project.build().unwrap(),
+            &crate::Plan::Project(project),
             |inputs| {
                 let plus_one = |v: &Value| if let Value::Int(a) = v { Value::Int(a + 1) } else { Value::Null };
                 inputs[0].iter().map(|r| vec![r[1].clone(), plus_one(&r[0])]).collect()

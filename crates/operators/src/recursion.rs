@@ -283,6 +283,13 @@ impl Support {
                 }
                 Ok(-1)
             }
+            // It was to be shown here, after an earlier iteration lost it, and is not derived here any more either.
+            (false, None) => {
+                if let Some(next) = first.filter(|first| *first > iteration) {
+                    later(next, false);
+                }
+                Ok(0)
+            }
             (false, _) => Ok(0),
         }
     }

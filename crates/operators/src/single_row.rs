@@ -150,7 +150,7 @@ mod tests {
     fn is_the_only_row_or_null() {
         check_operator(
             &[input()],
-            || SingleRow { schema: input() }.build(0).unwrap(),
+            &crate::Plan::SingleRow(SingleRow { schema: input() }),
             |inputs| match &inputs[0][..] {
                 [only] => vec![only.clone()],
                 _ => vec![vec![Value::Null, Value::Null]],

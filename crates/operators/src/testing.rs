@@ -4,6 +4,11 @@
 //! epoch in any order) through a running operator and compares its accumulated output after each epoch with a naive
 //! function of the accumulated input. Then it deletes everything: what is left must be the output over empty input, and
 //! no state.
+//!
+//! Meanwhile checkpoints are kept ([`Checkpoint`]). Now and then an operator that is made of them takes over, and the one
+//! before it runs beside it: from then on both must put out the same, and report the same errors.
+
+mod checkpoint;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +23,24 @@ use arrow::util::display::array_value_to_string;
 use parking_lot::Mutex;
 use tidewire_types::{Delta, Epoch};
 
-use crate::{Operator, RowError, StepContext};
+pub(crate) use self::checkpoint::Checkpoint;
+use crate::{Kept, Operator, Plan, RowError, StepContext};
+
+/// What is checked.
+pub(crate) trait Subject {
+    fn build(&self) -> Box<dyn Operator>;
+    fn kept(&self) -> Kept;
+}
+
+impl Subject for Plan {
+    fn build(&self) -> Box<dyn Operator> {
+        Plan::build(self, 0).unwrap()
+    }
+
+    fn kept(&self) -> Kept {
+        Plan::kept(self)
+    }
+}
 
 /// One value, comparable, in PostgreSQL's order (NULL last).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,66 +256,135 @@ fn weighted(schema: &SchemaRef, changes: &[(Row, i64)]) -> Delta {
     Delta::new(rows, (!is_plain).then(|| changes.iter().map(|(_, weight)| *weight).collect::<Vec<_>>().into()))
 }
 
-/// Checks the operator that `build` makes, as the module says.
+const N_SEEDS: u64 = 24;
+
+/// Checks an operator, as the module says.
 pub(crate) fn check_operator(
     schemas: &[SchemaRef],
-    build: impl Fn() -> Box<dyn Operator>,
+    subject: &dyn Subject,
     naive: impl Fn(&[Vec<Row>]) -> Vec<Row>,
 ) {
-    for seed in 0..40 {
-        check_seed(schemas, build(), &naive, seed, true);
+    for seed in 0..N_SEEDS {
+        check_seed(schemas, subject, &naive, seed, true);
     }
 }
 
 /// The same over input that only ever grows.
 pub(crate) fn check_append_only(
     schemas: &[SchemaRef],
-    build: impl Fn() -> Box<dyn Operator>,
+    subject: &dyn Subject,
     naive: impl Fn(&[Vec<Row>]) -> Vec<Row>,
 ) {
-    for seed in 0..40 {
-        check_seed(schemas, build(), &naive, seed, false);
+    for seed in 0..N_SEEDS {
+        check_seed(schemas, subject, &naive, seed, false);
     }
+}
+
+/// An operator, and the one that it was restored from.
+struct Pair<'a> {
+    subject: &'a dyn Subject,
+    leader: Box<dyn Operator>,
+    former: Option<Box<dyn Operator>>,
+    checkpoint: Checkpoint,
+}
+
+impl<'a> Pair<'a> {
+    fn new(subject: &'a dyn Subject, schemas: &[SchemaRef]) -> Pair<'a> {
+        let mut leader = subject.build();
+        leader.track_changes();
+        Pair { subject, leader, former: None, checkpoint: Checkpoint::new(subject.kept(), schemas) }
+    }
+
+    fn step(&mut self, mut inputs: Vec<Vec<Delta>>, epoch: u32) -> Vec<Delta> {
+        self.checkpoint.record(&inputs);
+        let mut of_former = self.former.as_mut().map(|former| run(former.as_mut(), inputs.clone(), epoch));
+        let (out, errors) = run(self.leader.as_mut(), std::mem::take(&mut inputs), epoch);
+        if let Some((out_of_former, errors_of_former)) = of_former.take() {
+            let sum = |out: &[Delta]| {
+                let mut sum = Accumulated::default();
+                sum.add(out);
+                sum
+            };
+            assert_eq!(sum(&out).rows(), sum(&out_of_former).rows(), "epoch {epoch}: the restored one differs");
+            assert_eq!(errors, errors_of_former, "epoch {epoch}: the restored one has other errors");
+        }
+        out
+    }
+
+    /// Perhaps a checkpoint is cut, perhaps the operator is restored.
+    fn rest(&mut self, random: &mut Random) {
+        // Of what was cut before, rows are made now: the operator has gone on since.
+        self.checkpoint.settle();
+        if random.below(3) == 0 {
+            self.former = None;
+        }
+        let is_restart = random.below(4) == 0;
+        if is_restart || random.below(3) == 0 {
+            self.checkpoint.cut(self.leader.as_mut());
+        }
+        if is_restart {
+            self.checkpoint.settle();
+            assert!(self.checkpoint.n_rows() <= self.leader.state_rows().max(1), "more is kept than the state has");
+            let restored = self.checkpoint.restored(self.subject, random);
+            let (rows, rows_before) = (restored.state_rows(), self.leader.state_rows());
+            assert!(rows <= rows_before, "{rows} rows of state were {rows_before}");
+            self.former = Some(std::mem::replace(&mut self.leader, restored));
+        }
+    }
+}
+
+/// A step: what comes out, and the errors in any order.
+fn run(operator: &mut dyn Operator, mut inputs: Vec<Vec<Delta>>, epoch: u32) -> (Vec<Delta>, Vec<String>) {
+    let (steps, mut out) = (Steps::default(), vec![]);
+    operator.step(&mut inputs, &steps.context(epoch), &mut out).unwrap();
+    let text = |error: RowError| format!("{:?} {} {} {:?}", rows(&error.row), error.weight, error.expr, error.error);
+    let mut errors: Vec<String> = steps.row_errors().into_iter().map(text).collect();
+    errors.sort();
+    (out, errors)
 }
 
 fn check_seed(
     schemas: &[SchemaRef],
-    mut operator: Box<dyn Operator>,
+    subject: &dyn Subject,
     naive: &dyn Fn(&[Vec<Row>]) -> Vec<Row>,
     seed: u64,
     with_deletes: bool,
 ) {
-    let mut random = Random::new(seed);
+    let (mut random, mut restarts) = (Random::new(seed), Random::new(!seed));
     let steps = Steps::default();
     let mut present: Vec<Vec<Row>> = vec![vec![]; schemas.len()];
     let mut output = Accumulated::default();
     let mut out = vec![];
-    operator.start(&steps.context(0), &mut out).unwrap();
+    let mut pair = Pair::new(subject, schemas);
+    pair.leader.start(&steps.context(0), &mut out).unwrap();
     output.add(&out);
     assert_eq!(output.rows(), &counted(naive(&present)), "seed {seed}: before any input");
-    for epoch in 1..=10 {
-        let mut inputs: Vec<Vec<Delta>> = schemas
+    for epoch in 1..=11 {
+        pair.rest(&mut restarts);
+        let inputs: Vec<Vec<Delta>> = schemas
             .iter()
             .zip(&mut present)
             .map(|(schema, present)| random_deltas(&mut random, schema, present, with_deletes))
             .collect();
-        out.clear();
-        operator.step(&mut inputs, &steps.context(epoch), &mut out).unwrap();
-        output.add(&out);
+        output.add(&pair.step(inputs, epoch));
         assert_eq!(output.rows(), &counted(naive(&present)), "seed {seed}, epoch {epoch}: input {present:?}");
     }
     if !with_deletes {
         return;
     }
-    let mut inputs: Vec<Vec<Delta>> = schemas
+    let inputs: Vec<Vec<Delta>> = schemas
         .iter()
         .zip(&present)
         .map(|(schema, rows)| vec![Delta::delete(batch(schema, &rows.iter().collect::<Vec<_>>()))])
         .collect();
-    out.clear();
-    operator.step(&mut inputs, &steps.context(11), &mut out).unwrap();
-    output.add(&out);
+    output.add(&pair.step(inputs, 12));
     present.iter_mut().for_each(Vec::clear);
     assert_eq!(output.rows(), &counted(naive(&present)), "seed {seed}: everything deleted");
-    assert_eq!(operator.state_rows(), 0, "seed {seed}: state is left");
+    assert_eq!(pair.leader.state_rows(), 0, "seed {seed}: state is left");
+    pair.checkpoint.settle();
+    pair.checkpoint.cut(pair.leader.as_mut());
+    pair.checkpoint.settle();
+    assert!(pair.checkpoint.n_rows() <= 1, "seed {seed}: {} rows are kept of nothing", pair.checkpoint.n_rows());
+    let restored = pair.checkpoint.restored(subject, &mut restarts);
+    assert_eq!(restored.state_rows(), 0, "seed {seed}: state comes back");
 }

@@ -58,6 +58,6 @@ mod tests {
         let left = schema(vec![Field::new("a", DataType::Int64, true)]);
         let right = schema(vec![Field::new("other", DataType::Int64, true)]);
         let union = Union { schema: left.clone() };
-        check_operator(&[left, right], || union.build().unwrap(), |inputs| inputs.concat());
+        check_operator(&[left, right], &crate::Plan::Union(union), |inputs| inputs.concat());
     }
 }

@@ -295,6 +295,68 @@ impl Accumulator {
         }
     }
 
+    /// Whether a group's words and what `save` gives are all of its state.
+    pub(super) fn is_small(&self) -> bool {
+        match &self.kind {
+            Kind::OrderedWord { .. } | Kind::OrderedWide { .. } => false,
+            Kind::Value(store) => store.state.is_small(),
+            _ => true,
+        }
+    }
+
+    /// Whether something is kept beside the slots.
+    pub(super) fn is_beside(&self) -> bool {
+        matches!(self.kind, Kind::SumExact { .. } | Kind::Bits { .. } | Kind::Value(_))
+    }
+
+    /// Appends what a group keeps beside its slot, where the slot does not say it.
+    pub(super) fn save(&self, id: u32, out: &mut Vec<u8>) {
+        match &self.kind {
+            Kind::SumExact { sums, .. } => {
+                if let Some(sum) = sums.get(id as usize).filter(|sum| !sum.is_one_float()) {
+                    sum.save(out);
+                }
+            }
+            Kind::Bits { groups } => groups.get(id as usize).iter().for_each(|group| group.save(out)),
+            Kind::Value(store) => store.state.save(id, out),
+            _ => {}
+        }
+    }
+
+    /// Takes what `save` has written, for a group whose slot has its words again. False where its result cannot be
+    /// computed.
+    pub(super) fn load(&mut self, id: u32, slot: &[u64], n_slots: usize, bytes: &[u8]) -> Result<bool> {
+        let idx = id as usize;
+        match &mut self.kind {
+            Kind::SumExact { sums, n_wide } => {
+                sums.resize_with(n_slots.max(sums.len()), ExactSum::default);
+                let sum = match bytes {
+                    [] => ExactSum::of(f64::from_bits(slot[self.offset])),
+                    mut bytes => ExactSum::load(&mut bytes)?,
+                };
+                *n_wide += usize::from(sum.is_wide());
+                sums[idx] = sum;
+            }
+            Kind::Bits { groups } => {
+                groups.resize_with(n_slots.max(groups.len()), BitCounts::default);
+                if !bytes.is_empty() {
+                    groups[idx] = BitCounts::load(bytes)?;
+                }
+            }
+            Kind::Value(store) => {
+                store.state.grow(n_slots);
+                store.results.resize(n_slots.max(store.results.len()), store.default.clone());
+                store.state.load(id, bytes)?;
+                match store.state.evaluate(id) {
+                    Ok(result) => store.results[idx] = result,
+                    Err(_) => return Ok(false),
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
     /// Values kept beside the slots.
     pub(super) fn len(&self) -> usize {
         match &self.kind {

@@ -7,7 +7,7 @@ use arrow::datatypes::FieldRef;
 use datafusion::common::ScalarValue;
 use tidewire_types::{Result, SqlError};
 
-use super::values::Values;
+use super::values::{Values, taken};
 use super::words::{from_raw_words, raw_words};
 use crate::expr::sql_error;
 
@@ -28,6 +28,20 @@ impl BitCounts {
             counts[rest.trailing_zeros() as usize] += weight;
             rest &= rest - 1;
         }
+    }
+
+    /// Appends the counts as bytes; nothing where there are none.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        self.0.iter().flat_map(|counts| counts.iter()).for_each(|count| out.extend(count.to_le_bytes()));
+    }
+
+    /// Takes what `save` has written.
+    pub(super) fn load(mut bytes: &[u8]) -> Result<BitCounts> {
+        let mut counts = Box::new([0; 65]);
+        for count in counts.iter_mut() {
+            *count = i64::from_le_bytes(taken(&mut bytes)?);
+        }
+        Ok(BitCounts(Some(counts)))
     }
 
     /// The bits that all values have; over none, of no meaning.

@@ -9,6 +9,10 @@
 //! Kulisch's accumulator for the rest.
 #![expect(clippy::indexing_slicing, reason = "positions in the fixed-point number follow from a double's exponent")]
 
+use tidewire_types::Result;
+
+use super::values::taken;
+
 /// 2^-1074 (the least double) to 2^1024, and 64 bits for as many terms as there can be.
 const N_WORDS: usize = 35;
 
@@ -101,6 +105,51 @@ impl ExactSum {
                 }
             }
         }
+    }
+
+    /// Appends it as bytes, whatever it has met.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        match &self.wide {
+            None => {
+                out.push(0);
+                out.extend(self.high.to_le_bytes());
+                out.extend(self.low.to_le_bytes());
+            }
+            Some(wide) => {
+                out.push(1);
+                wide.words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+                [wide.n_nan, wide.n_infinite, wide.n_negative_infinite].iter().for_each(|n| out.extend(n.to_le_bytes()));
+            }
+        }
+    }
+
+    /// Takes what `save` has written from the front of `rest`.
+    pub(super) fn load(rest: &mut &[u8]) -> Result<ExactSum> {
+        let mut sum = ExactSum::default();
+        if taken::<1>(rest)? == [0] {
+            sum.high = f64::from_le_bytes(taken(rest)?);
+            sum.low = f64::from_le_bytes(taken(rest)?);
+            return Ok(sum);
+        }
+        let mut wide = Box::<Wide>::default();
+        for word in &mut wide.words {
+            *word = u64::from_le_bytes(taken(rest)?);
+        }
+        for n in [&mut wide.n_nan, &mut wide.n_infinite, &mut wide.n_negative_infinite] {
+            *n = i64::from_le_bytes(taken(rest)?);
+        }
+        sum.wide = Some(wide);
+        Ok(sum)
+    }
+
+    /// The sum of one value.
+    pub(super) fn of(value: f64) -> ExactSum {
+        ExactSum { high: value, ..ExactSum::default() }
+    }
+
+    /// Whether its value says all of it.
+    pub(super) fn is_one_float(&self) -> bool {
+        self.low == 0.0 && self.wide.is_none()
     }
 
     /// Whether it is on the heap.
@@ -279,6 +328,25 @@ mod tests {
         assert_eq!(sum(&[1.0, 1e-20]).parts(), [1.0, 1e-20]);
         assert!(sum(&[f64::NAN, 1.0]).parts()[0].is_nan());
         assert!(sum(&[]).parts().is_empty());
+    }
+
+    #[test]
+    fn what_is_saved_comes_back_whole() {
+        let values = [1e300, 0.1, -1e-300, f64::NAN, f64::INFINITY, -0.3, 1e17, f64::NEG_INFINITY];
+        for n in 0..=values.len() {
+            let before = sum(&values[..n]);
+            let mut bytes = vec![];
+            before.save(&mut bytes);
+            let mut rest = &bytes[..];
+            let mut after = ExactSum::load(&mut rest).unwrap();
+            assert!(rest.is_empty());
+            assert_eq!(after.value().to_bits(), before.value().to_bits());
+            values[..n].iter().for_each(|value| {
+                after.add(*value, -1);
+            });
+            assert_eq!(after.value(), 0.0);
+            assert!(n == 0 || ExactSum::load(&mut &bytes[..bytes.len() - 1]).is_err());
+        }
     }
 
     #[test]

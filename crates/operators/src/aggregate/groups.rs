@@ -1,8 +1,8 @@
 //! The groups of an aggregate: a hash table of our own over fixed-width slots.
 //!
-//! One slot a group: a header word (the number of the step that touched it last, and the mask of NULL keys), the key,
-//! then whatever the accumulators keep. The table maps a hash to the slot; a bucket holds 32 bits of the hash beside the
-//! slot's number, so that growth and removal do not read slots.
+//! One slot a group: a header word (the number of the step that touched it last, whether a checkpoint has the group, and
+//! the mask of NULL keys), the key, then whatever the accumulators keep. The table maps a hash to the slot; a bucket holds
+//! 32 bits of the hash beside the slot's number, so that growth and removal do not read slots.
 //!
 //! Why this shape: the slots of a batch are resolved in passes (touch every bucket, compare tags, compare keys, and only
 //! then the few rows that are left), so that the cache misses of many rows overlap; one slot then serves key and
@@ -11,6 +11,8 @@
 //!
 //! Invariant: a slot is in the table exactly once, or on the free list.
 #![expect(clippy::indexing_slicing, reason = "hot loops; positions are masked or come from the table itself")]
+
+use std::sync::Arc;
 
 use super::arena::Arena;
 use super::keys::{EncodedKeys, Keys};
@@ -23,6 +25,11 @@ const PART_BITS: u32 = 6;
 const EMPTY: u64 = u64::MAX;
 /// No slot.
 const MISSING: u32 = u32::MAX;
+
+/// Of a slot's header: the number of the step that touched it last; 0: of none.
+pub(super) const STAMP: u32 = u32::MAX >> 1;
+/// Of a slot's header: the group was there when the last checkpoint was cut.
+pub(super) const IN_CHECKPOINT: u32 = !STAMP;
 
 /// Fixed-width slots, by number.
 pub(super) struct Slots {
@@ -63,25 +70,30 @@ impl Slots {
         let id = self.n_slots;
         self.n_slots += 1;
         if id.is_multiple_of(CHUNK_LEN) {
-            self.chunks.push(vec![]);
+            // A small aggregate has a small chunk, which grows by doubling; the others are filled.
+            let n_slots = if id == 0 { 0 } else { CHUNK_LEN };
+            self.chunks.push(Vec::with_capacity(n_slots * self.width));
         }
-        // A small aggregate has a small chunk: it grows by doubling.
         self.chunks[id / CHUNK_LEN].extend_from_slice(initial);
         id as u32
     }
 
     fn bytes(&self) -> usize {
         self.chunks.iter().map(Vec::capacity).sum::<usize>() * size_of::<u64>()
+            + self.chunks.capacity() * size_of::<Vec<u64>>()
             + self.free.capacity() * size_of::<u32>()
     }
 }
 
-/// One part of the table: open addressing, linear probing, no tombstones.
+/// One part of the table: open addressing, linear probing, no tombstones. It grows by half, and not by doubling, so that
+/// it is never mostly empty.
 struct Part {
     /// The low 32 bits of the hash above, the slot below.
     buckets: Vec<u64>,
     n_used: usize,
 }
+
+const BUCKETS_MIN: usize = 4;
 
 #[inline]
 fn part_of(hash: u64) -> usize {
@@ -89,13 +101,24 @@ fn part_of(hash: u64) -> usize {
 }
 
 impl Part {
+    /// Where the probe for a tag begins: the tags of a part, whose upper bits are the part's number, in equal shares.
     #[inline]
-    fn mask(&self) -> usize {
-        self.buckets.len() - 1
+    fn home(&self, tag: u32) -> usize {
+        ((u64::from(tag << PART_BITS) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+
+    /// Steps of a probe from one place to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.buckets.len() - from }
     }
 
     fn insert(&mut self, tag: u32, id: u32) {
-        if (self.n_used + 1) * 8 > self.buckets.len() * 5 {
+        if (self.n_used + 1) * 3 > self.buckets.len() * 2 {
             self.grow();
         }
         self.n_used += 1;
@@ -103,16 +126,15 @@ impl Part {
     }
 
     fn place(&mut self, bucket: u64) {
-        let mask = self.mask();
-        let mut at = (bucket >> 32) as usize & mask;
+        let mut at = self.home((bucket >> 32) as u32);
         while self.buckets[at] != EMPTY {
-            at = (at + 1) & mask;
+            at = self.next(at);
         }
         self.buckets[at] = bucket;
     }
 
     fn grow(&mut self) {
-        let larger = vec![EMPTY; self.buckets.len() * 2];
+        let larger = vec![EMPTY; (self.buckets.len() * 3 / 2).max(BUCKETS_MIN)];
         for bucket in std::mem::replace(&mut self.buckets, larger) {
             if bucket != EMPTY {
                 self.place(bucket);
@@ -122,26 +144,25 @@ impl Part {
 
     /// Takes a slot out and closes the gap.
     fn remove(&mut self, tag: u32, id: u32) {
-        let mask = self.mask();
         let wanted = u64::from(tag) << 32 | u64::from(id);
-        let mut gap = tag as usize & mask;
+        let mut gap = self.home(tag);
         while self.buckets[gap] != wanted {
             if self.buckets[gap] == EMPTY {
                 return;
             }
-            gap = (gap + 1) & mask;
+            gap = self.next(gap);
         }
         self.n_used -= 1;
         let mut at = gap;
         loop {
-            at = (at + 1) & mask;
+            at = self.next(at);
             let bucket = self.buckets[at];
             if bucket == EMPTY {
                 break;
             }
-            let home = (bucket >> 32) as usize & mask;
+            let home = self.home((bucket >> 32) as u32);
             // It may move into the gap unless its home lies behind the gap.
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
+            if self.distance(home, at) >= self.distance(gap, at) {
                 self.buckets[gap] = bucket;
                 gap = at;
             }
@@ -151,16 +172,16 @@ impl Part {
 }
 
 /// The words of a slot such that a small one lies in one cache line: what comparing the key has fetched, the accumulators
-/// need not fetch again.
+/// need not fetch again. Five words are the usual count and sum by one key: three more would be too dear.
 fn padded(n_words: usize) -> usize {
-    if n_words <= 8 { n_words.next_power_of_two() } else { n_words }
+    if n_words <= 8 && n_words != 5 { n_words.next_power_of_two() } else { n_words }
 }
 
 /// Groups by key.
 pub(super) struct Groups {
     pub(super) slots: Slots,
     parts: Vec<Part>,
-    keys: Keys,
+    keys: Arc<Keys>,
     arena: Arena,
     /// The words of a new slot.
     initial: Vec<u64>,
@@ -177,7 +198,7 @@ impl Groups {
         Groups {
             slots: Slots::new(initial.len()),
             parts: empty_parts(),
-            keys,
+            keys: Arc::new(keys),
             arena: Arena::default(),
             initial,
             n_groups: 0,
@@ -190,7 +211,7 @@ impl Groups {
         self.slots.allocate(&self.initial)
     }
 
-    pub(super) fn keys(&self) -> &Keys {
+    pub(super) fn keys(&self) -> &Arc<Keys> {
         &self.keys
     }
 
@@ -210,7 +231,10 @@ impl Groups {
 
     pub(super) fn bytes(&self) -> usize {
         let buckets: usize = self.parts.iter().map(|p| p.buckets.capacity()).sum();
-        self.slots.bytes() + (buckets + self.candidates.capacity()) * size_of::<u64>() + self.arena.bytes()
+        self.slots.bytes()
+            + (buckets + self.candidates.capacity()) * size_of::<u64>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.arena.bytes()
     }
 
     /// The slot of every row, made where there is none yet.
@@ -238,7 +262,7 @@ impl Groups {
         // Pass 1 reads every home bucket: the misses overlap.
         let home = |hash: &u64| {
             let part = &self.parts[part_of(*hash)];
-            part.buckets[*hash as usize & part.mask()]
+            part.buckets[part.home(*hash as u32)]
         };
         self.candidates.clear();
         self.candidates.extend(hashes.iter().map(home));
@@ -247,9 +271,9 @@ impl Groups {
             let mut bucket = *candidate;
             if bucket >> 32 != *hash & u64::from(u32::MAX) && bucket != EMPTY {
                 let part = &self.parts[part_of(*hash)];
-                let mut at = *hash as usize & part.mask();
+                let mut at = part.home(*hash as u32);
                 while bucket >> 32 != *hash & u64::from(u32::MAX) && bucket != EMPTY {
-                    at = (at + 1) & part.mask();
+                    at = part.next(at);
                     bucket = part.buckets[at];
                 }
             }
@@ -267,7 +291,7 @@ impl Groups {
         let tag = hash as u32;
         let n_words = self.keys.n_words();
         let part = &self.parts[part_of(hash)];
-        let mut at = hash as usize & part.mask();
+        let mut at = part.home(tag);
         loop {
             let bucket = part.buckets[at];
             if bucket == EMPTY {
@@ -281,7 +305,7 @@ impl Groups {
                     return bucket as u32;
                 }
             }
-            at = (at + 1) & part.mask();
+            at = part.next(at);
         }
         let id = self.slots.allocate(&self.initial);
         let slot = self.slots.get_mut(id);
@@ -330,8 +354,10 @@ impl Groups {
     pub(super) fn clear_stamps(&mut self) {
         for id in 0..self.slots.n_slots as u32 {
             let slot = self.slots.get_mut(id);
-            // 1, not 0: that would make it a new group.
-            slot[0] = slot[0] >> 32 << 32 | 1;
+            // 1, not 0: that would make it a new group. A free slot has no stamp.
+            if slot[0] as u32 & STAMP != 0 {
+                slot[0] = slot[0] & !u64::from(STAMP) | 1;
+            }
         }
     }
 }

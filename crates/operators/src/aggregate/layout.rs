@@ -118,8 +118,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// `input` is a batch of the input; only its types and nullability matter. `base`: words before the accumulators.
-    pub(super) fn new(plan: &Aggregate, input: &[ArrayRef], schema: &Schema, base: usize) -> Result<Layout> {
+    /// `input` are columns of the input; but for DataFusion's own functions, only their types matter. `base`: words
+    /// before the accumulators.
+    pub(super) fn new(plan: &Aggregate, input: &[ArrayRef], base: usize) -> Result<Layout> {
         let mut layout = Layout {
             feeds: vec![],
             accumulators: vec![],
@@ -137,7 +138,7 @@ impl Layout {
         }
         for call in &plan.calls {
             let args = columns(input, &call.args)?;
-            let output = layout.call(call, &args, input, schema)?;
+            let output = layout.call(call, &args, input, &plan.input)?;
             layout.outputs.push((output, call.field.data_type().clone()));
         }
         let outputs = || layout.outputs.iter().map(|(output, _)| output);
@@ -157,6 +158,16 @@ impl Layout {
             }
         }
         words
+    }
+
+    /// Words of a slot.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether a group's state is its words and a few bytes: its size does not follow the group's rows.
+    pub(super) fn is_small(&self) -> bool {
+        !self.feeds.iter().any(|feed| feed.key.distinct) && self.accumulators.iter().all(Accumulator::is_small)
     }
 
     fn feed(&mut self, key: FeedKey) -> usize {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array};
 use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
@@ -12,11 +12,11 @@ use tidewire_types::{Delta, Result, SqlError, SqlState, SqlType, hash_rows};
 
 use super::Aggregate;
 use super::accumulate::{Kind, Overflows};
-use super::groups::Groups;
-use super::keys::Keys;
+use super::groups::{Groups, IN_CHECKPOINT, STAMP};
+use super::kept::{Tracking, keys_of};
 use super::layout::{Layout, Output, columns};
 use crate::expr::sql_error;
-use crate::{Operator, RowError, StepContext};
+use crate::{Operator, RowError, StateChanges, StepContext};
 
 /// Rows that go through all passes together.
 const SLICE_ROWS: usize = 2048;
@@ -25,13 +25,14 @@ const SLICE_ROWS: usize = 2048;
 pub(super) struct AggregateShard {
     plan: Aggregate,
     shard_idx: usize,
-    /// Made with the first rows, whose types it needs.
+    /// Made with the first rows, which DataFusion's own functions want to see.
     state: Option<State>,
+    tracks_changes: bool,
 }
 
 impl AggregateShard {
     pub(super) fn new(plan: Aggregate, shard_idx: usize) -> AggregateShard {
-        AggregateShard { plan, shard_idx, state: None }
+        AggregateShard { plan, shard_idx, state: None, tracks_changes: false }
     }
 }
 
@@ -45,13 +46,13 @@ impl Operator for AggregateShard {
 
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         for delta in inputs.iter_mut().flat_map(std::mem::take) {
-            let delta = without_zeros(delta)?;
+            let delta = without_zeros(planned(&self.plan, delta)?)?;
             if delta.is_empty() {
                 continue;
             }
             let state = match &mut self.state {
                 Some(state) => state,
-                None => self.state.insert(State::new(&self.plan, delta.rows())?),
+                None => self.state.insert(State::new(&self.plan, delta.rows().columns(), self.tracks_changes)?),
             };
             // Small enough that what one pass over the rows has read is near when the next one comes.
             for at in (0..delta.n_rows()).step_by(SLICE_ROWS) {
@@ -64,6 +65,25 @@ impl Operator for AggregateShard {
         }
     }
 
+    fn track_changes(&mut self) {
+        self.tracks_changes = true;
+    }
+
+    fn take_changes(&mut self) -> Result<StateChanges> {
+        match &mut self.state {
+            Some(state) => Ok(state.take_changes(&self.plan)),
+            None => Ok(Box::new(|| Ok(vec![]))),
+        }
+    }
+
+    fn restore(&mut self, rows: &Delta) -> Result<()> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            None => self.state.insert(State::new(&self.plan, &types_of(&self.plan), self.tracks_changes)?),
+        };
+        state.restore(&self.plan, rows)
+    }
+
     fn state_bytes(&self) -> usize {
         self.state.as_ref().map_or(0, State::bytes)
     }
@@ -74,6 +94,23 @@ impl Operator for AggregateShard {
             state.groups.len() + kept + state.layout.feeds.iter().map(|f| f.len()).sum::<usize>()
         })
     }
+}
+
+/// Empty columns of the input's types.
+pub(super) fn types_of(plan: &Aggregate) -> Vec<ArrayRef> {
+    plan.input.fields().iter().map(|field| new_empty_array(field.data_type())).collect()
+}
+
+/// A delta with the types that the state is laid out for.
+fn planned(plan: &Aggregate, delta: Delta) -> Result<Delta> {
+    let columns = delta.rows().columns();
+    let is_planned = |(column, field): (&ArrayRef, &Arc<Field>)| column.data_type() == field.data_type();
+    if columns.iter().zip(plan.input.fields()).all(is_planned) {
+        return Ok(delta);
+    }
+    let fit = |(column, field): (&ArrayRef, &Arc<Field>)| cast(column, field.data_type());
+    let columns = columns.iter().zip(plan.input.fields()).map(fit).collect::<Result<Vec<_>, _>>()?;
+    Ok(delta.with_rows(RecordBatch::try_new(Arc::clone(&plan.input), columns)?))
 }
 
 /// A delta without rows that mean nothing: they must not make groups.
@@ -143,33 +180,33 @@ fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
     }
 }
 
-struct State {
-    layout: Layout,
-    groups: Groups,
-    is_global: bool,
+pub(super) struct State {
+    pub(super) layout: Layout,
+    pub(super) groups: Groups,
+    pub(super) is_global: bool,
     append_only: bool,
-    overflows: Overflows,
+    pub(super) overflows: Overflows,
     /// Those of the groups touched in this step, before it.
     overflows_before: Overflows,
     /// Groups and accumulators whose evaluation failed.
-    failed: BTreeSet<(u32, usize)>,
+    pub(super) failed: BTreeSet<(u32, usize)>,
     /// Number of the step; 0 is that of no step.
-    step: u32,
+    pub(super) step: u32,
+    pub(super) tracking: Tracking,
     /// Groups touched in this step, and what was there before: words and what was shown.
     touched: Vec<u32>,
     before: Vec<u64>,
     shown_before: Vec<Shown>,
     /// Words of the groups whose new row comes.
     after: Vec<u64>,
-    ids: Vec<u32>,
+    pub(super) ids: Vec<u32>,
     hashes: Vec<u64>,
 }
 
 impl State {
-    fn new(plan: &Aggregate, rows: &RecordBatch) -> Result<State> {
-        let fields: Vec<&Field> = plan.schema.fields().iter().take(plan.keys.len()).map(AsRef::as_ref).collect();
-        let keys = Keys::new(&fields)?;
-        let layout = Layout::new(plan, rows.columns(), rows.schema_ref(), 1 + keys.n_words())?;
+    pub(super) fn new(plan: &Aggregate, rows: &[ArrayRef], tracks_changes: bool) -> Result<State> {
+        let keys = keys_of(plan)?;
+        let layout = Layout::new(plan, rows, 1 + keys.n_words())?;
         let mut groups = Groups::new(keys, &layout.initial());
         let is_global = plan.keys.is_empty();
         if is_global {
@@ -184,6 +221,7 @@ impl State {
             overflows_before: Overflows::new(),
             failed: BTreeSet::new(),
             step: 1,
+            tracking: Tracking::new(tracks_changes),
             touched: vec![],
             before: vec![],
             shown_before: vec![],
@@ -197,7 +235,7 @@ impl State {
         let scratch =
             (self.before.capacity() + self.after.capacity()) * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
         let beside: usize = self.layout.accumulators.iter().map(|a| a.bytes()).sum();
-        self.groups.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
+        self.groups.bytes() + self.tracking.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
     }
 
     /// Takes one delta.
@@ -206,7 +244,7 @@ impl State {
         if self.append_only && weights.is_some_and(|w| w.iter().any(|w| *w < 0)) {
             return Err(SqlError::internal("a row left an input that only grows"));
         }
-        self.resolve(plan, delta.rows())?;
+        self.resolve(plan, delta.rows().columns(), delta.n_rows())?;
         self.touch();
         let State { layout, groups, ids, overflows, .. } = self;
         let n_slots = groups.n_slots();
@@ -222,20 +260,27 @@ impl State {
     }
 
     /// Finds the group of every row.
-    fn resolve(&mut self, plan: &Aggregate, rows: &RecordBatch) -> Result<()> {
+    fn resolve(&mut self, plan: &Aggregate, rows: &[ArrayRef], n_rows: usize) -> Result<()> {
+        match self.is_global {
+            true => self.resolve_keys(plan, vec![], n_rows),
+            false => self.resolve_keys(plan, columns(rows, &plan.keys)?, n_rows),
+        }
+    }
+
+    /// Finds or makes the groups with these keys: `ids`.
+    pub(super) fn resolve_keys(&mut self, plan: &Aggregate, mut keys: Vec<ArrayRef>, n_rows: usize) -> Result<()> {
         if self.is_global {
             self.ids.clear();
-            self.ids.resize(rows.num_rows(), 0);
+            self.ids.resize(n_rows, 0);
             return Ok(());
         }
-        let mut keys = columns(rows.columns(), &plan.keys)?;
         for (key, field) in keys.iter_mut().zip(plan.schema.fields()) {
             if key.data_type() != field.data_type() {
                 *key = cast(key, field.data_type())?;
             }
         }
-        hash_rows(&keys, rows.num_rows(), &mut self.hashes)?;
-        let encoded = self.groups.keys().encode(&keys, rows.num_rows())?;
+        hash_rows(&keys, n_rows, &mut self.hashes)?;
+        let encoded = self.groups.keys().encode(&keys, n_rows)?;
         self.groups.resolve(&encoded, &self.hashes, &mut self.ids);
         Ok(())
     }
@@ -245,11 +290,13 @@ impl State {
         let start = self.touched.len();
         for id in &self.ids {
             let slot = self.groups.slots.get_mut(*id);
-            let stamp = slot[0] as u32;
+            let header = slot[0] as u32;
+            let stamp = header & STAMP;
             if stamp == self.step {
                 continue;
             }
-            slot[0] = slot[0] >> 32 << 32 | u64::from(self.step);
+            let in_checkpoint = self.tracking.touch(*id, header);
+            slot[0] = slot[0] >> 32 << 32 | u64::from(in_checkpoint | self.step);
             self.touched.push(*id);
             push_words(&mut self.before, slot);
             self.shown_before.push(if stamp == 0 && !self.is_global { Shown::Absent } else { Shown::Row });
@@ -307,8 +354,9 @@ impl State {
         self.before.clear();
         self.shown_before.clear();
         self.step += 1;
-        if self.step == u32::MAX {
+        if self.step == STAMP {
             self.groups.clear_stamps();
+            self.tracking.cut = 1;
             self.step = 2;
         }
         Ok(())
@@ -476,6 +524,9 @@ impl State {
         let keys = self.groups.keys().decode(&words, width, self.groups.arena())?;
         hash_rows(&keys, gone.len(), &mut self.hashes)?;
         for (id, hash) in gone.iter().zip(&self.hashes) {
+            if self.groups.slots.get(*id)[0] as u32 & IN_CHECKPOINT != 0 {
+                self.tracking.forget(&self.groups, *id);
+            }
             for accumulator in &mut self.layout.accumulators {
                 accumulator.forget(*id);
             }

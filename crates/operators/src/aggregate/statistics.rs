@@ -16,7 +16,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 
 use super::exact_sum::ExactSum;
 use super::numeric::{divided, square_root};
-use super::values::{Mergeable, Values};
+use super::values::{Mergeable, Values, taken};
 use crate::expr::sql_error;
 
 /// Which statistic.
@@ -167,6 +167,28 @@ impl Values for OfNumerics {
     fn len(&self) -> usize {
         0
     }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        let Some(group) = self.groups.get(id as usize) else { return };
+        out.extend(group.n.to_le_bytes());
+        out.extend(group.sum.to_le_bytes());
+        out.extend(group.squares.to_le_bytes());
+        out.extend(group.rough.to_le_bytes());
+    }
+
+    /// Adds to what is there: partial results are put together so.
+    fn load(&mut self, id: u32, mut bytes: &[u8]) -> Result<()> {
+        let Some(group) = self.groups.get_mut(id as usize).filter(|_| !bytes.is_empty()) else { return Ok(()) };
+        group.n += i64::from_le_bytes(taken(&mut bytes)?);
+        group.sum = group.sum.wrapping_add(i128::from_le_bytes(taken(&mut bytes)?));
+        group.squares = group.squares.wrapping_add(i256::from_le_bytes(taken(&mut bytes)?));
+        group.rough += f64::from_le_bytes(taken(&mut bytes)?);
+        Ok(())
+    }
 }
 
 impl Mergeable for OfNumerics {
@@ -176,11 +198,9 @@ impl Mergeable for OfNumerics {
 
     fn state(&mut self, n_groups: usize) -> Result<Vec<ArrayRef>> {
         let mut states = BinaryBuilder::new();
-        for group in self.groups.iter().take(n_groups) {
-            let mut bytes = group.n.to_le_bytes().to_vec();
-            bytes.extend(group.sum.to_le_bytes());
-            bytes.extend(group.squares.to_le_bytes());
-            bytes.extend(group.rough.to_le_bytes());
+        for id in 0..n_groups.min(self.groups.len()) as u32 {
+            let mut bytes = vec![];
+            self.save(id, &mut bytes);
             states.append_value(bytes);
         }
         Ok(vec![Arc::new(states.finish())])
@@ -189,11 +209,7 @@ impl Mergeable for OfNumerics {
     fn merge(&mut self, ids: &[u32], columns: &[ArrayRef]) -> Result<()> {
         let Some(states) = columns.first() else { return Ok(()) };
         for (id, bytes) in ids.iter().zip(states.as_binary::<i32>()) {
-            let (Some(mut rest), Some(group)) = (bytes, self.groups.get_mut(*id as usize)) else { continue };
-            group.n += i64::from_le_bytes(taken(&mut rest)?);
-            group.sum = group.sum.wrapping_add(i128::from_le_bytes(taken(&mut rest)?));
-            group.squares = group.squares.wrapping_add(i256::from_le_bytes(taken(&mut rest)?));
-            group.rough += f64::from_le_bytes(taken(&mut rest)?);
+            self.load(*id, bytes.unwrap_or_default())?;
         }
         Ok(())
     }
@@ -201,13 +217,6 @@ impl Mergeable for OfNumerics {
     fn drop_first(&mut self, n_groups: usize) {
         self.groups.drain(..n_groups.min(self.groups.len()));
     }
-}
-
-/// The next bytes of a state.
-fn taken<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
-    let (bytes, after) = rest.split_first_chunk().ok_or_else(|| SqlError::internal("a state that is too short"))?;
-    *rest = after;
-    Ok(*bytes)
 }
 
 // Floats.
@@ -403,6 +412,32 @@ impl Values for OfFloats {
     fn len(&self) -> usize {
         0
     }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        let Some(group) = self.groups.get(id as usize) else { return };
+        out.extend(group.n.to_le_bytes());
+        group.y.save(out);
+        group.yy.save(out);
+        if self.function.is_of_pairs() {
+            let empty = SumsOfX::default();
+            let SumsOfX { x, xx, xy } = group.x.as_deref().unwrap_or(&empty);
+            [x, xx, xy].iter().for_each(|sum| sum.save(out));
+        }
+    }
+
+    /// Adds to what is there: partial results are put together so.
+    fn load(&mut self, id: u32, mut bytes: &[u8]) -> Result<()> {
+        let Some(group) = self.groups.get_mut(id as usize).filter(|_| !bytes.is_empty()) else { return Ok(()) };
+        group.n += i64::from_le_bytes(taken(&mut bytes)?);
+        for sum in group.all_mut(self.function.is_of_pairs()) {
+            sum.merge(&ExactSum::load(&mut bytes)?);
+        }
+        Ok(())
+    }
 }
 
 impl Mergeable for OfFloats {
@@ -411,15 +446,10 @@ impl Mergeable for OfFloats {
     }
 
     fn state(&mut self, n_groups: usize) -> Result<Vec<ArrayRef>> {
-        let is_of_pairs = self.function.is_of_pairs();
         let mut states = BinaryBuilder::new();
-        for group in self.groups.iter_mut().take(n_groups) {
-            let mut bytes = group.n.to_le_bytes().to_vec();
-            for sum in group.all_mut(is_of_pairs) {
-                let parts = sum.parts();
-                bytes.extend((parts.len() as u64).to_le_bytes());
-                parts.iter().for_each(|part| bytes.extend(part.to_le_bytes()));
-            }
+        for id in 0..n_groups.min(self.groups.len()) as u32 {
+            let mut bytes = vec![];
+            self.save(id, &mut bytes);
             states.append_value(bytes);
         }
         Ok(vec![Arc::new(states.finish())])
@@ -427,15 +457,8 @@ impl Mergeable for OfFloats {
 
     fn merge(&mut self, ids: &[u32], columns: &[ArrayRef]) -> Result<()> {
         let Some(states) = columns.first() else { return Ok(()) };
-        let is_of_pairs = self.function.is_of_pairs();
         for (id, bytes) in ids.iter().zip(states.as_binary::<i32>()) {
-            let (Some(mut rest), Some(group)) = (bytes, self.groups.get_mut(*id as usize)) else { continue };
-            group.n += i64::from_le_bytes(taken(&mut rest)?);
-            for sum in group.all_mut(is_of_pairs) {
-                for _ in 0..u64::from_le_bytes(taken(&mut rest)?) {
-                    sum.add(f64::from_le_bytes(taken(&mut rest)?), 1);
-                }
-            }
+            self.load(*id, bytes.unwrap_or_default())?;
         }
         Ok(())
     }

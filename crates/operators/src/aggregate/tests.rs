@@ -11,7 +11,8 @@ use tidewire_types::{Delta, SqlState};
 
 use super::exact_sum::ExactSum;
 use super::*;
-use crate::testing::{Accumulated, Row, Steps, Value, batch, check_append_only, check_operator};
+use crate::testing::{Accumulated, Row, Steps, Subject, Value, batch, check_append_only, check_operator};
+use crate::{Kept, Plan, StateChanges, StepContext};
 
 mod bits;
 mod lists;
@@ -234,6 +235,7 @@ fn plan(keys: &[usize], cases: &[Case], append_only: bool) -> Aggregate {
         keys: keys.to_vec(),
         calls: cases.iter().map(|c| c.0.clone()).collect(),
         append_only,
+        input: input(),
         schema: Arc::new(Schema::new(fields)),
     }
 }
@@ -253,12 +255,12 @@ fn check(keys: &[usize], cases: impl Fn() -> Vec<Case>) {
     let cases = cases();
     check_operator(
         &[input()],
-        || plan(keys, &cases, false).build(0).unwrap(),
+        &Plan::Aggregate(plan(keys, &cases, false)),
         |inputs| naive(keys, &cases, &inputs[0]),
     );
     check_append_only(
         &[input()],
-        || plan(keys, &cases, true).build(0).unwrap(),
+        &Plan::Aggregate(plan(keys, &cases, true)),
         |inputs| naive(keys, &cases, &inputs[0]),
     );
 }
@@ -300,7 +302,7 @@ fn float_sums_do_not_remember_what_left() {
     let cases = floats();
     check_operator(
         &[input()],
-        || plan(&[K], &cases, false).build(0).unwrap(),
+        &Plan::Aggregate(plan(&[K], &cases, false)),
         |inputs| naive(&[K], &cases, &inputs[0]),
     );
 }
@@ -312,24 +314,60 @@ fn functions_that_are_evaluated_anew() {
 }
 
 /// Adds constant columns behind the input's.
-struct WithConstants(Box<dyn Operator>, Vec<ScalarValue>);
+struct WithConstants<T>(T, Vec<ScalarValue>);
 
-impl Operator for WithConstants {
-    fn start(&mut self, cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+impl Subject for WithConstants<Plan> {
+    fn build(&self) -> Box<dyn Operator> {
+        Box::new(WithConstants(Subject::build(&self.0), self.1.clone()))
+    }
+
+    fn kept(&self) -> Kept {
+        self.0.kept()
+    }
+}
+
+impl<T> WithConstants<T> {
+    fn add(&self, inputs: &mut [Vec<Delta>]) {
+        for delta in inputs.iter_mut().flatten() {
+            let mut columns = delta.rows().columns().to_vec();
+            columns.extend(self.1.iter().map(|value| value.to_array_of_size(delta.n_rows()).unwrap()));
+            *delta = delta.with_rows(RecordBatch::try_new(with_constants(&self.1), columns).unwrap());
+        }
+    }
+}
+
+/// The schema of the input with these constants behind it.
+fn with_constants(constants: &[ScalarValue]) -> SchemaRef {
+    let mut fields = input().fields().to_vec();
+    fields.extend(constants.iter().map(|value| Arc::new(Field::new("constant", value.data_type(), true))));
+    Arc::new(Schema::new(fields))
+}
+
+impl Operator for WithConstants<Box<dyn Operator>> {
+    fn start(&mut self, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         self.0.start(cx, out)
     }
 
-    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &crate::StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
-        for delta in inputs.iter_mut().flatten() {
-            let mut fields = delta.schema().fields().to_vec();
-            let mut columns = delta.rows().columns().to_vec();
-            for value in &self.1 {
-                fields.push(Arc::new(Field::new("constant", value.data_type(), true)));
-                columns.push(value.to_array_of_size(delta.n_rows()).unwrap());
-            }
-            *delta = delta.with_rows(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?);
-        }
+    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        self.add(inputs);
         self.0.step(inputs, cx, out)
+    }
+
+    fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
+        self.add(inputs);
+        self.0.load(inputs, cx)
+    }
+
+    fn track_changes(&mut self) {
+        self.0.track_changes();
+    }
+
+    fn take_changes(&mut self) -> Result<StateChanges> {
+        self.0.take_changes()
+    }
+
+    fn restore(&mut self, rows: &Delta) -> Result<()> {
+        self.0.restore(rows)
     }
 
     fn state_rows(&self) -> usize {
@@ -340,11 +378,12 @@ impl Operator for WithConstants {
 /// Over all rows and by key, with rows that leave and without; the constants are columns 7 and up.
 fn check_with(constants: &[ScalarValue], cases: &[Case]) {
     for keys in [&[K][..], &[]] {
-        let build = |append_only| -> Box<dyn Operator> {
-            Box::new(WithConstants(plan(keys, cases, append_only).build(0).unwrap(), constants.to_vec()))
+        let subject = |append_only| {
+            let plan = Aggregate { input: with_constants(constants), ..plan(keys, cases, append_only) };
+            WithConstants(Plan::Aggregate(plan), constants.to_vec())
         };
-        check_operator(&[input()], || build(false), |inputs| naive(keys, cases, &inputs[0]));
-        check_append_only(&[input()], || build(true), |inputs| naive(keys, cases, &inputs[0]));
+        check_operator(&[input()], &subject(false), |inputs| naive(keys, cases, &inputs[0]));
+        check_append_only(&[input()], &subject(true), |inputs| naive(keys, cases, &inputs[0]));
     }
 }
 
@@ -368,6 +407,7 @@ fn a_sum_that_left_its_range_comes_back() {
         keys: vec![0],
         calls: vec![call(Function::Sum, &[1], DataType::Int64)],
         append_only: false,
+        input: schema.clone(),
         schema: schema.clone(),
     };
     let mut operator = plan.build(0).unwrap();
@@ -402,6 +442,7 @@ fn many_groups_come_and_go_in_bounded_memory() {
         keys: vec![0],
         calls: vec![call(Function::Count, &[], DataType::Int64)],
         append_only: false,
+        input: schema.clone(),
         schema: Arc::new(Schema::new(vec![
             Field::new("k", DataType::Utf8View, true),
             Field::new("n", DataType::Int64, true),
@@ -462,12 +503,13 @@ fn check_key_type(values: &[&str; 4], data_type: &DataType) {
         keys: vec![],
         calls: vec![call(Function::Min, &[0], data_type.clone())],
         append_only,
+        input: rows.schema(),
         schema: Arc::new(Schema::new(vec![Field::new("least", data_type.clone(), true)])),
     };
     let steps = Steps::default();
     for append_only in [false, true] {
-        let keys =
-            Aggregate { keys: vec![0], calls: vec![], append_only, schema: Arc::new(Schema::new(vec![field.clone()])) };
+        let schema = Arc::new(Schema::new(vec![field.clone()]));
+        let keys = Aggregate { keys: vec![0], calls: vec![], append_only, input: rows.schema(), schema };
         let mut out = vec![];
         keys.build(0).unwrap().step(&mut [vec![Delta::insert(rows.clone())]], &steps.context(1), &mut out).unwrap();
         assert_eq!(out[0].rows().column(0), &column.slice(0, 3), "{data_type}");

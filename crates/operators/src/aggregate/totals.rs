@@ -16,7 +16,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 use super::exact_sum::ExactSum;
 use super::numeric::quotient;
 use super::ordered::interval_of;
-use super::values::{Mergeable, Values};
+use super::values::{Mergeable, Values, taken};
 use crate::expr::sql_error;
 
 /// The state of a sum or an average over an argument of this type.
@@ -138,6 +138,25 @@ impl Values for OfNumbers {
     fn len(&self) -> usize {
         0
     }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        if let (Some(sum), Some(n)) = (self.sums.get(id as usize), self.counts.get(id as usize)) {
+            out.extend(sum.to_le_bytes());
+            out.extend(n.to_le_bytes());
+        }
+    }
+
+    fn load(&mut self, id: u32, mut bytes: &[u8]) -> Result<()> {
+        if !bytes.is_empty() {
+            let sum = i128::from_le_bytes(taken(&mut bytes)?);
+            self.add(id, sum, i64::from_le_bytes(taken(&mut bytes)?));
+        }
+        Ok(())
+    }
 }
 
 impl Mergeable for OfNumbers {
@@ -232,6 +251,25 @@ impl Values for OfFloats {
     fn len(&self) -> usize {
         0
     }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        if let Some((sum, n)) = self.groups.get(id as usize) {
+            out.extend(n.to_le_bytes());
+            sum.save(out);
+        }
+    }
+
+    /// Adds to what is there: partial results are put together so.
+    fn load(&mut self, id: u32, mut bytes: &[u8]) -> Result<()> {
+        let Some((sum, n)) = self.groups.get_mut(id as usize).filter(|_| !bytes.is_empty()) else { return Ok(()) };
+        *n += i64::from_le_bytes(taken(&mut bytes)?);
+        sum.merge(&ExactSum::load(&mut bytes)?);
+        Ok(())
+    }
 }
 
 impl Mergeable for OfFloats {
@@ -241,9 +279,9 @@ impl Mergeable for OfFloats {
 
     fn state(&mut self, n_groups: usize) -> Result<Vec<ArrayRef>> {
         let mut states = BinaryBuilder::new();
-        for (sum, n) in self.groups.iter().take(n_groups) {
-            let mut bytes = n.to_le_bytes().to_vec();
-            sum.parts().iter().for_each(|part| bytes.extend(part.to_le_bytes()));
+        for id in 0..n_groups.min(self.groups.len()) as u32 {
+            let mut bytes = vec![];
+            self.save(id, &mut bytes);
             states.append_value(bytes);
         }
         Ok(vec![Arc::new(states.finish())])
@@ -252,13 +290,7 @@ impl Mergeable for OfFloats {
     fn merge(&mut self, ids: &[u32], columns: &[ArrayRef]) -> Result<()> {
         let Some(states) = columns.first() else { return Ok(()) };
         for (id, bytes) in ids.iter().zip(states.as_binary::<i32>()) {
-            let (words, _) = bytes.unwrap_or_default().as_chunks::<8>();
-            if let (Some((n, parts)), Some(group)) = (words.split_first(), self.groups.get_mut(*id as usize)) {
-                group.1 += i64::from_le_bytes(*n);
-                for part in parts {
-                    group.0.add(f64::from_le_bytes(*part), 1);
-                }
-            }
+            self.load(*id, bytes.unwrap_or_default())?;
         }
         Ok(())
     }
@@ -345,6 +377,26 @@ impl Values for OfIntervals {
 
     fn len(&self) -> usize {
         0
+    }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        if let Some(total) = self.groups.get(id as usize) {
+            [total.n, total.months, total.days].iter().for_each(|part| out.extend(part.to_le_bytes()));
+            out.extend(total.nanoseconds.to_le_bytes());
+        }
+    }
+
+    fn load(&mut self, id: u32, mut bytes: &[u8]) -> Result<()> {
+        if !bytes.is_empty() {
+            let [n, months, days] = [(); 3].map(|()| taken(&mut bytes).map(i64::from_le_bytes));
+            let nanoseconds = i128::from_le_bytes(taken(&mut bytes)?);
+            self.add(id, IntervalTotal { n: n?, months: months?, days: days?, nanoseconds }, 1);
+        }
+        Ok(())
     }
 }
 

@@ -37,6 +37,26 @@ pub(super) trait Values: Send + Sync {
     fn bytes(&self) -> usize;
     /// Rows or values kept.
     fn len(&self) -> usize;
+
+    /// Whether `save` and `load` know the state: its size does not follow the rows of the group.
+    fn is_small(&self) -> bool {
+        false
+    }
+
+    /// Appends the state of a group as bytes.
+    fn save(&self, _id: u32, _out: &mut Vec<u8>) {}
+
+    /// Gives a group without rows the state that `save` has written.
+    fn load(&mut self, _id: u32, _bytes: &[u8]) -> Result<()> {
+        Err(SqlError::internal("a state that is not kept as bytes"))
+    }
+}
+
+/// The next bytes of a state.
+pub(super) fn taken<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
+    let (bytes, after) = rest.split_first_chunk().ok_or_else(|| SqlError::internal("a state that is too short"))?;
+    *rest = after;
+    Ok(*bytes)
 }
 
 /// What is kept is small and can be put together: in a batch query, partial results are.
@@ -133,6 +153,27 @@ impl Values for BestBytes {
 
     fn len(&self) -> usize {
         if self.append_only { 0 } else { self.n_values }
+    }
+
+    fn is_small(&self) -> bool {
+        self.append_only
+    }
+
+    /// Nothing for none, else the value behind one byte.
+    fn save(&self, id: u32, out: &mut Vec<u8>) {
+        if let Some(best) = self.best(id) {
+            out.push(1);
+            out.extend_from_slice(best);
+        }
+    }
+
+    fn load(&mut self, id: u32, bytes: &[u8]) -> Result<()> {
+        if let (Some((_, value)), Some(group)) = (bytes.split_first(), self.groups.get_mut(id as usize)) {
+            self.n_values += 1;
+            self.value_bytes += value.len();
+            group.add(value.into(), 1);
+        }
+        Ok(())
     }
 }
 

@@ -61,7 +61,8 @@ impl Lowering<'_> {
         let n_calls = calls.len();
         let before = self.properties(&input);
         let schema = nullable(columns.as_arrow());
-        let operator = aggregate::Aggregate { keys, calls, append_only: before.append_only, schema: schema.clone() };
+        let (append_only, rows) = (before.append_only, self.schema(&input));
+        let operator = aggregate::Aggregate { keys, calls, append_only, input: rows, schema: schema.clone() };
         let properties = before.aggregate(telling, n_calls);
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
         Ok(Relation { node, columns })
@@ -103,8 +104,8 @@ impl Lowering<'_> {
         let keys: Vec<usize> = (0..self.schema(&input).fields().len()).collect();
         let schema = nullable(&self.schema(&input));
         let properties = before.aggregate(keys.clone(), 0);
-        let operator =
-            aggregate::Aggregate { keys, calls: vec![], append_only: before.append_only, schema: schema.clone() };
+        let (append_only, rows) = (before.append_only, self.schema(&input));
+        let operator = aggregate::Aggregate { keys, calls: vec![], append_only, input: rows, schema: schema.clone() };
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
         Ok(Relation { node, columns: input.columns })
     }

@@ -75,6 +75,7 @@ fn a_key_that_is_null_makes_no_object_until_it_leaves() {
         keys: vec![],
         calls: vec![call(Function::List(List::JsonObject), &[0, 1], DataType::Utf8View)],
         append_only: false,
+        input: schema.clone(),
         schema: Arc::new(Schema::new(vec![result])),
     };
     let mut operator = plan.build(0).unwrap();

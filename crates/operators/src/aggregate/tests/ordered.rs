@@ -122,6 +122,7 @@ fn one_row_of_a_large_group_is_cheap() {
         keys: vec![],
         calls: vec![median],
         append_only: false,
+        input: schema.clone(),
         schema: Arc::new(Schema::new(vec![Field::new("m", DataType::Float64, true)])),
     };
     let mut operator = plan.build(0).unwrap();
