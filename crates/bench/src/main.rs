@@ -11,6 +11,7 @@ mod join;
 mod json;
 mod kafka;
 mod latency;
+mod lookup;
 mod server;
 
 /// The allocator that the server has.
@@ -54,6 +55,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "latency",
         help: "BOOTSTRAP [SECONDS]: how long a change takes to reach a subscriber; what an idle server costs",
         run: latency::run,
+    },
+    Benchmark {
+        name: "lookup",
+        help: "[THOUSAND ROWS] [LOOKUPS]: rows of a view by key, beside a scan of it",
+        run: lookup::run,
     },
 ];
 

@@ -21,8 +21,27 @@ pub struct Status {
     pub n_subscriptions: usize,
     /// Every source.
     pub sources: Vec<SourceStatus>,
+    /// Every index that readers can use or that is being built.
+    pub indexes: Vec<IndexStatus>,
     /// Every materialized view.
     pub views: Vec<ViewStatus>,
+}
+
+/// One index. Indexes on the same columns of a relation are one, with several names.
+#[derive(Clone, Debug)]
+pub struct IndexStatus {
+    /// Its name.
+    pub name: String,
+    /// The table or materialized view.
+    pub relation: String,
+    /// The columns of its key.
+    pub columns: Vec<String>,
+    /// Whether readers can use it.
+    pub is_ready: bool,
+    /// Rows in it.
+    pub n_rows: usize,
+    /// Bytes of memory that it holds, which are part of its relation's.
+    pub bytes: usize,
 }
 
 /// One source.

@@ -14,6 +14,7 @@ mod explain;
 mod flat_map;
 mod functions;
 mod grouping_sets;
+mod lasting;
 mod lower;
 mod properties;
 mod provider;
@@ -35,6 +36,8 @@ mod dml_tests;
 mod fixture;
 #[cfg(test)]
 mod lower_tests;
+#[cfg(test)]
+mod sharing_tests;
 #[cfg(test)]
 mod query_tests;
 

@@ -55,7 +55,13 @@ impl Returning {
         });
         let plan = plan.and_then(|t| session.state().optimize(&t.data)).map_err(|e| planning_error(e, ""))?;
         let planned =
-            Planned { plan, parameters: self.parameters.clone(), schema: self.schema.clone(), objects: vec![] };
+            Planned {
+            plan,
+            parameters: self.parameters.clone(),
+            schema: self.schema.clone(),
+            objects: vec![],
+            is_lasting: false,
+        };
         execute(&planned, parameters, session).await
     }
 }
