@@ -13,6 +13,7 @@ mod join;
 mod json;
 mod kafka;
 mod latency;
+mod lookup;
 mod server;
 mod tpch;
 
@@ -72,6 +73,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "latency",
         help: "BOOTSTRAP [SECONDS]: how long a change takes to reach a subscriber; what an idle server costs",
         run: latency::run,
+    },
+    Benchmark {
+        name: "lookup",
+        help: "[THOUSAND ROWS] [LOOKUPS]: rows of a view by key, beside a scan of it",
+        run: lookup::run,
     },
 ];
 

@@ -7,7 +7,7 @@ mod object;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use object::{ColumnDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
+pub use object::{ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, closest};
 
 /// The schema that unqualified names are created in.
@@ -94,6 +94,14 @@ impl Catalog {
     /// The objects that directly stand on `id`, in the order of their creation.
     pub fn dependants(&self, id: ObjectId) -> impl Iterator<Item = &Arc<Object>> {
         self.objects.values().filter(move |o| o.depends_on().contains(&id))
+    }
+
+    /// The indexes of a relation, in the order of their creation.
+    pub fn indexes(&self, relation: ObjectId) -> impl Iterator<Item = (&Arc<Object>, &IndexDef)> {
+        self.objects.values().filter_map(move |object| match &object.def {
+            Kind::Index(def) if def.relation == relation => Some((object, def)),
+            _ => None,
+        })
     }
 
     /// `id` and everything that stands on it, dependants first: the order to drop in.

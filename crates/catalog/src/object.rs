@@ -1,4 +1,4 @@
-//! Catalog objects: sources, tables, views, materialized views.
+//! Catalog objects: sources, tables, views, materialized views, indexes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -82,6 +82,8 @@ pub enum Kind {
     View(ViewDef),
     /// A query whose result is kept.
     MaterializedView(ViewDef),
+    /// Finds rows of a table or materialized view. Its columns are copies of those.
+    Index(IndexDef),
 }
 
 /// What only a source has.
@@ -109,6 +111,19 @@ pub struct ViewDef {
     pub depends_on: Vec<ObjectId>,
 }
 
+/// What only an index has.
+#[derive(Clone, Debug)]
+pub struct IndexDef {
+    /// The table or materialized view whose rows it finds.
+    pub relation: ObjectId,
+    /// The columns of its key, in order.
+    pub key: Vec<usize>,
+    /// Columns that come with it.
+    pub include: Vec<usize>,
+    /// No two rows have the same key.
+    pub unique: bool,
+}
+
 impl Object {
     /// An object; the schema derives from the columns.
     pub fn new(id: ObjectId, name: Name, sql: String, columns: Vec<ColumnDef>, def: Kind) -> Object {
@@ -124,6 +139,7 @@ impl Object {
             Kind::Table(_) => "table",
             Kind::View(_) => "view",
             Kind::MaterializedView(_) => "materialized view",
+            Kind::Index(_) => "index",
         }
     }
 
@@ -131,6 +147,7 @@ impl Object {
     pub fn depends_on(&self) -> &[ObjectId] {
         match &self.def {
             Kind::View(v) | Kind::MaterializedView(v) => &v.depends_on,
+            Kind::Index(index) => std::slice::from_ref(&index.relation),
             Kind::Source(_) | Kind::Table(_) => &[],
         }
     }

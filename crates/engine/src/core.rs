@@ -11,6 +11,7 @@
 //! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
 //! marked, and with it what stands on it; all else goes on.
 
+pub mod indexes;
 mod kept;
 mod publication;
 mod status;
@@ -66,6 +67,7 @@ pub struct Core {
     next_generation: u64,
     last_vacuum: Instant,
     vacuum_due: bool,
+    index_builds: indexes::IndexBuilds,
     n_epochs: u64,
     n_input_rows: u64,
     step_ns: u64,
@@ -156,7 +158,7 @@ impl Core {
         durability: Option<Durability>,
     ) -> Result<Core> {
         let running = |(id, name, source)| (id, RunningSource::new(name, source));
-        let core = Core {
+        let mut core = Core {
             workers: Workers::start(shared.settings.n_shards)?,
             shared,
             epoch,
@@ -172,6 +174,7 @@ impl Core {
             next_generation: 0,
             last_vacuum: Instant::now(),
             vacuum_due: false,
+            index_builds: indexes::IndexBuilds::default(),
             n_epochs: 0,
             n_input_rows: 0,
             step_ns: 0,
@@ -420,7 +423,8 @@ impl Core {
         Ok(result)
     }
 
-    fn publish_relations(&self) {
+    fn publish_relations(&mut self) {
+        self.follow_catalog();
         let tables = self.tables.iter().map(|(id, t)| (*id, Relation::Rows(t.rows.reader())));
         let views = self.views.iter().filter_map(|(id, v)| {
             let relation = match &v.error {

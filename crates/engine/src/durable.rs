@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use tidewire_catalog::Kind;
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
-    Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject, StoredSource, TableChange,
-    TableCut, ViewCut,
+    Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject, StoredSource,
+    TableChange, TableCut, ViewCut,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;

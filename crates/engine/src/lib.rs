@@ -7,6 +7,7 @@ mod build;
 mod core;
 mod dead_letters;
 mod durable;
+mod lookup;
 mod recovery;
 mod runtime;
 mod session;

@@ -4,6 +4,8 @@ mod copy;
 mod cursor;
 pub mod ddl;
 mod dml;
+mod index;
+mod plans;
 mod query;
 pub mod settings;
 mod show;
@@ -41,6 +43,7 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     // The plan that `prepare` made, for an `execute` that follows at the same moment.
     ready: Option<query::Ready>,
+    plans: plans::Plans,
     ready_dml: Option<dml::ReadyDml>,
     environment: Option<Arc<query::Environment>>,
 }
@@ -154,6 +157,7 @@ impl Session {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             ready: None,
+            plans: plans::Plans::default(),
             ready_dml: None,
             environment: None,
         }
@@ -212,6 +216,7 @@ impl Session {
             Statement::CreateSource(create) => self.create_source(create, &parsed.text).await,
             Statement::CreateTable(create) => self.create_table(create, parsed).await,
             Statement::CreateView(create) => self.create_view(create, &parsed.text).await,
+            Statement::CreateIndex(create) => self.create_index(create, &parsed.text).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
                 self.run_dml(prepared, parameters).await
@@ -266,6 +271,7 @@ impl Session {
                 Statement::CreateSource(_)
                 | Statement::CreateTable(_)
                 | Statement::CreateView(_)
+                | Statement::CreateIndex(_)
                 | Statement::Drop(_)
                 | Statement::Truncate(_),
             ) if !self.written.is_empty() => Err(SqlError::unsupported("DDL behind a write in one transaction")

@@ -97,6 +97,11 @@ impl Snapshot {
         let present = self.shared.published.read();
         present.epoch == self.moment.epoch && Arc::ptr_eq(&present.relations, &self.moment.relations)
     }
+
+    /// Has later readers of a relation find rows by its unique key.
+    pub fn index_unique_key(&self, relation: ObjectId) {
+        self.shared.cast(move |core| core.index_unique_key(relation));
+    }
 }
 
 impl Drop for Snapshot {

@@ -23,6 +23,8 @@ pub struct Status {
     pub checkpoints: CheckpointStatus,
     /// Every source.
     pub sources: Vec<SourceStatus>,
+    /// Every index that readers can use or that is being built.
+    pub indexes: Vec<IndexStatus>,
     /// Every materialized view.
     pub views: Vec<ViewStatus>,
 }
@@ -44,6 +46,23 @@ pub struct CheckpointStatus {
     pub pause_ns: u64,
     /// Bytes, about, of changes that the next one will have.
     pub held_bytes: usize,
+}
+
+/// One index. Indexes on the same columns of a relation are one, with several names.
+#[derive(Clone, Debug)]
+pub struct IndexStatus {
+    /// Its name.
+    pub name: String,
+    /// The table or materialized view.
+    pub relation: String,
+    /// The columns of its key.
+    pub columns: Vec<String>,
+    /// Whether readers can use it.
+    pub is_ready: bool,
+    /// Rows in it.
+    pub n_rows: usize,
+    /// Bytes of memory that it holds, which are part of its relation's.
+    pub bytes: usize,
 }
 
 /// One source.

@@ -1,6 +1,6 @@
 //! Catalog objects and dead letters, to and from what is kept on disk.
 
-use tidewire_catalog::{ColumnDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
+use tidewire_catalog::{ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
 use tidewire_connect::{Positions, Split};
 use tidewire_state::{StoredColumn, StoredKind, StoredLetter, StoredObject};
 use tidewire_types::ObjectId;
@@ -21,6 +21,12 @@ pub fn store(object: &Object, start: Option<&Positions>) -> StoredObject {
         Kind::MaterializedView(def) => {
             StoredKind::MaterializedView { query: def.query.clone(), depends_on: oids(&def.depends_on) }
         }
+        Kind::Index(def) => StoredKind::Index {
+            relation: def.relation.0,
+            key: def.key.clone(),
+            include: def.include.clone(),
+            unique: def.unique,
+        },
     };
     let column = |column: &ColumnDef| StoredColumn {
         name: column.name.clone(),
@@ -52,6 +58,12 @@ pub fn restore(stored: &StoredObject) -> Object {
         StoredKind::Table { primary_key } => Kind::Table(TableDef { primary_key: primary_key.clone() }),
         StoredKind::View { query, depends_on } => Kind::View(view(query, depends_on)),
         StoredKind::MaterializedView { query, depends_on } => Kind::MaterializedView(view(query, depends_on)),
+        StoredKind::Index { relation, key, include, unique } => Kind::Index(IndexDef {
+            relation: ObjectId(*relation),
+            key: key.clone(),
+            include: include.clone(),
+            unique: *unique,
+        }),
     };
     let column = |column: &StoredColumn| ColumnDef {
         name: column.name.clone(),
@@ -71,7 +83,10 @@ pub fn start_of(stored: &StoredObject) -> Option<Positions> {
         StoredKind::Source { start, .. } => {
             Some(start.as_ref()?.iter().map(|(split, position)| (Split(*split), *position)).collect())
         }
-        StoredKind::Table { .. } | StoredKind::View { .. } | StoredKind::MaterializedView { .. } => None,
+        StoredKind::Table { .. }
+        | StoredKind::View { .. }
+        | StoredKind::MaterializedView { .. }
+        | StoredKind::Index { .. } => None,
     }
 }
 

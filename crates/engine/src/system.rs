@@ -12,10 +12,10 @@ use tidewire_catalog::SYSTEM;
 use tidewire_types::{Result, SqlType};
 
 use crate::dead_letters::Letter;
-use crate::status::{SourceState, SourceStatus, Status, ViewOrigin, ViewState};
+use crate::status::{IndexStatus, SourceState, SourceStatus, Status, ViewOrigin, ViewState};
 
 /// The tables there are.
-const NAMES: &[&str] = &["dead_letters", "materialized_views", "operators", "sources", "splits"];
+const NAMES: &[&str] = &["dead_letters", "indexes", "materialized_views", "operators", "sources", "splits"];
 
 /// All (schema, name) there are.
 pub fn names() -> impl Iterator<Item = (String, String)> {
@@ -38,6 +38,7 @@ impl Tables {
         }
         let rows = match name {
             "dead_letters" => dead_letters(&self.dead_letters),
+            "indexes" => indexes(&self.status.indexes),
             "materialized_views" => materialized_views(&self.status),
             "operators" => operators(&self.status),
             "sources" => sources(&self.status.sources),
@@ -150,6 +151,21 @@ fn view_origin(origin: ViewOrigin) -> &'static str {
         ViewOrigin::Restored => "restored",
         ViewOrigin::Rebuilt => "rebuilt",
     }
+}
+
+/// The indexes in the order of their names.
+pub fn indexes(indexes: &[IndexStatus]) -> Result<RecordBatch> {
+    let mut indexes: Vec<&IndexStatus> = indexes.iter().collect();
+    indexes.sort_by(|a, b| (&a.relation, &a.name).cmp(&(&b.relation, &b.name)));
+    let each = || indexes.iter();
+    rows(vec![
+        ("name", SqlType::Text, text(each().map(|i| Some(&i.name)))),
+        ("relation", SqlType::Text, text(each().map(|i| Some(&i.relation)))),
+        ("columns", SqlType::Text, text(each().map(|i| Some(i.columns.join(", "))))),
+        ("state", SqlType::Text, text(each().map(|i| Some(if i.is_ready { "ready" } else { "building" })))),
+        ("rows", SqlType::Int8, bigint(each().map(|i| int(i.n_rows)))),
+        ("state_bytes", SqlType::Int8, bigint(each().map(|i| int(i.bytes)))),
+    ])
 }
 
 fn materialized_views(status: &Status) -> Result<RecordBatch> {

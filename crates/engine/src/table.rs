@@ -82,7 +82,7 @@ impl Table {
     pub fn new(object: Arc<Object>) -> Result<Table> {
         let primary_key = match &object.def {
             Kind::Table(def) => def.primary_key.clone(),
-            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) => vec![],
+            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => vec![],
         };
         let identity = if primary_key.is_empty() { Identity::Bag } else { Identity::UniqueKey(primary_key.clone()) };
         Ok(Table { rows: Arrangement::new(object.schema.clone(), identity)?, object, primary_key })

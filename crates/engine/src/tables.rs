@@ -10,18 +10,20 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
-use tidewire_catalog::{Kind, Object};
+use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{ReadMode, Source};
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_planner::TableResolver;
 use tidewire_types::{Result, SqlError, SqlState};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::core::indexes::unique_key_name;
+use crate::lookup::{self, IndexLookup, Key};
 use crate::shared::{Relation, Snapshot};
 use crate::{SystemContext, SystemSchemas, system};
 
@@ -36,18 +38,7 @@ pub struct Resolver<'a> {
 
 impl TableResolver for Resolver<'_> {
     fn object(&self, object: &Arc<Object>) -> Result<Arc<dyn TableProvider>> {
-        let moment = &self.snapshot.moment;
-        if let Kind::Source(_) = object.def {
-            let source = moment.sources.get(&object.id).ok_or_else(|| no_rows(object))?.clone();
-            return Ok(Arc::new(RelationTable { rows: Rows::Source(source), schema: object.schema.clone() }));
-        }
-        match moment.relations.get(&object.id).ok_or_else(|| no_rows(object))? {
-            Relation::Failed(error) => Err(error.clone()),
-            Relation::Rows(reader) => {
-                let rows = Rows::Snapshot(reader.clone(), self.snapshot.clone());
-                Ok(Arc::new(RelationTable { rows, schema: object.schema.clone() }))
-            }
-        }
+        relation_table(object, self.snapshot)
     }
 
     fn system_table(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
@@ -61,15 +52,62 @@ impl TableResolver for Resolver<'_> {
     }
 }
 
+/// The rows of an object at the snapshot's moment.
+fn relation_table(object: &Arc<Object>, snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
+    let moment = &snapshot.moment;
+    if let Kind::Source(_) = object.def {
+        let source = moment.sources.get(&object.id).ok_or_else(|| no_rows(object))?.clone();
+        return Ok(Arc::new(RelationTable { rows: Rows::Source(source), object: object.clone(), keys: vec![] }));
+    }
+    match moment.relations.get(&object.id).ok_or_else(|| no_rows(object))? {
+        Relation::Failed(error) => Err(error.clone()),
+        Relation::Rows(reader) => {
+            let keys = keys(&moment.catalog, object, reader);
+            let rows = Rows::Snapshot(reader.clone(), snapshot.clone());
+            Ok(Arc::new(RelationTable { rows, object: object.clone(), keys }))
+        }
+    }
+}
+
+/// A relation without its rows, for a plan that is kept. Errors: `XX000` where it is none of the catalog.
+pub fn unbound(table: &dyn TableProvider) -> Result<Arc<dyn TableProvider>> {
+    let object = object_of(table)?.clone();
+    Ok(Arc::new(RelationTable { rows: Rows::Unbound, object, keys: vec![] }))
+}
+
+/// The relation of a kept plan at the snapshot's moment.
+pub fn bound(table: &dyn TableProvider, snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
+    relation_table(object_of(table)?, snapshot)
+}
+
+fn object_of(table: &dyn TableProvider) -> Result<&Arc<Object>> {
+    let relation = table.downcast_ref::<RelationTable>().map(|relation| &relation.object);
+    relation.ok_or_else(|| SqlError::internal("a table that is none of the catalog's"))
+}
+
 fn no_rows(object: &Object) -> SqlError {
     SqlError::new(SqlState::WrongObjectType, format!("{} \"{}\" cannot be read", object.kind(), object.name))
+}
+
+/// What the rows of a relation can be found by.
+fn keys(catalog: &Catalog, object: &Object, reader: &ArrangementReader) -> Vec<Key> {
+    let unique_key = reader.unique_key().filter(|key| !key.is_empty());
+    let unique =
+        unique_key.map(|key| Key { name: unique_key_name(object), column_idxs: key.to_vec(), is_unique: true });
+    let indexes = catalog.indexes(object.id).map(|(index, def)| Key {
+        name: index.name.name.clone(),
+        column_idxs: def.key.clone(),
+        is_unique: unique_key == Some(&def.key),
+    });
+    indexes.chain(unique).collect()
 }
 
 /// The rows of a table, view or source.
 #[derive(Debug)]
 struct RelationTable {
     rows: Rows,
-    schema: SchemaRef,
+    object: Arc<Object>,
+    keys: Vec<Key>,
 }
 
 #[derive(Clone)]
@@ -78,6 +116,8 @@ enum Rows {
     Snapshot(Arc<ArrangementReader>, Arc<Snapshot>),
     /// What the outside system holds, from the source's start to its present end.
     Source(Arc<dyn Source>),
+    /// Not known yet.
+    Unbound,
 }
 
 impl fmt::Debug for Rows {
@@ -85,6 +125,7 @@ impl fmt::Debug for Rows {
         match self {
             Rows::Snapshot(_, snapshot) => write!(f, "Snapshot(epoch={})", snapshot.moment.epoch),
             Rows::Source(source) => write!(f, "Source({source:?})"),
+            Rows::Unbound => f.write_str("Unbound"),
         }
     }
 }
@@ -92,22 +133,38 @@ impl fmt::Debug for Rows {
 #[async_trait]
 impl TableProvider for RelationTable {
     fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.object.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
         TableType::Base
     }
 
+    /// The filter stays above: a lookup may give more rows than it accepts.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match lookup::names_keys(filter, &self.object.schema, &self.keys) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let schema = Arc::new(self.schema.project(&columns)?);
+        let object = &self.object;
+        let columns = projection.cloned().unwrap_or_else(|| (0..object.schema.fields().len()).collect());
+        let schema = Arc::new(object.schema.project(&columns)?);
+        if let Rows::Snapshot(reader, snapshot) = &self.rows
+            && let Some(lookup) = lookup::choose(filters, &object.schema, &self.keys, state)
+        {
+            let (name, reader, snapshot) = (object.name.to_string(), reader.clone(), snapshot.clone());
+            return Ok(Arc::new(IndexLookup::new(lookup, (object.id, &name), reader, snapshot, columns, schema)));
+        }
         let scan = Arc::new(Scan { rows: self.rows.clone(), columns, schema: schema.clone() });
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![scan], None, [], false, limit)?))
     }
@@ -144,6 +201,10 @@ impl PartitionStream for Scan {
                 });
                 Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter(rows)))
             }
+            Rows::Unbound => {
+                let error = external(SqlError::internal("a kept plan runs without its tables"));
+                Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter([Err(error)])))
+            }
             Rows::Source(source) => {
                 let rows = read_to_end(source.clone(), self.columns.clone()).map(conform);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
@@ -158,7 +219,7 @@ pub fn external(error: SqlError) -> DataFusionError {
 }
 
 /// The same columns under the names and metadata that the catalog has.
-fn conform(rows: RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
+pub fn conform(rows: RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?)
 }

@@ -7,6 +7,9 @@
 
 mod column;
 pub(crate) mod index;
+mod indexes;
+mod key_index;
+mod lookup;
 mod raw;
 mod reader;
 pub(crate) mod store;
@@ -25,6 +28,9 @@ use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
 
 pub(crate) use self::column::{Cells, Column};
 use self::index::{Index, NONE};
+use self::indexes::Indexes;
+pub use self::key_index::KeyIndex;
+use self::key_index::Locked;
 pub use self::reader::ArrangementReader;
 use self::reader::Life;
 use self::store::{SEGMENT_BITS, Store};
@@ -38,6 +44,8 @@ pub struct Arrangement {
     reader: Arc<ArrangementReader>,
     store: Store<Arc<Life>>,
     index: Index,
+    /// What readers find rows by.
+    indexes: Indexes,
     identity: Identity,
     /// The columns that tell rows apart.
     key_idxs: Vec<usize>,
@@ -76,8 +84,10 @@ impl Arrangement {
             return Err(SqlError::internal("a key column that the relation does not have"));
         }
         let store = Store::new(schema.clone())?;
-        let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec()));
-        Ok(Arrangement { reader, store, index: Index::default(), identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
+        let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
+        let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
+        let (index, indexes) = (Index::default(), Indexes::default());
+        Ok(Arrangement { reader, store, index, indexes, identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
     }
 
     /// Applies the changes of one epoch. Removals are matched to rows by the identity; within one call removals and
@@ -93,11 +103,13 @@ impl Arrangement {
             hash_rows(&self.key_columns(&rows)?, rows.num_rows(), &mut hashes)?;
         }
         let changes = Changes { rows, cells, hashes };
+        self.indexes.begin(epoch);
         match self.identity {
             Identity::AppendOnly => self.apply_append_only(&changes, weights.as_deref(), epoch)?,
             Identity::UniqueKey(_) => self.apply_unique(&changes, weights.as_deref(), epoch)?,
             Identity::Bag => self.apply_bag(&changes, weights.as_deref(), epoch)?,
         }
+        self.indexes.keep_up(&self.store, &changes.rows)?;
         self.publish();
         Ok(())
     }
@@ -134,7 +146,7 @@ impl Arrangement {
 
     /// Bytes of memory that it holds.
     pub fn state_bytes(&self) -> usize {
-        self.store.bytes() + self.index.bytes()
+        self.store.bytes() + self.index.bytes() + self.indexes.bytes()
     }
 
     /// Rows that are alive (copies of a bag's row count once each).
@@ -191,6 +203,7 @@ impl Arrangement {
     fn append(&mut self, cells: &[Cells], rows: &[u32], epoch: Epoch) -> Result<Vec<u32>> {
         let mut slots = vec![];
         self.store.append(cells, rows, &mut slots)?;
+        self.indexes.born(rows, &slots);
         for slot in &slots {
             if let Some((life, offset)) = self.store.at(*slot) {
                 life.bear(offset, epoch);
@@ -199,9 +212,10 @@ impl Arrangement {
         Ok(slots)
     }
 
-    fn kill(&self, slot: u32, epoch: Epoch) {
+    fn kill(&mut self, slot: u32, epoch: Epoch) {
         if let Some((life, offset)) = self.store.at(slot) {
             life.kill(offset, epoch);
+            self.indexes.died(slot);
         }
     }
 
@@ -338,33 +352,49 @@ impl Arrangement {
     fn publish(&self) {
         let tail_idx = self.store.tail_idx();
         let segments = self.store.segments().filter(move |(idx, _)| Some(*idx) != tail_idx);
-        let tail = tail_idx.and_then(|idx| self.store.segment(idx));
-        self.reader.publish(segments.map(|(_, s)| (&s.slots, s.n_rows)), tail.map(|s| (&s.slots, s.n_rows)));
+        let tail = tail_idx.and_then(|idx| Some((idx, self.store.segment(idx)?)));
+        fn extent((idx, s): (usize, &store::Segment<Arc<Life>>)) -> (usize, &Arc<Life>, usize) {
+            (idx, &s.slots, s.n_rows)
+        }
+        self.reader.publish(segments.map(extent), tail.map(extent));
     }
 
     /// Forgets rows that died at or before `epoch`: no reader will ask for an earlier one. Works a bounded slice a
     /// call: rewrites one segment of which at least half can go, and frees those that go as a whole.
     pub fn vacuum(&mut self, epoch: Epoch) {
+        if self.identity == Identity::AppendOnly {
+            return;
+        }
+        self.indexes.vacuum(epoch);
+        let candidates = self.vacuum_candidates();
+        if candidates.is_empty() {
+            return;
+        }
+        // Until the new list of segments is out, nobody looks up slots.
+        let indexes = self.indexes.all();
+        let mut locked = Locked::new(&indexes);
         // An index that cannot be mended would be a bug; the segment then stays as it is and nothing is lost.
-        if self.identity != Identity::AppendOnly && self.vacuum_slice(epoch).is_ok_and(|changed| changed) {
+        if self.vacuum_slice(&candidates, epoch, &mut locked).is_ok_and(|changed| changed) {
             self.publish();
         }
     }
 
-    fn vacuum_slice(&mut self, epoch: Epoch) -> Result<bool> {
-        let candidates: Vec<usize> = {
-            let worth = |(idx, s): &(usize, &store::Segment<Arc<Life>>)| {
-                let is_open = self.store.tail_idx() == Some(*idx) && s.slots.capacity() > s.n_rows;
-                !is_open && s.slots.n_dead() * 2 >= s.n_rows
-            };
-            let mut idxs: Vec<usize> = self.store.segments().filter(worth).map(|(idx, _)| idx).collect();
-            let start = idxs.partition_point(|idx| *idx < self.vacuum_idx);
-            idxs.rotate_left(start);
-            idxs.truncate(VACUUM_SEGMENTS_MAX);
-            idxs
+    /// Segments that are worth a look.
+    fn vacuum_candidates(&self) -> Vec<usize> {
+        let worth = |(idx, s): &(usize, &store::Segment<Arc<Life>>)| {
+            let is_open = self.store.tail_idx() == Some(*idx) && s.slots.capacity() > s.n_rows;
+            !is_open && s.slots.n_dead() * 2 >= s.n_rows
         };
+        let mut idxs: Vec<usize> = self.store.segments().filter(worth).map(|(idx, _)| idx).collect();
+        let start = idxs.partition_point(|idx| *idx < self.vacuum_idx);
+        idxs.rotate_left(start);
+        idxs.truncate(VACUUM_SEGMENTS_MAX);
+        idxs
+    }
+
+    fn vacuum_slice(&mut self, candidates: &[usize], epoch: Epoch, locked: &mut Locked<'_>) -> Result<bool> {
         let mut changed = false;
-        for idx in candidates {
+        for idx in candidates.iter().copied() {
             let Some(segment) = self.store.segment(idx) else { continue };
             self.vacuum_idx = idx + 1;
             let kept: Vec<u32> =
@@ -374,9 +404,10 @@ impl Arrangement {
             }
             let is_whole = kept.is_empty();
             if !is_whole {
-                self.rewrite(idx, &kept)?;
+                self.rewrite(idx, &kept, locked)?;
             }
             self.store.free(idx);
+            locked.forget_segment(idx);
             changed = true;
             if !is_whole {
                 break;
@@ -386,7 +417,7 @@ impl Arrangement {
     }
 
     /// Copies the rows at `offsets` of a segment to the end, with their epochs, and points the index there.
-    fn rewrite(&mut self, segment_idx: usize, offsets: &[u32]) -> Result<()> {
+    fn rewrite(&mut self, segment_idx: usize, offsets: &[u32], locked: &mut Locked<'_>) -> Result<()> {
         let old: Vec<u32> = offsets.iter().map(|offset| (segment_idx as u32) << SEGMENT_BITS | offset).collect();
         let n_columns = self.store.kinds().len();
         let cells = (0..n_columns).map(|idx| self.store.gather_cells(idx, &old)).collect::<Result<Vec<_>>>()?;
@@ -402,7 +433,7 @@ impl Arrangement {
             }
             self.index.replace(*hash, *old, *new);
         }
-        Ok(())
+        self.indexes.moved(&self.store, &old, &new, locked)
     }
 }
 

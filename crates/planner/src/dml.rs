@@ -107,7 +107,7 @@ impl Target {
     fn primary_key(&self) -> &[usize] {
         match &self.table.def {
             Kind::Table(def) => &def.primary_key,
-            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) => &[],
+            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => &[],
         }
     }
 }
@@ -129,7 +129,7 @@ impl Context<'_> {
             }
             Some(Found::Object(object)) => match object.def {
                 Kind::Table(_) => Ok(Target { table: object, name: name.clone(), alias }),
-                Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) => {
+                Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => {
                     let message = format!("cannot {verb} {} \"{}\"", object.kind(), object.name);
                     let detail = "Only tables can be changed.";
                     Err(SqlError::new(SqlState::WrongObjectType, message).with_detail(detail))

@@ -14,6 +14,7 @@ mod explain;
 mod flat_map;
 mod functions;
 mod grouping_sets;
+mod lasting;
 mod lower;
 mod properties;
 mod provider;
@@ -37,6 +38,8 @@ mod fixture;
 mod lower_tests;
 #[cfg(test)]
 mod query_tests;
+#[cfg(test)]
+mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, OnConflict, Returning, Update};

@@ -54,7 +54,7 @@ pub(crate) fn dataflow(cx: &Context<'_>, logical: Logical, text: &str) -> Result
     let relation = lowering.output(relation, plan.schema(), &schema)?;
     let identity = lowering.properties(&relation).identity();
     let nodes = reachable(lowering.nodes, relation.node);
-    Ok((Dataflow { nodes, identity }, Planned { plan, parameters, schema, objects }))
+    Ok((Dataflow { nodes, identity }, Planned { plan, parameters, schema, objects, is_lasting: false }))
 }
 
 /// A view's columns must have different names. Errors: `42701`.
@@ -168,6 +168,7 @@ impl<'a> Lowering<'a> {
     fn object_properties(&mut self, object: &Arc<Object>) -> Properties {
         match &object.def {
             Kind::Source(_) => Properties::new(true, vec![]),
+            Kind::Index(_) => Properties::default(),
             Kind::Table(table) if table.primary_key.is_empty() => Properties::default(),
             Kind::Table(table) => Properties::new(false, vec![table.primary_key.clone()]),
             Kind::View(view) | Kind::MaterializedView(view) => {

@@ -148,6 +148,11 @@ impl<'a> Provider<'a> {
     fn object(&self, object: Arc<Object>) -> Result<Arc<dyn TableSource>> {
         match &object.def {
             Kind::View(view) => self.view(&object, view),
+            Kind::Index(_) => {
+                let message = format!("cannot open relation \"{}\"", object.name.name);
+                Err(SqlError::new(SqlState::WrongObjectType, message)
+                    .with_detail("This operation is not supported for indexes."))
+            }
             Kind::Source(_) | Kind::Table(_) | Kind::MaterializedView(_) => Ok(Arc::new(ObjectSource(object))),
         }
     }

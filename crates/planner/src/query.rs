@@ -77,6 +77,8 @@ pub struct Planned {
     pub schema: SchemaRef,
     /// The catalog objects that it reads, plain views and what they read included, each once.
     pub objects: Vec<ObjectId>,
+    /// Planning it again later would give the same: see [`Planned::with_tables`].
+    pub is_lasting: bool,
 }
 
 /// An analyzed plan, before rules.
@@ -209,10 +211,11 @@ impl Context<'_> {
     /// Puts tables with rows in, and applies the rules for batch queries.
     pub(crate) fn optimized(&self, logical: Logical, text: &str) -> Result<Planned> {
         let Logical { plan, schema, parameters, objects } = logical;
+        let is_lasting = crate::lasting::is_lasting(&plan);
         let plan = self.with_tables(plan, None)?;
         let plan = self.session.state().optimize(&plan).and_then(windows::batch::replace);
         let plan = plan.map_err(|e| planning_error(e, text))?;
-        Ok(Planned { plan, parameters, schema, objects })
+        Ok(Planned { plan, parameters, schema, objects, is_lasting })
     }
 
     /// Puts tables with rows in the place of objects, but for `except`.

@@ -33,6 +33,8 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = true;
+    // A lookup by key says how few rows it gives: no thread helps with these.
+    options.execution.use_row_number_estimates_to_optimize_partitioning = true;
     let mut runtime = RuntimeEnvBuilder::new();
     if let Some(pool) = memory {
         runtime = runtime.with_memory_pool(pool);

@@ -38,6 +38,9 @@ impl StatementParser<'_> {
         if is(self, &["TABLE"]) {
             return self.create_table();
         }
+        if !replace && (is(self, &["INDEX"]) || is(self, &["UNIQUE", "INDEX"])) {
+            return self.create_index();
+        }
         for (word, name) in [("TEMP", "TABLE"), ("TEMPORARY", "TABLE"), ("TEMP", "VIEW"), ("TEMPORARY", "VIEW")] {
             if is(self, &[word, name]) {
                 self.skip_all();
@@ -315,6 +318,9 @@ impl StatementParser<'_> {
             self.skip_all();
             return Ok(Statement::Unsupported(name));
         };
+        if kind == ObjectKind::Index {
+            self.word("CONCURRENTLY");
+        }
         let if_exists = self.words(&["IF", "EXISTS"]);
         let names = self.list(Self::object_name)?;
         let cascade = self.word("CASCADE");

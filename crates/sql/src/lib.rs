@@ -6,6 +6,7 @@
 
 mod copy;
 mod create;
+mod create_index;
 mod cursor;
 mod data_type;
 mod depth;

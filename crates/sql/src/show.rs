@@ -20,6 +20,11 @@ impl StatementParser<'_> {
         if let Some((_, show)) = lists.into_iter().find(|(words, _)| self.words(words)) {
             return Ok(Statement::Show(show));
         }
+        if self.word("INDEXES") || self.word("INDEX") || self.word("INDICES") {
+            let from = self.word("FROM") || self.word("IN") || self.word("ON");
+            let relation = if from { Some(self.object_name()?) } else { None };
+            return Ok(Statement::Show(Show::Indexes(relation)));
+        }
         if self.word("COLUMNS") {
             if !self.word("FROM") {
                 self.expect("IN")?;

@@ -42,6 +42,8 @@ pub enum Statement {
     CreateTable(CreateTable),
     /// `CREATE [MATERIALIZED] VIEW`.
     CreateView(CreateView),
+    /// `CREATE INDEX`.
+    CreateIndex(CreateIndex),
     /// `DROP ..`.
     Drop(Drop),
     /// `INSERT`, with RETURNING and ON CONFLICT, as sqlparser has it.
@@ -124,7 +126,7 @@ pub enum Statement {
     Flush,
     /// `COPY .. TO STDOUT`.
     Copy(Copy),
-    /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE INDEX`).
+    /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE SINK`).
     Unsupported(String),
     /// Nothing between two semicolons.
     Empty,
@@ -276,6 +278,32 @@ pub struct CreateView {
     pub query_offset: usize,
 }
 
+/// `CREATE [UNIQUE] INDEX [IF NOT EXISTS] [n] ON t (columns) [INCLUDE (columns)]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// Its name; None: made of the names of table and columns.
+    pub name: Option<ObjectName>,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// `UNIQUE`.
+    pub unique: bool,
+    /// Whose rows it finds.
+    pub relation: ObjectName,
+    /// The columns of its key.
+    pub columns: Vec<IndexColumn>,
+    /// Columns that come with it.
+    pub include: Vec<IndexColumn>,
+}
+
+/// A column of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexColumn {
+    /// Its name.
+    pub name: String,
+    /// Where it stands in the statement's text: characters from 1.
+    pub position: usize,
+}
+
 /// What DROP and SHOW name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
@@ -340,6 +368,8 @@ pub enum Show {
     Views,
     /// `SHOW MATERIALIZED VIEWS`
     MaterializedViews,
+    /// `SHOW INDEXES [FROM t]`
+    Indexes(Option<ObjectName>),
     /// `SHOW JOBS`: views being built and views that run.
     Jobs,
     /// `SHOW COLUMNS FROM t`, `DESCRIBE t`

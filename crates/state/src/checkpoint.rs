@@ -326,7 +326,8 @@ fn merge(writer: &mut Writer<'_>, files: &mut Vec<FileEntry>, name: impl Fn(u32)
             }
         }
         // Files of the first layout have another last column: they are left as they are.
-        let Some(schema) = batches.first().map(RecordBatch::schema).filter(|s| batches.iter().all(|b| b.schema() == *s))
+        let Some(schema) =
+            batches.first().map(RecordBatch::schema).filter(|s| batches.iter().all(|b| b.schema() == *s))
         else {
             files.extend(merged.into_iter().map(|file| FileEntry { level: level + 1, ..file }));
             break;
@@ -564,7 +565,8 @@ mod tests {
                 let mut found: HashMap<(i64, i64), i64> = HashMap::new();
                 let mut each = |deltas: Vec<Delta>| {
                     for delta in &deltas {
-                        let column = |idx: usize| delta.rows().column(idx).as_primitive::<arrow::datatypes::Int64Type>();
+                        let column =
+                            |idx: usize| delta.rows().column(idx).as_primitive::<arrow::datatypes::Int64Type>();
                         for row in 0..delta.n_rows() {
                             let sum = found.entry((column(0).value(row), column(1).value(row))).or_default();
                             *sum += delta.weight(row);
@@ -607,7 +609,8 @@ mod tests {
         assert!(of_parts.iter().all(|part| part.base.len() + part.changes.len() < 40), "files are merged");
         assert!(manifest.packs.len() < 80, "{} packs", manifest.packs.len());
         assert!(n_bytes < n_bytes_changed as u64 * 2, "{n_bytes} bytes written for {n_bytes_changed}");
-        let names: HashSet<&str> = fixture.checkpoints.kept.iter().flat_map(Manifest::files).map(|f| f.name.as_str()).collect();
+        let names: HashSet<&str> =
+            fixture.checkpoints.kept.iter().flat_map(Manifest::files).map(|f| f.name.as_str()).collect();
         assert_eq!(fixture.storage.checkpoints.list().unwrap().len(), names.len() + 2, "nothing else is there");
         // A view of that name that was built again begins anew.
         let mut state = State::default();

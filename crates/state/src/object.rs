@@ -74,6 +74,19 @@ pub enum StoredKind {
         /// What it directly stands on.
         depends_on: Vec<u32>,
     },
+    /// Finds rows of a table or materialized view.
+    Index {
+        /// Whose rows.
+        relation: u32,
+        /// The columns of its key, in order.
+        key: Vec<usize>,
+        /// Columns that come with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        include: Vec<usize>,
+        /// No two rows have the same key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unique: bool,
+    },
 }
 
 fn write_type<S: Serializer>(sql_type: &SqlType, serializer: S) -> Result<S::Ok, S::Error> {

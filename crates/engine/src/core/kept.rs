@@ -76,8 +76,7 @@ impl Core {
         let columns: BTreeSet<usize> = columns.copied().collect();
         let is_read = self.views.values().any(|view| view.inputs.contains(&id));
         let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
-        source.read =
-            SourceRead { n_rows: stored.n_rows as usize, n_bytes: stored.n_bytes, n_bad: stored.n_bad };
+        source.read = SourceRead { n_rows: stored.n_rows as usize, n_bytes: stored.n_bytes, n_bad: stored.n_bad };
         if let (Some(positions), true) = (&stored.positions, is_read) {
             let positions: Positions = positions.iter().map(|(split, position)| (Split(*split), *position)).collect();
             let columns: Vec<usize> = columns.into_iter().collect();

@@ -27,6 +27,7 @@ impl Core {
             n_subscriptions: self.subscribers.values().map(Vec::len).sum(),
             checkpoints: self.durability.as_ref().map(|d| d.status(self.held_bytes())).unwrap_or_default(),
             sources: self.sources.iter().map(|(id, s)| s.status(*id)).collect(),
+            indexes: self.index_status(),
             views,
         }
     }

@@ -168,7 +168,8 @@ impl Runtime {
                     Task::Shard(shard) => shard.load(files, now_us),
                     Task::Relation(relation) => load_relation(relation, saved, files, epoch),
                 };
-                let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+                let result =
+                    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
                 let mut last_step = last_step.lock();
                 match (&*last_step, result) {
                     (Err(_), _) => return,

@@ -35,7 +35,7 @@ impl Session {
     }
 
     /// With IF NOT EXISTS, what is said instead of creating; None: the name is free.
-    fn exists_already(&self, name: &Name, if_not_exists: bool, tag: &str) -> Result<Option<Outcome>> {
+    pub(super) fn exists_already(&self, name: &Name, if_not_exists: bool, tag: &str) -> Result<Option<Outcome>> {
         let moment = self.shared().published();
         let Some(present) = moment.catalog.get(name) else { return Ok(None) };
         let message = format!("relation \"{}\" already exists", name.name);
@@ -213,7 +213,7 @@ impl Session {
             ObjectKind::View => ("view", "DROP VIEW"),
             ObjectKind::MaterializedView => ("materialized view", "DROP MATERIALIZED VIEW"),
             ObjectKind::Sink => return Err(SqlError::unsupported("DROP SINK")),
-            ObjectKind::Index => return Err(SqlError::unsupported("DROP INDEX")),
+            ObjectKind::Index => ("index", "DROP INDEX"),
             ObjectKind::Schema => return Err(SqlError::unsupported("DROP SCHEMA")),
         };
         let catalog = self.shared().published().catalog;
@@ -228,6 +228,10 @@ impl Session {
                     code: "00000",
                     message: format!("{word} \"{}\" does not exist, skipping", name.name),
                 }),
+                Err(_) if drop.kind == ObjectKind::Index => {
+                    let schema = name.schema.as_deref().unwrap_or(PUBLIC);
+                    return Err(Self::no_index(&catalog, schema, &name.name).at(name.position));
+                }
                 Err(error) => {
                     let message = format!("{word} \"{}\" does not exist", name.name);
                     let error_ = SqlError::new(SqlState::UndefinedTable, message).at(name.position);
@@ -413,15 +417,21 @@ fn check_kind(kind: ObjectKind, object: &Object, word: &str) -> Result<()> {
         (Kind::Source(_), ObjectKind::Source)
         | (Kind::Table(_), ObjectKind::Table)
         | (Kind::View(_), ObjectKind::View)
-        | (Kind::MaterializedView(_), ObjectKind::MaterializedView) => true,
-        (Kind::Source(_) | Kind::Table(_) | Kind::View(_) | Kind::MaterializedView(_), _) => false,
+        | (Kind::MaterializedView(_), ObjectKind::MaterializedView)
+        | (Kind::Index(_), ObjectKind::Index) => true,
+        (Kind::Source(_) | Kind::Table(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_), _) => false,
     };
     if fits {
         return Ok(());
     }
     let right = object.kind().to_uppercase();
-    Err(SqlError::new(SqlState::WrongObjectType, format!("\"{}\" is not a {word}", object.name.name))
-        .with_hint(format!("Use DROP {right} to remove a {}.", object.kind())))
+    Err(SqlError::new(SqlState::WrongObjectType, format!("\"{}\" is not {}", object.name.name, a(word)))
+        .with_hint(format!("Use DROP {right} to remove {}.", a(object.kind()))))
+}
+
+/// With its article.
+fn a(word: &str) -> String {
+    if word == "index" { format!("an {word}") } else { format!("a {word}") }
 }
 
 /// The named objects and, with CASCADE, what stands on them; dependants first.
@@ -442,6 +452,8 @@ fn order_to_drop(
     ids.sort_unstable_by(|a, b| b.cmp(a));
     let others: Vec<_> =
         ids.iter().rev().filter(|id| !named.iter().any(|o| o.id == **id)).filter_map(|id| catalog.by_id(*id)).collect();
+    // Indexes go with their relation.
+    let others: Vec<_> = others.into_iter().filter(|object| !matches!(object.def, Kind::Index(_))).collect();
     if !others.is_empty() && !cascade {
         let standing = |other: &&Arc<Object>| named.iter().find(|o| catalog.with_dependants(o.id).contains(&other.id));
         let first = named.iter().find(|o| others.iter().any(|other| catalog.with_dependants(o.id).contains(&other.id)));

@@ -23,7 +23,7 @@ use crate::build::{Build, InLog};
 use crate::shared::{Relation, Shared, Snapshot};
 use crate::subscription::{self, EpochDeltas, Receiver};
 use crate::system;
-use crate::tables::Resolver;
+use crate::tables::{self, Resolver};
 
 /// Rows of one batch that is pushed.
 const PUSH_ROWS: usize = 8192;
@@ -101,11 +101,20 @@ impl Session {
         text: &str,
         parameters: &[Option<SqlType>],
     ) -> Result<Ready> {
+        let snapshot = self.snapshot();
+        let environment = self.environment(&snapshot);
+        if let Some(planned) = self.plans.get(&environment, text, parameters) {
+            self.check_not_written(&planned.objects)?;
+            let planned = planned.with_tables(&|table| tables::bound(table, &snapshot))?;
+            return Ok(Ready { planned, snapshot, text: text.to_string() });
+        }
         let mut query = query.clone();
-        let environment = self.environment(&self.snapshot());
         self.engine.system.rewrite(&mut query, &environment.system);
         let (planned, snapshot) = self.plan(text, |cx| cx.query(&query, text, parameters)).await?;
         self.check_not_written(&planned.objects)?;
+        // The moment may be another one by now.
+        let environment = self.environment(&snapshot);
+        self.plans.keep(&environment, text, parameters, &planned);
         Ok(Ready { planned, snapshot, text: text.to_string() })
     }
 

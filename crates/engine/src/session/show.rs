@@ -7,7 +7,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::Session;
 use crate::status::{OperatorStatus, ViewState};
-use crate::system::{bigint, rows, text, view_state};
+use crate::system::{bigint, indexes, rows, text, view_state};
 
 impl Session {
     /// The rows of a SHOW or EXPLAIN.
@@ -38,13 +38,14 @@ impl Session {
         match show {
             Show::Sources => self.show_objects(|o| match &o.def {
                 Kind::Source(def) => Some(def.connector.clone()),
-                Kind::Table(_) | Kind::View(_) | Kind::MaterializedView(_) => None,
+                Kind::Table(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => None,
             }),
             Show::Tables => self.show_objects(|o| matches!(o.def, Kind::Table(_)).then(String::new)),
             Show::Views => self.show_objects(|o| matches!(o.def, Kind::View(_)).then(String::new)),
             Show::MaterializedViews => {
                 self.show_objects(|o| matches!(o.def, Kind::MaterializedView(_)).then(String::new))
             }
+            Show::Indexes(relation) => self.show_indexes(relation.as_ref()).await,
             Show::Jobs => self.show_jobs().await,
             Show::Columns(name) => self.show_columns(name),
             Show::Create(kind, name) => self.show_create(*kind, name),
@@ -61,6 +62,14 @@ impl Session {
             columns.push(("connector", SqlType::Text, text(found.iter().map(|(_, c)| Some(c)))));
         }
         rows(columns)
+    }
+
+    async fn show_indexes(&self, relation: Option<&ObjectName>) -> Result<RecordBatch> {
+        let catalog = self.shared().published().catalog;
+        let relation = relation.map(|name| self.resolve(&catalog, name)).transpose()?.map(|o| o.name.to_string());
+        let mut found = self.shared().call(|core| core.status()).await?.indexes;
+        found.retain(|index| relation.as_ref().is_none_or(|name| *name == index.relation));
+        indexes(&found)
     }
 
     async fn show_jobs(&self) -> Result<RecordBatch> {
@@ -102,6 +111,7 @@ impl Session {
             Kind::Table(_) => kind == ObjectKind::Table,
             Kind::View(_) => kind == ObjectKind::View,
             Kind::MaterializedView(_) => kind == ObjectKind::MaterializedView,
+            Kind::Index(_) => kind == ObjectKind::Index,
         };
         if !fits {
             let message = format!("\"{}\" is a {}", object.name, object.kind());

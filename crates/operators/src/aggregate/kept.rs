@@ -57,7 +57,8 @@ pub(super) fn keys_of(plan: &Aggregate) -> Result<Keys> {
 /// The keys, `n_words` words of the slot behind them, what is beside the slot.
 fn schema_of(plan: &Aggregate, n_words: usize) -> SchemaRef {
     let keys = plan.schema.fields().iter().take(plan.keys.len()).enumerate();
-    let mut fields: Vec<Field> = keys.map(|(idx, f)| Field::new(format!("k{idx}"), f.data_type().clone(), true)).collect();
+    let mut fields: Vec<Field> =
+        keys.map(|(idx, f)| Field::new(format!("k{idx}"), f.data_type().clone(), true)).collect();
     fields.extend((0..n_words).map(|idx| Field::new(format!("w{idx}"), DataType::UInt64, false)));
     fields.push(Field::new("beside", DataType::Binary, true));
     Arc::new(Schema::new(fields))
@@ -217,7 +218,8 @@ impl State {
         else {
             return Err(foreign());
         };
-        let words = words.iter().map(|c| c.as_primitive_opt::<UInt64Type>().map(|c| &c.values()[..]).ok_or_else(foreign));
+        let words =
+            words.iter().map(|c| c.as_primitive_opt::<UInt64Type>().map(|c| &c.values()[..]).ok_or_else(foreign));
         let words = words.collect::<Result<Vec<_>>>()?;
         let beside = beside.as_binary_opt::<i32>().ok_or_else(foreign)?;
         if base + words.len() != self.layout.width() {

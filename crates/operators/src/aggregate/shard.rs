@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
+};
 use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
@@ -235,7 +237,11 @@ impl State {
         let scratch =
             (self.before.capacity() + self.after.capacity()) * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
         let beside: usize = self.layout.accumulators.iter().map(|a| a.bytes()).sum();
-        self.groups.bytes() + self.tracking.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
+        self.groups.bytes()
+            + self.tracking.bytes()
+            + scratch
+            + beside
+            + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
     }
 
     /// Takes one delta.

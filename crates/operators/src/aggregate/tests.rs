@@ -253,16 +253,8 @@ fn naive(keys: &[usize], cases: &[Case], rows: &[Row]) -> Vec<Row> {
 
 fn check(keys: &[usize], cases: impl Fn() -> Vec<Case>) {
     let cases = cases();
-    check_operator(
-        &[input()],
-        &Plan::Aggregate(plan(keys, &cases, false)),
-        |inputs| naive(keys, &cases, &inputs[0]),
-    );
-    check_append_only(
-        &[input()],
-        &Plan::Aggregate(plan(keys, &cases, true)),
-        |inputs| naive(keys, &cases, &inputs[0]),
-    );
+    check_operator(&[input()], &Plan::Aggregate(plan(keys, &cases, false)), |inputs| naive(keys, &cases, &inputs[0]));
+    check_append_only(&[input()], &Plan::Aggregate(plan(keys, &cases, true)), |inputs| naive(keys, &cases, &inputs[0]));
 }
 
 #[test]
@@ -300,11 +292,7 @@ fn distinct_rows() {
 #[test]
 fn float_sums_do_not_remember_what_left() {
     let cases = floats();
-    check_operator(
-        &[input()],
-        &Plan::Aggregate(plan(&[K], &cases, false)),
-        |inputs| naive(&[K], &cases, &inputs[0]),
-    );
+    check_operator(&[input()], &Plan::Aggregate(plan(&[K], &cases, false)), |inputs| naive(&[K], &cases, &inputs[0]));
 }
 
 #[test]

@@ -259,6 +259,53 @@ impl SharedColumn {
     }
 }
 
+/// The cells of one column at `slots`, for readers: `segments` has the column of each segment and how many of its rows
+/// may be read; a slot's segment is the place in that list.
+pub(crate) fn gather_shared(kind: &Kind, segments: &[(&SharedColumn, usize)], slots: &[u32]) -> Cells {
+    macro_rules! fixed {
+        ($form:ident) => {{
+            let slices: Vec<_> = segments
+                .iter()
+                .map(|(column, len)| match &column.data {
+                    SharedData::$form(values) => values.as_slice(*len),
+                    _ => &[],
+                })
+                .collect();
+            Values::$form(pick(&slices, slots).into())
+        }};
+    }
+    let values = match &kind.form {
+        Form::Null => return Cells { values: Values::Null(slots.len()), nulls: None },
+        Form::Bool | Form::Fixed(1) => fixed!(W1),
+        Form::Fixed(2) => fixed!(W2),
+        Form::Fixed(4) => fixed!(W4),
+        Form::Fixed(8) => fixed!(W8),
+        Form::Fixed(16) => fixed!(W16),
+        Form::Fixed(_) => fixed!(W32),
+        Form::Views { .. } | Form::Rows(_) => {
+            let utf8 = matches!(kind.form, Form::Views { utf8: true });
+            let columns: Vec<_> = segments
+                .iter()
+                .map(|(column, len)| match &column.data {
+                    SharedData::Views(views) => Some((views, *len)),
+                    _ => None,
+                })
+                .collect();
+            Values::Views(views::gather_shared(&columns, slots, utf8))
+        }
+    };
+    let valid: Vec<Option<&[u8]>> =
+        segments.iter().map(|(column, len)| column.valid.get().map(|valid| valid.as_slice(*len))).collect();
+    let nulls = valid.iter().any(Option::is_some).then(|| {
+        let is_valid = |slot: &u32| match valid.get((slot >> SEGMENT_BITS) as usize).copied().flatten() {
+            Some(valid) => valid.get((slot & SEGMENT_MASK) as usize).is_some_and(|byte| *byte != 0),
+            None => true,
+        };
+        NullBuffer::new(slots.iter().map(is_valid).collect::<BooleanBuffer>())
+    });
+    Cells { values, nulls: nulls.filter(|nulls| nulls.null_count() > 0) }
+}
+
 fn null_buffer(valid: &[u8]) -> Option<NullBuffer> {
     let bits = valid.iter().map(|byte| *byte != 0).collect::<BooleanBuffer>();
     Some(NullBuffer::new(bits)).filter(|nulls| nulls.null_count() > 0)

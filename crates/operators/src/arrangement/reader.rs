@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tidewire_types::{Epoch, Result, SqlError};
 
 use super::column::{Column, Kind, SharedColumn};
+use super::key_index::KeyIndex;
 use super::store::{SEGMENT_BITS, Slots};
 
 /// Rows of one batch at most, where a bag's rows come several times.
@@ -22,7 +23,7 @@ const BATCH_ROWS_MAX: usize = 1 << SEGMENT_BITS;
 /// One segment as readers see it: the columns, and for each row when it was born, when it died, and its weight.
 #[derive(Debug)]
 pub(crate) struct Life {
-    columns: Vec<SharedColumn>,
+    pub(super) columns: Vec<SharedColumn>,
     /// Born in the high half, died in the low.
     epochs: Box<[AtomicU64]>,
     /// Only once a weight is not 1.
@@ -84,6 +85,20 @@ impl Life {
         self.n_dead.load(Ordering::Relaxed)
     }
 
+    /// Whether a row may weigh something else than 1.
+    pub(super) fn has_weights(&self) -> bool {
+        self.weights.get().is_some()
+    }
+
+    /// Whether a row is there at `epoch`.
+    #[inline]
+    pub(super) fn is_there(&self, offset: usize, epoch: Epoch) -> bool {
+        self.epochs.get(offset).is_some_and(|place| {
+            let epochs = place.load(Ordering::Relaxed);
+            (epochs >> 32) as u32 <= epoch.0 && epoch.0 < epochs as u32
+        })
+    }
+
     pub(crate) fn weight(&self, offset: usize) -> i64 {
         let weight = self.weights.get().and_then(|weights| weights.get(offset));
         weight.map_or(1, |place| place.load(Ordering::Relaxed))
@@ -125,26 +140,54 @@ impl Life {
     }
 }
 
-/// A segment and how many of its rows are published.
-type Extent = (Arc<Life>, usize);
+/// A segment, its number, and how many of its rows are published.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    pub(super) segment_idx: usize,
+    pub(super) life: Arc<Life>,
+    pub(super) len: usize,
+}
 
-#[derive(Debug, Default)]
-struct Published {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Published {
+    /// In the order of their numbers.
     sealed: Arc<Vec<Extent>>,
     tail: Option<Extent>,
+}
+
+impl Published {
+    /// Rows in all segments, dead or alive.
+    pub(super) fn n_rows(&self) -> usize {
+        self.sealed.iter().chain(&self.tail).map(|extent| extent.len).sum()
+    }
+
+    /// The segment with that number.
+    pub(super) fn segment(&self, segment_idx: usize) -> Option<&Extent> {
+        match &self.tail {
+            Some(tail) if tail.segment_idx == segment_idx => Some(tail),
+            _ => {
+                let idx = self.sealed.binary_search_by_key(&segment_idx, |extent| extent.segment_idx).ok()?;
+                self.sealed.get(idx)
+            }
+        }
+    }
 }
 
 /// The reading end: shared, never blocks the writer.
 #[derive(Debug)]
 pub struct ArrangementReader {
-    schema: SchemaRef,
-    kinds: Vec<Kind>,
-    published: Mutex<Published>,
+    pub(super) schema: SchemaRef,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) published: Mutex<Published>,
+    /// What rows can be found by; see [`super::lookup`].
+    pub(super) indexes: Mutex<Vec<Arc<KeyIndex>>>,
+    /// The columns that no two rows share.
+    pub(super) unique_key: Option<Vec<usize>>,
 }
 
 impl ArrangementReader {
-    pub(crate) fn new(schema: SchemaRef, kinds: Vec<Kind>) -> ArrangementReader {
-        ArrangementReader { schema, kinds, published: Mutex::default() }
+    pub(crate) fn new(schema: SchemaRef, kinds: Vec<Kind>, unique_key: Option<Vec<usize>>) -> ArrangementReader {
+        ArrangementReader { schema, kinds, published: Mutex::default(), indexes: Mutex::default(), unique_key }
     }
 
     /// The schema of the rows.
@@ -155,15 +198,19 @@ impl ArrangementReader {
     /// Shows these segments from now on, all at once.
     pub(crate) fn publish<'a>(
         &self,
-        sealed: impl Iterator<Item = (&'a Arc<Life>, usize)> + Clone,
-        tail: Option<(&Arc<Life>, usize)>,
+        sealed: impl Iterator<Item = (usize, &'a Arc<Life>, usize)> + Clone,
+        tail: Option<(usize, &Arc<Life>, usize)>,
     ) {
-        let is_same = |(a, b): (&Extent, (&Arc<Life>, usize))| Arc::ptr_eq(&a.0, b.0) && a.1 == b.1;
+        let is_same = |(a, b): (&Extent, (usize, &Arc<Life>, usize))| Arc::ptr_eq(&a.life, b.1) && a.len == b.2;
+        let extent = |(segment_idx, life, len): (usize, &Arc<Life>, usize)| {
+            let life = life.clone();
+            Extent { segment_idx, life, len }
+        };
         // Only the writer publishes, so that the list cannot change between these two looks at it.
         let before = self.published.lock().sealed.clone();
         let unchanged = before.len() == sealed.clone().count() && before.iter().zip(sealed.clone()).all(is_same);
-        let sealed = if unchanged { before } else { Arc::new(sealed.map(|(life, len)| (life.clone(), len)).collect()) };
-        let tail = tail.map(|(life, len)| (life.clone(), len));
+        let sealed = if unchanged { before } else { Arc::new(sealed.map(extent).collect()) };
+        let tail = tail.map(extent);
         *self.published.lock() = Published { sealed, tail };
     }
 
@@ -180,10 +227,7 @@ impl ArrangementReader {
             None => (0..self.kinds.len()).collect(),
         };
         let schema = Arc::new(self.schema.project(&column_idxs)?);
-        let (sealed, tail) = {
-            let published = self.published.lock();
-            (published.sealed.clone(), published.tail.clone())
-        };
+        let Published { sealed, tail } = self.published.lock().clone();
         let reader = self.clone();
         let n_sealed = sealed.len();
         let extents = (0..n_sealed).filter_map(move |idx| sealed.get(idx).cloned()).chain(tail);
@@ -196,7 +240,7 @@ impl ArrangementReader {
     /// The rows of one segment.
     fn read(
         &self,
-        (life, len): &Extent,
+        Extent { life, len, .. }: &Extent,
         epoch: Epoch,
         column_idxs: &[usize],
         schema: &SchemaRef,
@@ -225,7 +269,7 @@ impl ArrangementReader {
             let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
             Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
         };
-        if life.weights.get().is_none() {
+        if !life.has_weights() {
             return Ok(vec![batch(columns, n_rows)?]);
         }
         let is_there = |offset: &usize| there.as_ref().is_none_or(|t| t.value(*offset));
@@ -241,7 +285,7 @@ impl ArrangementReader {
 }
 
 /// The index of each row as often as it weighs, in lists of at most `BATCH_ROWS_MAX`.
-fn repeated(weights: impl Iterator<Item = i64>) -> Vec<UInt64Array> {
+pub(super) fn repeated(weights: impl Iterator<Item = i64>) -> Vec<UInt64Array> {
     let mut lists = vec![];
     let mut rows: Vec<u64> = vec![];
     for (row, weight) in (0u64..).zip(weights) {

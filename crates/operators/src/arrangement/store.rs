@@ -19,7 +19,7 @@ const SEGMENT_ROWS_MIN: usize = 256;
 const SEGMENTS_MAX: usize = (1 << (32 - SEGMENT_BITS)) - 1;
 
 /// Rows that the segment with this number holds: 256, 1 k, 4 k, 16 k, then 64 k.
-fn segment_rows(segment_idx: usize) -> usize {
+pub(crate) fn segment_rows(segment_idx: usize) -> usize {
     SEGMENT_ROWS_MIN << (2 * segment_idx.min(4))
 }
 

@@ -102,7 +102,49 @@ impl Checked {
         // A reader that has begun keeps its epoch.
         let before: Vec<_> = before.collect::<Result<_, _>>().unwrap();
         assert_eq!(sorted(&before), sorted(&[batch(&self.history[epoch as usize - 1])]));
+        // One index from the start, one over rows that are there; both are built in small slices.
+        for (first, key) in [(1, &[0][..]), (3, &[1, 0])] {
+            if epoch >= first {
+                self.arrangement.add_index(key);
+                self.arrangement.build_index(key, 7).unwrap();
+            }
+        }
         self.check();
+    }
+
+    /// Each key's rows, by both indexes, at `epoch`.
+    fn check_lookups(&self, epoch: usize) {
+        let reader = self.arrangement.reader();
+        for key_idxs in [&[0][..], &[1, 0]] {
+            let Some(index) = reader.index_on(key_idxs).filter(|index| index.is_ready(Epoch(epoch as u32))) else {
+                continue;
+            };
+            let mut by_key: BTreeMap<(Option<i64>, Option<String>), Vec<Row>> = BTreeMap::new();
+            for row in &self.history[epoch] {
+                by_key.entry((row.0, (key_idxs.len() > 1).then(|| text(row.1)).flatten())).or_default().push(*row);
+            }
+            // A key that is not there.
+            by_key.insert((Some(-1), Some("none".into())), vec![]);
+            let n_skipped = by_key.len() / 8;
+            for ((k, s), rows) in by_key.into_iter().step_by(1 + n_skipped) {
+                if k.is_none() || (key_idxs.len() > 1 && s.is_none()) {
+                    continue;
+                }
+                let k: ArrayRef = Arc::new(Int64Array::from(vec![k]));
+                let s: ArrayRef = Arc::new(StringViewArray::from_iter([s]));
+                let keys = if key_idxs.len() > 1 { vec![s, k] } else { vec![k] };
+                let all: Vec<usize> = (0..schema().fields().len()).collect();
+                let found = reader.lookup(&index, Epoch(epoch as u32), &keys, &all).unwrap().unwrap();
+                assert_eq!(sorted(&found), sorted(&[batch(&rows)]), "epoch {epoch}");
+            }
+        }
+    }
+
+    /// Everything was deleted: nothing may be left.
+    fn ends_empty(&mut self) {
+        assert_eq!(self.arrangement.index.len(), 0);
+        self.arrangement.vacuum(Epoch(self.history.len() as u32 - 1));
+        assert!(self.arrangement.indexes().all(|index| index.n_rows == 0));
     }
 
     fn check(&self) {
@@ -111,6 +153,7 @@ impl Checked {
         for epoch in BTreeSet::from([self.oldest, self.oldest.midpoint(newest), newest]) {
             let expected = sorted(&[batch(&self.history[epoch])]);
             assert_eq!(sorted(&scan(&self.arrangement.reader(), epoch as u32)), expected, "epoch {epoch}");
+            self.check_lookups(epoch);
         }
     }
 
@@ -186,7 +229,7 @@ proptest! {
         }
         let last: Vec<_> = map.iter().map(|(k, v)| ((*k, *v), -1)).collect();
         checked.apply(&[delta(&last)], vec![]);
-        prop_assert_eq!(checked.arrangement.index.len(), 0);
+        checked.ends_empty();
     }
 
     #[test]
@@ -210,7 +253,7 @@ proptest! {
         }
         let last: Vec<_> = bag.iter().map(|(row, n)| (*row, -n)).collect();
         checked.apply(&[delta(&last)], vec![]);
-        prop_assert_eq!(checked.arrangement.index.len(), 0);
+        checked.ends_empty();
     }
 
     #[test]
@@ -245,6 +288,8 @@ fn memory_is_bounded_when_one_row_is_updated_for_ever() {
 #[test]
 fn readers_and_the_writer_run_beside_each_other() {
     let mut arrangement = Arrangement::new(schema(), Identity::UniqueKey(vec![0])).unwrap();
+    arrangement.add_index(&[0]);
+    assert!(arrangement.build_index(&[0], 1).unwrap());
     let reader = arrangement.reader();
     let (send, receive) = std::sync::mpsc::sync_channel::<u32>(0);
     // The epoch that is being read: nothing that it needs may be vacuumed.
@@ -259,6 +304,11 @@ fn readers_and_the_writer_run_beside_each_other() {
                 assert!(values.iter().all(|v| v == Some(f64::from(epoch))));
             }
             assert_eq!(scan(&reader, epoch).iter().map(|b| b.num_rows()).sum::<usize>(), 500);
+            let index = reader.index_on(&[0]).unwrap();
+            let key: ArrayRef = Arc::new(Int64Array::from(vec![i64::from(epoch % 500)]));
+            let found = reader.lookup(&index, Epoch(epoch), &[key], &[6]).unwrap().unwrap();
+            let values = found[0].column(0).as_any().downcast_ref::<Float64Array>().unwrap();
+            assert_eq!((found.len(), values), (1, &Float64Array::from(vec![f64::from(epoch)])));
             pin.store(u32::MAX, Ordering::Release);
         }
     });
@@ -278,6 +328,38 @@ fn readers_and_the_writer_run_beside_each_other() {
     }
     drop(send);
     reading.join().unwrap();
+}
+
+#[test]
+fn an_index_holds_what_can_be_read_and_no_more() {
+    let mut arrangement = Arrangement::new(schema(), Identity::UniqueKey(vec![0])).unwrap();
+    let rows: Vec<Row> = (0..3000).map(|k| (Some(k), (k % 250) as u8)).collect();
+    arrangement.apply(&[Delta::insert(batch(&rows))], Epoch(1)).unwrap();
+    arrangement.add_index(&[1]);
+    // It is not used before it is whole.
+    let mut n_slices = 0;
+    while !arrangement.build_index(&[1], 500).unwrap() {
+        assert!(arrangement.reader().index_on(&[1]).is_none());
+        n_slices += 1;
+    }
+    assert!(n_slices >= 6, "{n_slices}");
+    let index = arrangement.reader().index_on(&[1]).unwrap();
+    let n_rows = rows.iter().filter(|(_, v)| text(*v).is_some()).count();
+    assert_eq!(index.n_rows(), n_rows);
+    // One row for ever: what died and cannot be read goes.
+    for epoch in 2..3000u32 {
+        let (old, new) = (((epoch - 2) % 2) as u8, ((epoch - 1) % 2) as u8);
+        arrangement.apply(&[delta(&[((Some(0), old), -1), ((Some(0), new), 1)])], Epoch(epoch)).unwrap();
+        arrangement.vacuum(Epoch(epoch - 1));
+        assert!(index.n_rows() <= n_rows + 1);
+    }
+    let before = arrangement.state_bytes();
+    assert!(before > index.bytes());
+    arrangement.retain_indexes(|_| false);
+    assert!(arrangement.state_bytes() < before);
+    // A reader that held it makes a scan.
+    let key: ArrayRef = Arc::new(StringViewArray::from(vec!["0"]));
+    assert_eq!(arrangement.reader().lookup(&index, Epoch(2999), &[key], &[0]).unwrap(), None);
 }
 
 #[test]

@@ -191,30 +191,71 @@ impl ViewsColumn {
 
 /// The values at `slots`, copied out of their segments; an empty one for a slot that is not there.
 pub(crate) fn gather<'a>(segments: &[Option<&'a ViewsColumn>], slots: &[u32], utf8: bool) -> Views {
-    let mut buffers = vec![];
-    let mut current: Vec<u8> = vec![];
-    let mut views = Vec::with_capacity(slots.len());
+    let mut gathered = Gathered::new(slots.len());
     for slot in slots {
         let column: Option<&'a ViewsColumn> =
             segments.get((slot >> SEGMENT_BITS) as usize).copied().flatten().filter(|column| column.utf8 == utf8);
         let stored = column.and_then(|c| Some((c, *c.views.as_slice().get((slot & SEGMENT_MASK) as usize)?)));
-        views.push(match stored {
-            None => 0,
-            Some((_, view)) if view as u32 <= INLINE_MAX => view,
-            Some((column, view)) => {
-                let view = ByteView::from(view);
-                let bytes = column.bytes_of(view);
-                if !current.is_empty() && current.len() + bytes.len() > GATHERED_BYTES_MAX {
-                    buffers.push(Buffer::from_vec(std::mem::take(&mut current)));
-                }
-                let (buffer_index, offset) = (buffers.len() as u32, current.len() as u32);
-                current.extend_from_slice(bytes);
-                ByteView { buffer_index, offset, ..view }.as_u128()
-            }
-        });
+        match stored {
+            Some((column, view)) => gathered.push(view, |view, out| out.extend_from_slice(column.bytes_of(view))),
+            None => gathered.push(0, |_, _| {}),
+        }
     }
-    if !current.is_empty() {
-        buffers.push(Buffer::from_vec(current));
+    gathered.finish(utf8)
+}
+
+/// The same for readers: of each segment only so many values are read.
+pub(crate) fn gather_shared(segments: &[Option<(&SharedViews, usize)>], slots: &[u32], utf8: bool) -> Views {
+    let mut gathered = Gathered::new(slots.len());
+    for slot in slots {
+        let column = segments.get((slot >> SEGMENT_BITS) as usize).copied().flatten().filter(|(c, _)| c.utf8 == utf8);
+        let stored = column.and_then(|(c, len)| Some((c, *c.views.as_slice(len).get((slot & SEGMENT_MASK) as usize)?)));
+        match stored {
+            // A view that is published has its bytes in a block that is.
+            Some((column, view)) => gathered.push(view, |view, out| {
+                let block = column.blocks.lock().get(view.buffer_index as usize).cloned();
+                let block = block.as_ref().map_or(&[][..], |block| block.as_slice(block.len()));
+                out.extend_from_slice(bytes_of(ByteView { buffer_index: 0, ..view }, |_| block));
+            }),
+            None => gathered.push(0, |_, _| {}),
+        }
     }
-    Views { views: views.into(), buffers, utf8 }
+    gathered.finish(utf8)
+}
+
+/// Values that are copied together.
+struct Gathered {
+    views: Vec<u128>,
+    buffers: Vec<Buffer>,
+    current: Vec<u8>,
+}
+
+impl Gathered {
+    fn new(n: usize) -> Gathered {
+        Gathered { views: Vec::with_capacity(n), buffers: vec![], current: vec![] }
+    }
+
+    /// Adds a value; `copy` appends the bytes of a long one.
+    fn push(&mut self, view: u128, copy: impl FnOnce(ByteView, &mut Vec<u8>)) {
+        if view as u32 <= INLINE_MAX {
+            self.views.push(view);
+            return;
+        }
+        let view = ByteView::from(view);
+        if !self.current.is_empty() && self.current.len() + view.length as usize > GATHERED_BYTES_MAX {
+            self.buffers.push(Buffer::from_vec(std::mem::take(&mut self.current)));
+        }
+        let (buffer_index, offset) = (self.buffers.len() as u32, self.current.len() as u32);
+        copy(view, &mut self.current);
+        // Soundness must not depend on the bytes having been there.
+        let is_whole = self.current.len() - offset as usize == view.length as usize;
+        self.views.push(if is_whole { ByteView { buffer_index, offset, ..view }.as_u128() } else { 0 });
+    }
+
+    fn finish(mut self, utf8: bool) -> Views {
+        if !self.current.is_empty() {
+            self.buffers.push(Buffer::from_vec(self.current));
+        }
+        Views { views: self.views.into(), buffers: self.buffers, utf8 }
+    }
 }

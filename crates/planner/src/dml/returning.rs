@@ -54,8 +54,13 @@ impl Returning {
             other => Ok(Transformed::no(other)),
         });
         let plan = plan.and_then(|t| session.state().optimize(&t.data)).map_err(|e| planning_error(e, ""))?;
-        let planned =
-            Planned { plan, parameters: self.parameters.clone(), schema: self.schema.clone(), objects: vec![] };
+        let planned = Planned {
+            plan,
+            parameters: self.parameters.clone(),
+            schema: self.schema.clone(),
+            objects: vec![],
+            is_lasting: false,
+        };
         execute(&planned, parameters, session).await
     }
 }

@@ -36,10 +36,61 @@ pub struct Facts {
     user: String,
     /// The database.
     pub database: String,
-    /// All relations, by OID; system tables come first.
+    /// All relations but indexes, by OID; system tables come first.
     pub relations: Vec<Relation>,
+    /// All indexes: of primary keys, and those that were created.
+    pub indexes: Vec<Index>,
     /// Names of roles by OID.
     pub roles: BTreeMap<u32, String>,
+}
+
+/// An index.
+#[derive(Debug)]
+pub struct Index {
+    /// Its OID.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// The OID of whose rows it finds.
+    pub relation_oid: u32,
+    /// Indices of its columns, those of the key first.
+    pub column_idxs: Vec<usize>,
+    /// How many of them are the key.
+    pub n_key: usize,
+    /// No two rows have the same key.
+    pub unique: bool,
+    /// It is the primary key's.
+    pub primary: bool,
+}
+
+impl Index {
+    fn all(catalog: &Catalog, relations: &[Relation]) -> Vec<Index> {
+        let keyed = relations.iter().filter(|relation| relation.has_key());
+        let mut indexes: Vec<Index> = keyed
+            .map(|relation| Index {
+                oid: relation.index_oid(),
+                name: relation.key_name(),
+                relation_oid: relation.oid,
+                column_idxs: relation.primary_key.clone(),
+                n_key: relation.primary_key.len(),
+                unique: true,
+                primary: true,
+            })
+            .collect();
+        indexes.extend(catalog.objects().filter_map(|object| match &object.def {
+            Kind::Index(def) => Some(Index {
+                oid: object.id.0,
+                name: object.name.name.clone(),
+                relation_oid: def.relation.0,
+                column_idxs: def.key.iter().chain(&def.include).copied().collect(),
+                n_key: def.key.len(),
+                unique: def.unique,
+                primary: false,
+            }),
+            _ => None,
+        }));
+        indexes
+    }
 }
 
 /// A row of `pg_class`.
@@ -67,12 +118,20 @@ impl Facts {
     /// Gathers what a moment's tables need.
     pub fn new(cx: &SystemContext) -> Facts {
         let mut relations: Vec<Relation> = super::tables().map(Relation::of_system).collect();
-        relations.extend(cx.catalog.objects().map(|object| Relation::of_object(object)));
+        relations.extend(cx.catalog.objects().filter_map(|object| Relation::of_object(object)));
+        let indexes = Index::all(&cx.catalog, &relations);
         let mut roles = BTreeMap::from([(SUPERUSER_OID, SUPERUSER.to_owned())]);
         for name in relations.iter().map(|r| r.owner.as_str()).chain([cx.user.as_str()]) {
             roles.insert(role_oid(name), name.to_owned());
         }
-        Facts { catalog: cx.catalog.clone(), user: cx.user.clone(), database: cx.database.clone(), relations, roles }
+        Facts {
+            catalog: cx.catalog.clone(),
+            user: cx.user.clone(),
+            database: cx.database.clone(),
+            relations,
+            indexes,
+            roles,
+        }
     }
 
     /// Whether these are the facts of that context.
@@ -107,6 +166,22 @@ impl Facts {
         })
     }
 
+    /// The index of an OID, and the relation whose rows it finds.
+    pub fn index(&self, oid: i64) -> Option<(&Index, &Relation)> {
+        let index = self.indexes.iter().find(|index| i64::from(index.oid) == oid)?;
+        Some((index, self.relation(i64::from(index.relation_oid))?))
+    }
+
+    /// All indexes, each with its relation.
+    pub fn all_indexes(&self) -> impl Iterator<Item = (&Index, &Relation)> {
+        self.indexes.iter().filter_map(|index| Some((index, self.relation(i64::from(index.relation_oid))?)))
+    }
+
+    /// Whether a relation has indexes.
+    pub fn is_indexed(&self, relation: &Relation) -> bool {
+        self.indexes.iter().any(|index| index.relation_oid == relation.oid)
+    }
+
     /// The name of a type with its modifier; None where there is none of that OID.
     pub fn format_type(&self, oid: i64, modifier: i64) -> Option<String> {
         let oid = u32::try_from(oid).ok()?;
@@ -137,14 +212,15 @@ impl Relation {
         }
     }
 
-    fn of_object(object: &Object) -> Relation {
+    fn of_object(object: &Object) -> Option<Relation> {
         let (kind, primary_key, query) = match &object.def {
             Kind::Source(_) => ('r', vec![], None),
             Kind::Table(table) => ('r', table.primary_key.clone(), None),
             Kind::View(view) => ('v', vec![], Some(view.query.clone())),
             Kind::MaterializedView(view) => ('m', vec![], Some(view.query.clone())),
+            Kind::Index(_) => return None,
         };
-        Relation {
+        Some(Relation {
             oid: object.id.0,
             schema: object.name.schema.clone(),
             name: object.name.name.clone(),
@@ -153,7 +229,7 @@ impl Relation {
             columns: object.columns.clone(),
             primary_key,
             query,
-        }
+        })
     }
 
     /// Whether it came from a user.

@@ -139,7 +139,7 @@ functions! {
     "pg_table_is_visible" Bool |facts, args| {
         let visible = |r: &Relation| matches!(r.schema.as_str(), tidewire_catalog::PUBLIC | "pg_catalog");
         let oid = int(args, 0)?;
-        facts.relation(oid).or_else(|| facts.relation_of_key(oid)).map(visible)
+        facts.relation(oid).or_else(|| Some(facts.index(oid)?.1)).map(visible)
     };
     "pg_function_is_visible" Bool yes;
     "pg_type_is_visible" Bool yes;
@@ -185,12 +185,13 @@ functions! {
         relation.query.as_ref().map(|query| format!(" {};", query.trim()))
     };
     "pg_get_indexdef" Text |facts, args| {
-        let relation = facts.relation_of_key(int(args, 0)?)?;
+        let (index, relation) = facts.index(int(args, 0)?)?;
         match int(args, 1) {
-            None | Some(0) => Some(index_definition(relation)),
+            None | Some(0) => Some(index_definition(index, relation)),
             Some(n) => {
                 let idx = usize::try_from(n.checked_sub(1)?).ok()?;
-                relation.key_columns().nth(idx).map(|column| quote_ident(&column.name))
+                let column = relation.columns.get(*index.column_idxs.get(idx)?)?;
+                Some(quote_ident(&column.name))
             }
         }
     };
@@ -250,7 +251,7 @@ functions! {
         if oid == 0 {
             return Some("-".to_owned());
         }
-        let key = |facts: &Facts| facts.relation_of_key(oid).map(|relation| quote_ident(&relation.key_name()));
+        let key = |facts: &Facts| facts.index(oid).map(|(index, _)| quote_ident(&index.name));
         let name = facts.relation(oid).map(Relation::shown_name).or_else(|| key(facts));
         Some(name.unwrap_or_else(|| oid.to_string()))
     };

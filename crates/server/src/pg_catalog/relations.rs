@@ -1,6 +1,6 @@
 //! The system tables that tell of relations and their columns.
 
-use super::facts::{Facts, Relation, SUPERUSER, role_oid, schema_oid};
+use super::facts::{Facts, Index, Relation, SUPERUSER, quote_ident, role_oid, schema_oid};
 use super::table::{Cell, SystemTable};
 use crate::oid;
 
@@ -21,11 +21,12 @@ pub static TABLES: &[SystemTable] = &[
         rows: |facts, _| {
             let mut rows = vec![];
             for relation in &facts.relations {
-                rows.push(class(relation, relation.oid, relation.name.clone(), relation.kind, relation.columns.len()));
-                if relation.has_key() {
-                    let (oid, name) = (relation.index_oid(), relation.key_name());
-                    rows.push(class(relation, oid, name, 'i', relation.primary_key.len()));
-                }
+                let (name, n_columns) = (relation.name.clone(), relation.columns.len());
+                let is_indexed = facts.is_indexed(relation);
+                rows.push(class(relation, relation.oid, name, relation.kind, n_columns, is_indexed));
+            }
+            for (index, relation) in facts.all_indexes() {
+                rows.push(class(relation, index.oid, index.name.clone(), 'i', index.column_idxs.len(), false));
             }
             rows
         },
@@ -38,7 +39,10 @@ pub static TABLES: &[SystemTable] = &[
                   attbyval:b attalign attstorage attcompression attnotnull:b atthasdef:b atthasmissing:b attidentity \
                   attgenerated attisdropped:b attislocal:b attinhcount:i attcollation:i attacl:a attoptions:a \
                   attfdwoptions:a attmissingval tableoid:i",
-        rows: |facts, _| facts.relations.iter().flat_map(attributes).collect(),
+        rows: |facts, _| {
+            let of_indexes = facts.all_indexes().flat_map(|(index, relation)| index_attributes(index, relation));
+            facts.relations.iter().flat_map(attributes).chain(of_indexes).collect()
+        },
     },
     SystemTable {
         schema: "pg_catalog",
@@ -65,20 +69,19 @@ pub static TABLES: &[SystemTable] = &[
                   indisexclusion:b indimmediate:b indisclustered:b indisvalid:b indcheckxmin:b indisready:b indislive:b \
                   indisreplident:b indkey indcollation indclass indoption indexprs indpred",
         rows: |facts, _| {
-            let keyed = facts.relations.iter().filter(|relation| relation.has_key());
-            keyed
-                .map(|relation| {
-                    let n = relation.primary_key.len() as i64;
-                    let numbers: Vec<String> = relation.primary_key.iter().map(|idx| (idx + 1).to_string()).collect();
-                    let zeros = vec!["0"; numbers.len()].join(" ");
+            facts
+                .all_indexes()
+                .map(|(index, relation)| {
+                    let numbers: Vec<String> = index.column_idxs.iter().map(|idx| (idx + 1).to_string()).collect();
+                    let zeros = vec!["0"; index.n_key].join(" ");
                     row![
-                        relation.index_oid(),
+                        index.oid,
                         relation.oid,
-                        n,
-                        n,
-                        true,
+                        index.column_idxs.len() as i64,
+                        index.n_key as i64,
+                        index.unique,
                         false,
-                        true,
+                        index.primary,
                         false,
                         true,
                         false,
@@ -147,7 +150,7 @@ pub static TABLES: &[SystemTable] = &[
             of_kind(facts, 'r')
                 .map(|r| {
                     let (schema, name, owner) = (r.schema.as_str(), r.name.as_str(), r.owner.as_str());
-                    row![schema, name, owner, None::<&str>, r.has_key(), false, false, false]
+                    row![schema, name, owner, None::<&str>, facts.is_indexed(r), false, false, false]
                 })
                 .collect()
         },
@@ -171,7 +174,7 @@ pub static TABLES: &[SystemTable] = &[
             of_kind(facts, 'm')
                 .map(|r| {
                     let (schema, name, owner) = (r.schema.as_str(), r.name.as_str(), r.owner.as_str());
-                    row![schema, name, owner, None::<&str>, false, true, r.query.clone()]
+                    row![schema, name, owner, None::<&str>, facts.is_indexed(r), true, r.query.clone()]
                 })
                 .collect()
         },
@@ -182,9 +185,12 @@ pub static TABLES: &[SystemTable] = &[
         oid: 12_003,
         columns: "schemaname tablename indexname tablespace indexdef",
         rows: |facts, _| {
-            let keyed = facts.relations.iter().filter(|relation| relation.has_key());
-            keyed
-                .map(|r| row![r.schema.as_str(), r.name.as_str(), r.key_name(), None::<&str>, index_definition(r)])
+            facts
+                .all_indexes()
+                .map(|(index, r)| {
+                    let (schema, table, name) = (r.schema.as_str(), r.name.as_str(), index.name.as_str());
+                    row![schema, table, name, None::<&str>, index_definition(index, r)]
+                })
                 .collect()
         },
     },
@@ -194,7 +200,7 @@ fn of_kind(facts: &Facts, kind: char) -> impl Iterator<Item = &Relation> {
     facts.relations.iter().filter(move |relation| relation.kind == kind)
 }
 
-fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usize) -> Vec<Cell> {
+fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usize, is_indexed: bool) -> Vec<Cell> {
     // Only an index has an access method: tables have none that a user could choose.
     let access_method = if kind == 'i' { super::fixed::HASH_METHOD } else { 0 };
     let mut row = row![
@@ -211,7 +217,7 @@ fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usi
         -1i64,
         0i64,
         0i64,
-        kind != 'i' && relation.has_key(),
+        is_indexed,
         false,
         'p',
         kind,
@@ -234,19 +240,18 @@ fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usi
 }
 
 fn attributes(relation: &Relation) -> Vec<Vec<Cell>> {
-    let mut rows: Vec<_> = relation
+    relation
         .typed_columns()
         .map(|(number, column, type_oid)| {
             attribute(relation.oid, number, column, type_oid, column.not_null, column.default.is_some())
         })
-        .collect();
-    if relation.has_key() {
-        let types = |name: &str| relation.typed_columns().find(|(_, c, _)| c.name == name).map_or(0, |(_, _, t)| t);
-        for (number, column) in (1..).zip(relation.key_columns()) {
-            rows.push(attribute(relation.index_oid(), number, column, types(&column.name), false, false));
-        }
-    }
-    rows
+        .collect()
+}
+
+fn index_attributes(index: &Index, relation: &Relation) -> Vec<Vec<Cell>> {
+    let typed: Vec<_> = relation.typed_columns().collect();
+    let columns = index.column_idxs.iter().filter_map(|idx| typed.get(*idx));
+    (1..).zip(columns).map(|(n, (_, column, oid))| attribute(index.oid, n, column, *oid, false, false)).collect()
 }
 
 fn attribute(
@@ -289,20 +294,30 @@ fn attribute(
     row
 }
 
-/// The index of a primary key as a statement.
-pub fn index_definition(relation: &Relation) -> String {
+/// An index as a statement. All of them are hash indexes, whatever USING said.
+pub fn index_definition(index: &Index, relation: &Relation) -> String {
+    let (key, include) = index.column_idxs.split_at(index.n_key.min(index.column_idxs.len()));
+    let names = |idxs: &[usize]| {
+        let columns = idxs.iter().filter_map(|idx| relation.columns.get(*idx));
+        columns.map(|column| quote_ident(&column.name)).collect::<Vec<_>>().join(", ")
+    };
+    let include = match include {
+        [] => String::new(),
+        columns => format!(" INCLUDE ({})", names(columns)),
+    };
     format!(
-        "CREATE UNIQUE INDEX {} ON {}.{} USING hash ({})",
-        super::facts::quote_ident(&relation.key_name()),
-        super::facts::quote_ident(&relation.schema),
-        super::facts::quote_ident(&relation.name),
-        key_list(relation)
+        "CREATE {}INDEX {} ON {}.{} USING hash ({}){include}",
+        if index.unique { "UNIQUE " } else { "" },
+        quote_ident(&index.name),
+        quote_ident(&relation.schema),
+        quote_ident(&relation.name),
+        names(key)
     )
 }
 
 /// The columns of a primary key, with commas.
 pub fn key_list(relation: &Relation) -> String {
-    let names: Vec<String> = relation.key_columns().map(|c| super::facts::quote_ident(&c.name)).collect();
+    let names: Vec<String> = relation.key_columns().map(|c| quote_ident(&c.name)).collect();
     names.join(", ")
 }
 

@@ -184,8 +184,11 @@ impl<'a> Writer<'a> {
             *used.entry(&entry.name).or_default() += entry.n_bytes;
         }
         let n_used = |pack: &FileEntry| used.get(pack.name.as_str()).copied().unwrap_or(0);
-        let (sparse, mut packs): (Vec<_>, Vec<_>) =
-            before.iter().filter(|pack| n_used(pack) > 0).cloned().partition(|p| n_used(p) * UNUSED_PER_USED < p.n_bytes);
+        let (sparse, mut packs): (Vec<_>, Vec<_>) = before
+            .iter()
+            .filter(|pack| n_used(pack) > 0)
+            .cloned()
+            .partition(|p| n_used(p) * UNUSED_PER_USED < p.n_bytes);
         for pack in sparse {
             if self.move_out_of(&pack.name, manifest).is_err() {
                 // It cannot be read; who needs it will say so.
@@ -205,7 +208,8 @@ impl<'a> Writer<'a> {
     }
 
     fn move_out_of(&mut self, pack: &str, manifest: &mut Manifest) -> Result<()> {
-        let of_pack: Vec<&mut FileEntry> = manifest.entries_mut().filter(|e| e.offset.is_some() && e.name == pack).collect();
+        let of_pack: Vec<&mut FileEntry> =
+            manifest.entries_mut().filter(|e| e.offset.is_some() && e.name == pack).collect();
         let bytes = of_pack.iter().map(|entry| self.files.read(entry)).collect::<Result<Vec<_>>>()?;
         for (entry, bytes) in of_pack.into_iter().zip(bytes) {
             (entry.name, entry.offset) = (self.pack_name.clone(), Some(self.pack.len() as u64));
