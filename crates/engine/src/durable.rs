@@ -14,12 +14,16 @@ use std::time::{Duration, Instant};
 
 use tidewire_catalog::Kind;
 use tidewire_state::{
-    Checkpoints, Cut, Log, LogOptions, Record, Storage, StoredLetter, StoredObject, TableChange, TableCut,
+    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, Storage, StoredLetter, StoredObject, TableChange, TableCut,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::shared::{Relation, Shared, Snapshot, stopped};
+
+/// From when on a store that has not answered is taken to be away.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// One a server that is not in memory alone; owned by the loop.
 pub struct Durability {
@@ -83,6 +87,11 @@ impl Durability {
         self.log.progress().n_durable()
     }
 
+    /// Whether the log's store does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.log.stall().is_some_and(|stall| stall > STALLED_AFTER)
+    }
+
     /// Waits until every record with a number below `n` is durable.
     pub fn wait(&self, n: u64) -> Result<()> {
         self.log.progress().wait(n)
@@ -143,7 +152,8 @@ impl Durability {
 
     /// When the next checkpoint is due; None: nothing has changed.
     pub fn checkpoint_due(&self) -> Option<Instant> {
-        if self.is_cut_running || !self.is_dirty {
+        // While the store of the log is away the loop would wait for it.
+        if self.is_cut_running || !self.is_dirty || self.is_stalled() {
             return None;
         }
         match self.log.n_bytes() - self.n_bytes_cut >= self.checkpoint_log_bytes {
@@ -154,6 +164,18 @@ impl Durability {
 
     /// Hands over everything that a checkpoint is made of; what `snapshot` shows must be all that was logged.
     pub fn cut(&mut self, snapshot: &Arc<Snapshot>, shared: &Arc<Shared>, last_oid: u32, at_end: bool) {
+        self.cut_and_copy(snapshot, shared, last_oid, at_end, None);
+    }
+
+    /// The same, and the checkpoint is copied before another one takes its place.
+    pub fn cut_and_copy(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        shared: &Arc<Shared>,
+        last_oid: u32,
+        at_end: bool,
+        backup: Option<Backup>,
+    ) {
         let mut changes = std::mem::take(&mut self.changes);
         let is_table = |(id, relation): (&ObjectId, &Relation)| match (relation, snapshot.moment.catalog.by_id(*id)) {
             (Relation::Rows(reader), Some(object)) if matches!(object.def, Kind::Table(_)) => {
@@ -173,7 +195,7 @@ impl Durability {
             let changes = changes.remove(&table).unwrap_or_default();
             tables.push(TableCut { table, schema, changes, rows: Box::new(rows) });
         }
-        self.checkpointer.send(Cut {
+        let cut = Cut {
             log_from: self.log.next(),
             log: self.log.progress().clone(),
             last_oid,
@@ -182,7 +204,8 @@ impl Durability {
             dead_letters: std::mem::take(&mut self.dead_letters),
             dead_letter_bytes_max: shared.settings.dead_letter_bytes_max as u64,
             keeps_bases: at_end,
-        });
+        };
+        self.checkpointer.send(cut, backup);
         self.n_bytes_cut = self.log.n_bytes();
         self.last_cut = Instant::now();
         self.is_cut_running = true;
@@ -231,22 +254,46 @@ impl<I: Iterator> Iterator for Pinned<I> {
     }
 }
 
+/// Who wants a copy of a checkpoint.
+pub struct Backup {
+    /// Where to.
+    pub target: BackupTarget,
+    /// Who waits for it.
+    pub reply: oneshot::Sender<Result<BackedUp>>,
+}
+
+impl Backup {
+    fn answer(self, written: &Result<()>, checkpoints: &Checkpoints) {
+        if self.reply.is_closed() {
+            return;
+        }
+        let done = written.clone().and_then(|()| self.target.write(checkpoints));
+        if let Ok(BackedUp { place, n_files, n_bytes, .. }) = &done {
+            info!(%place, n_files, n_bytes, "the backup is written");
+        }
+        let _ = self.reply.send(done);
+    }
+}
+
 /// The thread that writes checkpoints.
 struct Checkpointer {
-    sender: Option<Sender<Cut>>,
+    sender: Option<Sender<(Cut, Option<Backup>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
     fn start(mut checkpoints: Checkpoints, shared: &Arc<Shared>) -> Result<Checkpointer> {
-        let (sender, receiver) = channel::<Cut>();
+        let (sender, receiver) = channel::<(Cut, Option<Backup>)>();
         let shared = Arc::downgrade(shared);
         let run = move || {
-            while let Ok(cut) = receiver.recv() {
+            while let Ok((cut, backup)) = receiver.recv() {
                 let began = Instant::now();
                 let result = checkpoints.write(cut);
                 if result.is_ok() {
                     info!(elapsed_ms = began.elapsed().as_millis() as u64, "checkpoint written");
+                }
+                if let Some(backup) = backup {
+                    backup.answer(&result, &checkpoints);
                 }
                 if let Some(shared) = shared.upgrade() {
                     shared.cast(move |core| core.checkpoint_ended(&result));
@@ -259,9 +306,9 @@ impl Checkpointer {
         Ok(Checkpointer { sender: Some(sender), thread: Some(thread) })
     }
 
-    fn send(&self, cut: Cut) {
+    fn send(&self, cut: Cut, backup: Option<Backup>) {
         // The thread lives as long as the sender.
-        let _ = self.sender.as_ref().map(|sender| sender.send(cut));
+        let _ = self.sender.as_ref().map(|sender| sender.send((cut, backup)));
     }
 
     /// Waits until the last checkpoint is written.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tracing::warn;
 
-use crate::log::{Progress, failed};
+use crate::log::{Progress, failed, sql_error_in};
 use crate::record::{letter_schema, letters_from_rows, letters_to_rows};
 use crate::rows::{read_file, write_file};
 use crate::{FileEntry, Log, Manifest, Storage, StoredLetter, StoredObject, TableFiles};
@@ -38,7 +38,9 @@ pub struct Checkpoints {
     storage: Storage,
     // The newest first, at most two.
     kept: Vec<Manifest>,
+    // Of files, and of manifests: the latter has no gaps where several processes may write.
     next_number: u64,
+    next_manifest: u64,
     // Tables whose changes since the last checkpoint were in one that could not be written.
     needs_base: HashSet<u32>,
     // The letters of checkpoints that could not be written.
@@ -87,12 +89,14 @@ impl Checkpoints {
             storage,
             kept: vec![],
             next_number: 1,
+            next_manifest: 1,
             needs_base: HashSet::new(),
             unwritten_letters: vec![],
         };
         let mut numbers: Vec<u64> = checkpoints.list()?.iter().filter_map(|name| Manifest::number_of(name)).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         checkpoints.next_number = numbers.first().map_or(1, |newest| newest + 1);
+        checkpoints.next_manifest = checkpoints.next_number;
         for number in numbers {
             let name = Manifest::file_name(number);
             match Manifest::decode(&checkpoints.get(&name)?)? {
@@ -116,6 +120,28 @@ impl Checkpoints {
         }
         self.kept.remove(0);
         true
+    }
+
+    /// Where another process may still write here: takes its next manifest's place with the newest one once more, so that
+    /// none of its checkpoints comes behind this. False where it has written one meanwhile, and all is to be read again.
+    pub fn fence(&mut self) -> Result<bool> {
+        if self.storage.checkpoints.owner().is_none() {
+            return Ok(true);
+        }
+        let number = self.next_manifest;
+        let newest = self.newest().cloned().unwrap_or_else(|| Manifest::new(number));
+        let manifest = Manifest { number, ..newest };
+        match self.storage.checkpoints.put_new(&Manifest::file_name(number), manifest.encode()?) {
+            Ok(()) => {
+                self.storage.checkpoints.freeze();
+                self.kept.insert(0, manifest);
+                self.kept.truncate(2);
+                (self.next_manifest, self.next_number) = (number + 1, number + 1);
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(self.failed("write", &Manifest::file_name(number), &error)),
+        }
     }
 
     /// Calls `each` with the changes that make the table. Errors: `XX001` for a file that is damaged or missing.
@@ -155,6 +181,7 @@ impl Checkpoints {
         let changed: Vec<u32> = cut.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
             Ok(manifest) => {
+                self.next_manifest += 1;
                 self.kept.insert(0, manifest);
                 self.kept.truncate(2);
                 self.needs_base.clear();
@@ -166,6 +193,8 @@ impl Checkpoints {
                 Ok(())
             }
             Err(error) => {
+                // Something may be there all the same.
+                self.next_manifest += u64::from(self.storage.checkpoints.owner().is_none());
                 self.needs_base.extend(changed);
                 Err(error)
             }
@@ -175,7 +204,7 @@ impl Checkpoints {
     fn write_files(&self, number: u64, cut: Cut) -> Result<Manifest> {
         let before: HashMap<u32, &TableFiles> =
             self.newest().map(|m| m.tables.iter().map(|t| (t.table, t)).collect()).unwrap_or_default();
-        let mut manifest = Manifest::new(number);
+        let mut manifest = Manifest::new(self.next_manifest);
         for table in cut.tables {
             let files = before.get(&table.table.0).copied();
             manifest.tables.push(self.write_table(number, table, files, cut.keeps_bases)?);
@@ -195,7 +224,7 @@ impl Checkpoints {
         (manifest.log_from, manifest.last_oid, manifest.objects) = (cut.log_from, cut.last_oid, cut.objects);
         cut.log.wait(cut.log_from)?;
         self.reach("manifest.put.before")?;
-        self.put_new(&Manifest::file_name(number), manifest.encode()?)?;
+        self.put_new(&Manifest::file_name(manifest.number), manifest.encode()?)?;
         self.reach("manifest.put.after")?;
         Ok(manifest)
     }
@@ -296,6 +325,10 @@ impl Checkpoints {
     }
 
     fn put(&self, name: String, bytes: Vec<u8>, level: u32) -> Result<FileEntry> {
+        let name = match (self.storage.checkpoints.owner(), name.strip_suffix(".arrow")) {
+            (Some(owner), Some(stem)) => format!("{stem}-owner{owner}.arrow"),
+            _ => name,
+        };
         let entry = FileEntry { name, n_bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes), level };
         self.reach("store.put.before")?;
         self.put_new(&entry.name, bytes.into())?;
@@ -305,6 +338,7 @@ impl Checkpoints {
 
     fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.storage.checkpoints.put_new(name, bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists if sql_error_in(&error).is_some() => self.failed("write", name, &error),
             std::io::ErrorKind::AlreadyExists => {
                 let place = self.storage.checkpoints.describe(name);
                 SqlError::new(SqlState::ObjectInUse, format!("another process has written the checkpoint \"{place}\""))
@@ -314,7 +348,8 @@ impl Checkpoints {
         })
     }
 
-    fn read(&self, entry: &FileEntry) -> Result<Bytes> {
+    /// The bytes of a file, checked.
+    pub(crate) fn read(&self, entry: &FileEntry) -> Result<Bytes> {
         let damaged = |why: String| {
             let place = self.storage.checkpoints.describe(&entry.name);
             SqlError::new(SqlState::DataCorrupted, format!("the checkpoint file \"{place}\" is damaged: {why}"))

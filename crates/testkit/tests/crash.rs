@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidewire_engine::{Engine, Settings};
 use tidewire_testkit::database::{Database, Failure, InProcess};
 use tidewire_testkit::faulty::{Machine, Random, Sabotage};
+use tidewire_testkit::ground::{BucketGround, Ground};
 use tidewire_testkit::memory::Memory;
 use tidewire_testkit::server::Server;
 
@@ -156,16 +157,16 @@ fn settings(random: &mut Random) -> Settings {
     }
 }
 
-async fn open(random: &mut Random, machine: &Machine) -> Result<Arc<Engine>, Failure> {
-    Server::engine(&settings(random), machine.storage(), &Memory::default()).await
+async fn open(random: &mut Random, machine: &dyn Ground) -> Result<Arc<Engine>, Failure> {
+    let storage = tokio::task::block_in_place(|| machine.storage())?;
+    Server::engine(&settings(random), storage, &Memory::default()).await
 }
 
 /// One seed: some lives of a server, each ended by a crash. The steps at which it died. Errors: what was wrong.
-async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
+async fn crash_and_recover(seed: u64, machine: &dyn Ground) -> Result<BTreeSet<&'static str>, String> {
     let mut died_at = BTreeSet::new();
     let mut random = Random(seed);
-    let machine = Machine::new(seed, sabotage);
-    let engine = open(&mut random, &machine).await.map_err(|e| format!("the first start: {e}"))?;
+    let engine = open(&mut random, machine).await.map_err(|e| format!("the first start: {e}"))?;
     let mut db = InProcess(engine.session("tidewire", "tidewire"));
     db.run(TABLES).await.map_err(|e| format!("the tables: {e}"))?;
     drop(db);
@@ -180,7 +181,7 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'s
     let mut engine = Some(engine);
     for life in 0..N_LIVES {
         if let Some(engine) = engine.take() {
-            machine.fill_every((random.below(3) == 0).then_some(10));
+            machine.fail_every((random.below(3) == 0).then_some(10));
             if random.below(8) > 0 {
                 machine.die_after(random.below(if life == 0 { 60 } else { 300 }));
             }
@@ -198,14 +199,14 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'s
         // A start may be cut short too: the next one finds what it has left.
         if random.below(4) == 0 {
             machine.die_after(random.below(12));
-            if let Ok(started) = open(&mut random, &machine).await {
+            if let Ok(started) = open(&mut random, machine).await {
                 machine.kill();
                 started.shutdown().await;
             }
             machine.reboot();
         }
-        machine.fill_every(None);
-        let started = open(&mut random, &machine).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
+        machine.fail_every(None);
+        let started = open(&mut random, machine).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
         let mut db = InProcess(started.session("tidewire", "tidewire"));
         for client in &mut clients {
             client.check(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
@@ -236,20 +237,26 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run(seed: u64, sabotage: Sabotage) -> Result<BTreeSet<&'static str>, String> {
+fn run(seed: u64, machine: &dyn Ground) -> Result<BTreeSet<&'static str>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.unwrap().block_on(crash_and_recover(seed, sabotage))
+    runtime.unwrap().block_on(crash_and_recover(seed, machine))
+}
+
+/// The seeds of this run: some, or those that the environment asks for.
+fn seeds(n_crashes: u64) -> std::ops::Range<u64> {
+    match (variable("TIDEWIRE_SEED"), variable("TIDEWIRE_CRASHES")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, asked) => 1..1 + (asked.unwrap_or(n_crashes) / N_LIVES).max(1),
+    }
 }
 
 #[test]
 fn what_was_acknowledged_is_there_after_any_crash() {
-    let (first, n_seeds) = match (variable("TIDEWIRE_SEED"), variable("TIDEWIRE_CRASHES")) {
-        (Some(seed), _) => (seed, 1),
-        (None, n_crashes) => (1, n_crashes.unwrap_or(64) / N_LIVES),
-    };
+    let seeds = seeds(64);
+    let n_seeds = seeds.end - seeds.start;
     let mut died_at = BTreeSet::new();
-    for seed in first..first + n_seeds {
-        match run(seed, Sabotage::None) {
+    for seed in seeds {
+        match run(seed, &Machine::new(seed, Sabotage::None)) {
             Ok(at) => died_at.extend(at),
             Err(failure) => panic!(
                 "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
@@ -260,9 +267,23 @@ fn what_was_acknowledged_is_there_after_any_crash() {
     assert!(died_at.len() > 5 || n_seeds == 1, "the crashes meet all kinds of steps");
 }
 
+#[test]
+fn what_was_acknowledged_is_there_after_any_crash_over_an_object_store() {
+    let mut n_died = 0;
+    for seed in seeds(32) {
+        match run(seed, &BucketGround::new(seed).unwrap()) {
+            Ok(died_at) => n_died += died_at.len(),
+            Err(failure) => panic!(
+                "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
+            ),
+        }
+    }
+    assert!(n_died > 0, "no process died at a request");
+}
+
 /// Shows that the harness would find it.
 fn is_found(sabotage: Sabotage) {
-    let found = (1..=40).find_map(|seed| run(seed, sabotage).err());
+    let found = (1..=40).find_map(|seed| run(seed, &Machine::new(seed, sabotage)).err());
     match found {
         Some(failure) => println!("{sabotage:?} is found: {failure}"),
         None => panic!("{sabotage:?} is not found"),

@@ -5,13 +5,13 @@
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use tidewire_state::TableChange;
-use tidewire_types::{Epoch, ObjectId, Result};
+use tidewire_state::{BackedUp, BackupTarget, TableChange};
+use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::Core;
-use crate::durable::Durability;
+use crate::durable::{Backup, Durability};
 use crate::runtime::EpochChanges;
 use crate::stored;
 use crate::table::Applied;
@@ -98,6 +98,26 @@ impl Core {
         {
             durability.cut(&self.shared.snapshot(), &self.shared, self.catalog.last_oid(), false);
         }
+    }
+
+    /// Errors: `55000` where there is nothing on disk.
+    pub fn check_can_back_up(&self) -> Result<()> {
+        match self.durability {
+            Some(_) => Ok(()),
+            None => Err(SqlError::new(SqlState::ObjectNotInPrerequisiteState, "cannot back up a server without a data directory")
+                .with_hint("Start it with --data-dir.")),
+        }
+    }
+
+    /// Writes a checkpoint and has it copied. Everything is published that was applied.
+    pub fn back_up(&mut self, target: BackupTarget, reply: oneshot::Sender<Result<BackedUp>>) -> Result<()> {
+        self.check_can_back_up()?;
+        self.write_dead_letters();
+        let (snapshot, last_oid) = (self.shared.snapshot(), self.catalog.last_oid());
+        if let Some(durability) = &mut self.durability {
+            durability.cut_and_copy(&snapshot, &self.shared, last_oid, false, Some(Backup { target, reply }));
+        }
+        Ok(())
     }
 
     /// A checkpoint was written, or was not.
