@@ -33,7 +33,7 @@ use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
 use crate::runtime::{Changes, EpochChanges, Runtime};
-use crate::shared::{Published, Relation, Shared, SourceBatch, stopped};
+use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
@@ -46,6 +46,9 @@ const VACUUM_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the loop waits when nothing happens.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
+/// How many epochs may wait for a store that is away.
+const UNPUBLISHED_MAX: usize = 1024;
+
 /// Everything that the loop owns.
 pub struct Core {
     pub shared: Arc<Shared>,
@@ -55,6 +58,8 @@ pub struct Core {
     // The last one that readers see, and those between.
     published: Epoch,
     unpublished: VecDeque<Unpublished>,
+    // Calls that wait for the store of the log.
+    calls: Vec<Call>,
     // None: all is gone when the server ends.
     durability: Option<Durability>,
     catalog: Arc<Catalog>,
@@ -164,6 +169,7 @@ impl Core {
             epoch,
             published: epoch,
             unpublished: VecDeque::new(),
+            calls: vec![],
             durability,
             catalog: Arc::new(catalog),
             tables,
@@ -189,12 +195,7 @@ impl Core {
         while !shared.is_stopping() {
             let taken = shared.take(self.wake_at());
             self.publish_durable();
-            if !taken.calls.is_empty() {
-                self.settle();
-            }
-            for call in taken.calls {
-                call(&mut self);
-            }
+            self.run_calls(taken.calls);
             if !taken.writes.is_empty() || !taken.batches.is_empty() {
                 self.run_epoch(taken.writes, taken.batches);
             }
@@ -210,6 +211,21 @@ impl Core {
         }
         self.end();
         shared.close();
+    }
+
+    /// What callers want done between two epochs. While the store of the log is away it waits, and the loop goes on.
+    fn run_calls(&mut self, calls: Vec<Call>) {
+        self.calls.extend(calls);
+        let is_stalled = self.durability.as_ref().is_some_and(Durability::is_stalled);
+        if is_stalled && self.unpublished.len() < UNPUBLISHED_MAX {
+            return;
+        }
+        if !self.calls.is_empty() {
+            self.settle();
+        }
+        for call in std::mem::take(&mut self.calls) {
+            call(self);
+        }
     }
 
     /// When the loop has something to do even if nothing comes.

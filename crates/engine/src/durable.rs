@@ -18,16 +18,19 @@ use std::time::{Duration, Instant};
 use tidewire_catalog::Kind;
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
-    Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject, StoredSource,
-    TableChange, TableCut, ViewCut,
+    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject,
+    StoredSource, TableChange, TableCut, ViewCut,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::runtime::delta_bytes;
 use crate::shared::{Relation, Shared, Snapshot, stopped};
 use crate::status::CheckpointStatus;
+
+/// From when on a store that has not answered is taken to be away.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// One a server that is not in memory alone; owned by the loop.
 pub struct Durability {
@@ -50,6 +53,8 @@ pub struct Durability {
     // Who waits for a checkpoint that is to begin, and for the one that is written.
     asking: Vec<Asking>,
     waiting: Vec<Asking>,
+    // Who wants a copy of the checkpoint that is to begin.
+    backups: Vec<Backup>,
 }
 
 /// Who waits for a checkpoint.
@@ -117,12 +122,18 @@ impl Durability {
             status: CheckpointStatus::default(),
             asking: vec![],
             waiting: vec![],
+            backups: vec![],
         })
     }
 
     /// Every record with a number below this is durable.
     pub fn n_durable(&self) -> u64 {
         self.log.progress().n_durable()
+    }
+
+    /// Whether the log's store does not answer.
+    pub fn is_stalled(&self) -> bool {
+        self.log.stall().is_some_and(|stall| stall > STALLED_AFTER)
     }
 
     /// Waits until every record with a number below `n` is durable.
@@ -210,9 +221,22 @@ impl Durability {
         }
     }
 
+    /// Has the next checkpoint written at once, whether anything has changed or not, and copied before another one takes
+    /// its place.
+    pub fn ask_for_backup(&mut self, backup: Backup) {
+        self.backups.push(backup);
+    }
+
     /// When the next checkpoint is due, with so many bytes held elsewhere; None: nothing has changed.
     pub fn checkpoint_due(&self, held_bytes: usize) -> Option<Instant> {
-        if self.is_cut_running || !self.is_dirty || self.is_recovering {
+        // While the store of the log is away the loop would wait for it.
+        if self.is_cut_running || self.is_recovering || self.is_stalled() {
+            return None;
+        }
+        if !self.backups.is_empty() {
+            return Some(self.last_cut);
+        }
+        if !self.is_dirty {
             return None;
         }
         let n_bytes = self.log.n_bytes() - self.n_bytes_cut + (held_bytes + self.n_change_bytes) as u64;
@@ -249,7 +273,7 @@ impl Durability {
         };
         let views = views.into_iter().filter_map(view).collect();
         let shared = shared.clone();
-        self.checkpointer.send(Cut {
+        let cut = Cut {
             log_from: self.log.next(),
             log: self.log.progress().clone(),
             last_oid: moment.catalog.last_oid(),
@@ -262,7 +286,10 @@ impl Durability {
             dead_letter_bytes_max: shared.settings.dead_letter_bytes_max as u64,
             keeps_bases: at_end,
             is_stopping: Box::new(move || shared.is_stopping()),
-        });
+        };
+        // A server that ends begins no copy.
+        let backups = std::mem::take(&mut self.backups);
+        self.checkpointer.send(cut, if at_end { vec![] } else { backups });
         self.n_bytes_cut = self.log.n_bytes();
         self.n_change_bytes = 0;
         self.last_cut = Instant::now();
@@ -360,23 +387,45 @@ impl<I: Iterator> Iterator for Pinned<I> {
     }
 }
 
+/// Who wants a copy of a checkpoint.
+pub struct Backup {
+    /// Where to.
+    pub target: BackupTarget,
+    /// Who waits for it.
+    pub reply: oneshot::Sender<Result<BackedUp>>,
+}
+
+impl Backup {
+    fn answer(self, written: &Result<Written>, checkpoints: &Checkpoints) {
+        if self.reply.is_closed() {
+            return;
+        }
+        let done = written.clone().and_then(|_| self.target.write(checkpoints));
+        if let Ok(BackedUp { place, n_files, n_bytes, .. }) = &done {
+            info!(%place, n_files, n_bytes, "the backup is written");
+        }
+        let _ = self.reply.send(done);
+    }
+}
+
 /// The thread that writes checkpoints.
 struct Checkpointer {
-    sender: Option<Sender<Cut>>,
+    sender: Option<Sender<(Cut, Vec<Backup>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
     fn start(mut checkpoints: Checkpoints, shared: &Arc<Shared>) -> Result<Checkpointer> {
-        let (sender, receiver) = channel::<Cut>();
+        let (sender, receiver) = channel::<(Cut, Vec<Backup>)>();
         let shared = Arc::downgrade(shared);
         let run = move || {
-            while let Ok(cut) = receiver.recv() {
+            while let Ok((cut, backups)) = receiver.recv() {
                 let began = Instant::now();
                 let result = checkpoints.write(cut).map(|n_bytes| Written { n_bytes, elapsed: began.elapsed() });
                 if let Ok(Written { n_bytes, elapsed }) = result {
                     debug!(elapsed_ms = elapsed.as_millis() as u64, n_bytes, "checkpoint written");
                 }
+                backups.into_iter().for_each(|backup| backup.answer(&result, &checkpoints));
                 if let Some(shared) = shared.upgrade() {
                     shared.cast(move |core| core.checkpoint_ended(&result));
                 }
@@ -388,9 +437,9 @@ impl Checkpointer {
         Ok(Checkpointer { sender: Some(sender), thread: Some(thread) })
     }
 
-    fn send(&self, cut: Cut) {
+    fn send(&self, cut: Cut, backups: Vec<Backup>) {
         // The thread lives as long as the sender.
-        let _ = self.sender.as_ref().map(|sender| sender.send(cut));
+        let _ = self.sender.as_ref().map(|sender| sender.send((cut, backups)));
     }
 
     /// Waits until the last checkpoint is written.

@@ -246,7 +246,8 @@ impl Recovered {
         let mut checkpoints = Checkpoints::open(storage.clone())?;
         let (tables, letters) = loop {
             match read_checkpoint(&checkpoints) {
-                Ok(read) => break read,
+                Ok(read) if checkpoints.fence()? => break read,
+                Ok(_) => checkpoints = Checkpoints::open(storage.clone())?,
                 Err(error) if error.state() == SqlState::DataCorrupted && checkpoints.pass_over_newest() => {
                     warn!(%error, "the newest checkpoint cannot be read; the one before it and more of the log are");
                 }

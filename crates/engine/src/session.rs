@@ -1,5 +1,6 @@
 //! One client: runs statements, one at a time.
 
+mod backup;
 mod copy;
 mod cursor;
 pub mod ddl;
@@ -190,6 +191,7 @@ impl Session {
             }
             Statement::Fetch { name, .. } => (vec![], Some(self.cursor(name)?.schema.clone())),
             Statement::Execute { name, .. } => (vec![], self.prepared_statement(name)?.schema.clone()),
+            Statement::Backup { .. } => (vec![], Some(Session::backup_schema()?)),
             Statement::Show(_) | Statement::ShowSetting(_) | Statement::Explain(_) => {
                 (vec![], Some(self.show_rows(&parsed).await?.schema()))
             }
@@ -253,6 +255,7 @@ impl Session {
             Statement::Close(name) => self.close(name.as_deref()),
             Statement::Flush => Ok(Outcome::command("FLUSH")),
             Statement::Copy(copy) => self.copy(copy, parsed).await,
+            Statement::Backup { to } => Ok(Outcome::rows(self.backup(to).await?, "BACKUP")),
             Statement::Unsupported(what) => Err(SqlError::unsupported(what)),
             Statement::Empty => Ok(Outcome::Empty),
         }

@@ -168,6 +168,7 @@ impl<'a> StatementParser<'a> {
             "DECLARE" => self.declare(),
             "FETCH" => self.fetch(),
             "CLOSE" => self.close(),
+            "BACKUP" => self.backup(),
             "FLUSH" => {
                 self.skip();
                 Ok(Statement::Flush)
@@ -240,6 +241,12 @@ impl<'a> StatementParser<'a> {
             }
         }
         name
+    }
+
+    fn backup(&mut self) -> Result<Statement> {
+        self.skip();
+        self.expect("TO")?;
+        Ok(Statement::Backup { to: self.string()? })
     }
 
     fn query_statement(&mut self) -> Result<Statement> {

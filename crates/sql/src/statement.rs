@@ -126,6 +126,11 @@ pub enum Statement {
     Flush,
     /// `COPY .. TO STDOUT`.
     Copy(Copy),
+    /// `BACKUP TO 'place'`.
+    Backup {
+        /// A path, or `s3://bucket/prefix`.
+        to: String,
+    },
     /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE SINK`).
     Unsupported(String),
     /// Nothing between two semicolons.

@@ -37,6 +37,8 @@ const CHANGES_PER_BASE: u64 = 3;
 const MERGED_FILES: usize = 8;
 /// Bytes in memory of the rows of one file of a base.
 const BASE_FILE_BYTES: usize = 32 << 20;
+/// Digits of a checkpoint's number in the names of its files.
+const NUMBER_DIGITS: usize = 12;
 /// Rows of one batch of a file of changes.
 const BATCH_ROWS: usize = 65_536;
 /// Bytes of files that one checkpoint puts together anew at most, but for one base that is larger: a checkpoint of many
@@ -49,7 +51,9 @@ pub struct Checkpoints {
     files: Files,
     // The newest first, at most two.
     kept: Vec<Manifest>,
+    // Of files, and of manifests: the latter has no gaps where several processes may write.
     next_number: u64,
+    next_manifest: u64,
     // Tables whose changes since the last checkpoint were in one that could not be written.
     needs_base: HashSet<u32>,
     // The letters of checkpoints that could not be written.
@@ -109,13 +113,17 @@ impl Checkpoints {
             files,
             kept: vec![],
             next_number: 1,
+            next_manifest: 1,
             needs_base: HashSet::new(),
             unwritten_letters: vec![],
             unwritten: Unwritten::default(),
         };
-        let mut numbers: Vec<u64> = checkpoints.list()?.iter().filter_map(|name| Manifest::number_of(name)).collect();
+        let names = checkpoints.list()?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| Manifest::number_of(name)).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
-        checkpoints.next_number = numbers.first().map_or(1, |newest| newest + 1);
+        checkpoints.next_manifest = numbers.first().map_or(1, |newest| newest + 1);
+        let of_files = names.iter().filter_map(|name| number_of_file(name)).max();
+        checkpoints.next_number = of_files.map_or(1, |newest| newest + 1).max(checkpoints.next_manifest);
         for number in numbers {
             let name = Manifest::file_name(number);
             match Manifest::decode(&checkpoints.get(&name)?)? {
@@ -139,6 +147,29 @@ impl Checkpoints {
         }
         self.kept.remove(0);
         true
+    }
+
+    /// Where another process may still write here: takes its next manifest's place with the newest one once more, so that
+    /// none of its checkpoints comes behind this. False where it has written one meanwhile, and all is to be read again.
+    pub fn fence(&mut self) -> Result<bool> {
+        if self.storage.checkpoints.owner().is_none() {
+            return Ok(true);
+        }
+        let number = self.next_manifest;
+        let newest = self.newest().cloned().unwrap_or_else(|| Manifest::new(number));
+        let manifest = Manifest { number, ..newest };
+        match self.storage.checkpoints.put_new(&Manifest::file_name(number), manifest.encode()?) {
+            Ok(()) => {
+                self.storage.checkpoints.freeze();
+                self.kept.insert(0, manifest);
+                self.kept.truncate(2);
+                self.next_manifest = number + 1;
+                self.next_number = self.next_number.max(self.next_manifest);
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(self.files.failed("write", &Manifest::file_name(number), &error)),
+        }
     }
 
     /// Reads the files.
@@ -170,6 +201,7 @@ impl Checkpoints {
         let changed: Vec<u32> = changed.map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
             Ok((manifest, n_bytes)) => {
+                self.next_manifest += 1;
                 self.kept.insert(0, manifest);
                 self.kept.truncate(2);
                 self.needs_base.clear();
@@ -182,6 +214,8 @@ impl Checkpoints {
                 Ok(n_bytes)
             }
             Err(error) => {
+                // Something may be there all the same.
+                self.next_manifest += u64::from(self.storage.checkpoints.owner().is_none());
                 self.needs_base.extend(changed);
                 Err(error)
             }
@@ -192,7 +226,7 @@ impl Checkpoints {
         let before: HashMap<u32, &TableFiles> =
             self.newest().map(|m| m.tables.iter().map(|t| (t.table, t)).collect()).unwrap_or_default();
         let mut writer = Writer::new(&self.files, number, REWRITE_BYTES_MAX);
-        let mut manifest = Manifest::new(number);
+        let mut manifest = Manifest::new(self.next_manifest);
         for table in std::mem::take(&mut cut.tables) {
             let files = before.get(&table.table.0).copied();
             manifest.tables.push(self.write_table(&mut writer, "table", table, files, cut.keeps_bases)?);
@@ -219,7 +253,7 @@ impl Checkpoints {
         let bytes = manifest.encode()?;
         let n_bytes = n_bytes + bytes.len() as u64;
         self.files.reach("manifest.put.before")?;
-        self.files.put_new(&Manifest::file_name(number), bytes)?;
+        self.files.put_new(&Manifest::file_name(manifest.number), bytes)?;
         self.files.reach("manifest.put.after")?;
         Ok((manifest, n_bytes))
     }
@@ -296,6 +330,11 @@ impl Checkpoints {
     fn get(&self, name: &str) -> Result<bytes::Bytes> {
         self.storage.checkpoints.get(name).map_err(|e| self.files.failed("read", name, &e))
     }
+}
+
+/// The number of the checkpoint that wrote a file: that of its manifest may be smaller.
+fn number_of_file(name: &str) -> Option<u64> {
+    name.split(['-', '.']).find(|part| part.len() == NUMBER_DIGITS)?.parse().ok()
 }
 
 fn write_base(

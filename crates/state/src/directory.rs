@@ -7,10 +7,14 @@
 //!   log/             every change since the last two checkpoints, in segments
 //!   checkpoints/     rows of tables, dead letters, and manifests that say which files are one checkpoint
 //! ```
+//! With `--checkpoint-dir` there are no checkpoints in it, but a file that says where they are. All of it may also be in
+//! an object store, which has `owner.json` in place of the lock.
+//!
 //! Invariant: of two servers with one directory, the second does not start. The lock is the operating system's, so a
 //! server that was killed leaves none behind.
 
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +23,19 @@ use serde_json::{Value, json};
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::disk::make_dir;
-use crate::{LocalDisk, NoCrash, ObjectStoreFiles, Storage};
+use crate::{
+    Bucket, BucketAddress, BucketFiles, BucketLog, Disk, LocalDisk, NoCrash, ObjectStoreFiles, Storage, Store,
+};
 
 /// The layout that this version writes.
 const VERSION: u64 = 1;
 const FORMAT: &str = "format.json";
 const NEW_FORMAT: &str = "format.json.new";
 const LOCK: &str = "lock";
+/// Which log it is, for the place of its checkpoints.
+const LOG_ID: &str = "log-id";
+/// Where its checkpoints are, if not in it.
+const CHECKPOINTS_IN: &str = "checkpoints-in";
 /// Files by which other databases' directories are known.
 const FOREIGN: &[(&str, &str)] =
     &[("PG_VERSION", "PostgreSQL"), ("ibdata1", "MySQL"), ("mysql.ibd", "MySQL"), ("WiredTiger", "MongoDB")];
@@ -37,28 +47,71 @@ pub enum Location {
     Memory,
     /// A directory.
     Directory(PathBuf),
+    /// A prefix of a bucket: `s3://..`.
+    Store(BucketAddress),
 }
 
 impl Location {
-    /// Reads `memory:` or a path. Errors: `0A000` for what looks like a URL.
+    /// Reads `memory:`, `s3://bucket/prefix` (how to reach it say the environment variables `AWS_*`), or a path. Errors:
+    /// `0A000` for what looks like another URL.
     pub fn parse(text: &str) -> Result<Location> {
         match text {
             "memory:" => Ok(Location::Memory),
+            url if url.starts_with("s3://") => Ok(Location::Store(BucketAddress::from_env(url))),
             url if url.contains("://") => Err(SqlError::unsupported(format_args!("data directory \"{url}\""))
-                .with_hint("It is a directory of this machine, or memory: for one that is gone at the end.")),
+                .with_hint("It is a directory of this machine, s3://bucket/prefix, or memory: for one that is gone at the end.")),
             path => Ok(Location::Directory(path.into())),
         }
     }
 }
 
-/// A directory that is ours for as long as this lives.
-#[derive(Debug)]
+/// A directory, or a prefix of a bucket, that is ours for as long as this lives.
 pub struct DataDir {
-    path: PathBuf,
-    _lock: File,
+    place: Place,
+    // Where checkpoints are in another place than the log.
+    checkpoints: Option<Bucket>,
+}
+
+enum Place {
+    Directory { path: PathBuf, _lock: File },
+    Store(Bucket),
 }
 
 impl DataDir {
+    /// Opens what the command line says; None for one in memory. Blocks.
+    ///
+    /// Errors: as [`DataDir::open`]; `58030`, `42501` for a store that cannot be used, `55000` where the log and the
+    /// checkpoints are not of one server.
+    pub fn open_in(location: &Location, checkpoints: Option<&Location>) -> Result<Option<DataDir>> {
+        let wrong = |why: &str| Err(SqlError::new(SqlState::InvalidParameterValue, format!("--checkpoint-dir {why}")));
+        match (location, checkpoints) {
+            (Location::Memory, None) => Ok(None),
+            (Location::Directory(path), None) => {
+                let data_dir = DataDir::open(path)?;
+                match fs::read_to_string(path.join(CHECKPOINTS_IN)) {
+                    Err(_) => Ok(Some(data_dir)),
+                    Ok(place) => {
+                        let why = format!("its checkpoints are in \"{}\"", place.trim());
+                        Err(refused(SqlState::ObjectNotInPrerequisiteState, path, &why)
+                            .with_hint("Start with --checkpoint-dir as before."))
+                    }
+                }
+            }
+            (Location::Store(address), None) => {
+                let bucket = Bucket::open(address)?;
+                bucket.claim(None)?;
+                Ok(Some(DataDir { place: Place::Store(bucket), checkpoints: None }))
+            }
+            (Location::Directory(path), Some(Location::Store(address))) => {
+                let data_dir = DataDir::open(path)?;
+                let bucket = bind(path, address)?;
+                Ok(Some(DataDir { checkpoints: Some(bucket), ..data_dir }))
+            }
+            (Location::Directory(_), Some(_)) => wrong("is a place in an object store, such as s3://bucket/prefix"),
+            (Location::Memory | Location::Store(_), Some(_)) => wrong("goes with a --data-dir that is a directory"),
+        }
+    }
+
     /// Makes the directory where it is missing, locks it, and checks its layout.
     ///
     /// Errors: `42501` where it cannot be written, `55006` when another server uses it, `55000` when it is not ours,
@@ -75,16 +128,73 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(unusable(path, "lock", &error)),
         }
         check_format(path)?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock })
+        Ok(DataDir { place: Place::Directory { path: path.to_owned(), _lock: lock }, checkpoints: None })
+    }
+
+    /// Waits until another server has taken over: who. A directory of this machine is locked: there it never ends.
+    pub async fn lost(&self) -> SqlError {
+        match (&self.place, &self.checkpoints) {
+            (Place::Store(bucket), _) | (_, Some(bucket)) => bucket.lost().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Nothing more is read from or written to a store: who waits for one that is away gets an error.
+    pub fn close(&self) {
+        match (&self.place, &self.checkpoints) {
+            (Place::Store(bucket), _) | (_, Some(bucket)) => bucket.close(),
+            _ => {}
+        }
     }
 
     /// Its log and checkpoints.
     pub fn storage(&self) -> Result<Storage> {
-        let log = LocalDisk::open(self.path.join("log")).map_err(|error| unusable(&self.path, "write in", &error))?;
-        let checkpoints = ObjectStoreFiles::local(self.path.join("checkpoints"))
-            .map_err(|error| unusable(&self.path, "write in", &error))?;
-        Ok(Storage { log: Arc::new(log), checkpoints: Arc::new(checkpoints), points: Arc::new(NoCrash) })
+        let (log, checkpoints): (Arc<dyn Disk>, Arc<dyn Store>) = match &self.place {
+            Place::Store(bucket) => {
+                (Arc::new(BucketLog::open(bucket.clone())?), Arc::new(BucketFiles::new(bucket.clone(), "checkpoints")))
+            }
+            Place::Directory { path, .. } => {
+                let unusable = |error| unusable(path, "write in", &error);
+                let checkpoints: Arc<dyn Store> = match &self.checkpoints {
+                    Some(bucket) => Arc::new(BucketFiles::new(bucket.clone(), "checkpoints")),
+                    None => Arc::new(ObjectStoreFiles::local(path.join("checkpoints")).map_err(unusable)?),
+                };
+                (Arc::new(LocalDisk::open(path.join("log")).map_err(unusable)?), checkpoints)
+            }
+        };
+        Ok(Storage { log, checkpoints, points: Arc::new(NoCrash) })
     }
+}
+
+/// Keeps the checkpoints of a directory in a bucket: both say so, so that no log is ever read behind another's checkpoint.
+fn bind(path: &Path, address: &BucketAddress) -> Result<Bucket> {
+    let unusable = |error| unusable(path, "write in", &error);
+    let place = address.url.trim_end_matches('/');
+    match fs::read_to_string(path.join(CHECKPOINTS_IN)) {
+        Ok(found) if found.trim() != place => {
+            let why = format!("its checkpoints are in \"{}\"", found.trim());
+            return Err(refused(SqlState::ObjectNotInPrerequisiteState, path, &why));
+        }
+        Ok(_) => {}
+        Err(_) if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut files| files.next().is_some()) => {
+            let why = "it has checkpoints in it";
+            return Err(refused(SqlState::ObjectNotInPrerequisiteState, path, why)
+                .with_hint("BACKUP TO and tidewire restore move a server to another place."));
+        }
+        Err(_) => {}
+    }
+    let log = match fs::read_to_string(path.join(LOG_ID)) {
+        Ok(log) => log.trim().to_string(),
+        Err(_) => {
+            let log = format!("{:016x}", RandomState::new().build_hasher().finish());
+            write_whole(path, LOG_ID, &log).map_err(unusable)?;
+            log
+        }
+    };
+    let bucket = Bucket::open(address)?;
+    bucket.claim(Some(&log))?;
+    write_whole(path, CHECKPOINTS_IN, place).map_err(unusable)?;
+    Ok(bucket)
 }
 
 /// Nothing is written into a directory that is somebody else's.
@@ -134,11 +244,16 @@ fn check_format(path: &Path) -> Result<()> {
 
 fn write_format(path: &Path) -> io::Result<()> {
     let text = json!({ "format": "tidewire data directory", "version": VERSION });
-    let new = path.join(NEW_FORMAT);
+    write_whole(path, FORMAT, &text.to_string())
+}
+
+/// Writes a file: all of it is there after a crash, or nothing.
+fn write_whole(path: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = path.join(format!("{name}.new"));
     let mut file = File::create(&new)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
-    fs::rename(new, path.join(FORMAT))?;
+    fs::rename(new, path.join(name))?;
     File::open(path)?.sync_all()
 }
 
@@ -163,12 +278,16 @@ mod tests {
 
     use super::*;
 
+    fn error_of(path: &Path) -> SqlError {
+        DataDir::open(path).err().expect("an error")
+    }
+
     #[test]
     fn a_directory_has_one_server_at_a_time() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         let first = DataDir::open(&path).unwrap();
-        let refused = DataDir::open(&path).unwrap_err();
+        let refused = error_of(&path);
         assert!(refused.message().contains("another server is running in it"), "{refused}");
         first.storage().unwrap();
         drop(first);
@@ -181,13 +300,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
-        let refused = DataDir::open(&file).unwrap_err();
+        let refused = error_of(&file);
         assert!(refused.message().starts_with("cannot make the data directory"), "{refused}");
         for (name, words) in [("PG_VERSION", "of PostgreSQL"), ("letter.txt", "\"letter.txt\"")] {
             let path = parent.path().join(format!("with {name}"));
             fs::create_dir(&path).unwrap();
             fs::write(path.join(name), "15\n").unwrap();
-            let refused = DataDir::open(&path).unwrap_err();
+            let refused = error_of(&path);
             assert!(refused.message().contains(words), "{refused}");
             assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "nothing was written");
         }
@@ -198,16 +317,17 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         drop(DataDir::open(path.path()).unwrap());
         fs::write(path.path().join(FORMAT), r#"{"version": 2}"#).unwrap();
-        let refused = DataDir::open(path.path()).unwrap_err();
+        let refused = error_of(path.path());
         assert_eq!(refused.state(), SqlState::FeatureNotSupported);
         fs::write(path.path().join(FORMAT), "not json").unwrap();
-        assert!(DataDir::open(path.path()).unwrap_err().message().contains("format.json"));
+        assert!(error_of(path.path()).message().contains("format.json"));
     }
 
     #[test]
     fn memory_and_urls_are_told_from_paths() {
         assert_eq!(Location::parse("memory:").unwrap(), Location::Memory);
         assert_eq!(Location::parse("memory").unwrap(), Location::Directory("memory".into()));
-        assert_eq!(Location::parse("s3://bucket/x").unwrap_err().state(), SqlState::FeatureNotSupported);
+        assert!(matches!(Location::parse("s3://bucket/x").unwrap(), Location::Store(a) if a.url == "s3://bucket/x"));
+        assert_eq!(Location::parse("ftp://bucket/x").unwrap_err().state(), SqlState::FeatureNotSupported);
     }
 }

@@ -1,12 +1,14 @@
 //! The few things that the log asks of a directory of files.
 //!
-//! A trait of its own because `object_store` has neither appends nor `fsync`. Names are plain file names.
+//! A trait of its own because `object_store` has neither appends nor `fsync`: what stands in for them there is in
+//! `bucket/log.rs`. Names are plain file names.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A directory of files.
 pub trait Disk: Send + Sync {
@@ -26,6 +28,10 @@ pub trait Disk: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Where a file is, for messages.
     fn describe(&self, name: &str) -> String;
+    /// For how long a sync may run before writes are refused, rather than wait for it. None: they always wait.
+    fn stall_max(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// An open file.
@@ -36,6 +42,10 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync(&self) -> io::Result<()>;
+    /// Whether the file has grown to where another one should follow it, whatever its length.
+    fn wants_successor(&self) -> bool {
+        false
+    }
 }
 
 /// A directory of the operating system.

@@ -8,6 +8,8 @@
 //! is found is a prefix of what was written. Damage that would break this is an error that names file and offset.
 //! The log writes through [`Disk`], checkpoints through [`Store`] (over `object_store`); tests put faulty ones there.
 
+mod backup;
+mod bucket;
 mod checkpoint;
 mod directory;
 mod disk;
@@ -21,6 +23,8 @@ mod store;
 
 use std::sync::Arc;
 
+pub use backup::{BackedUp, BackupTarget, restore};
+pub use bucket::{Bucket, BucketAddress, BucketFiles, BucketLog};
 pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut};
 pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};

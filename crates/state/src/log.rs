@@ -22,6 +22,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 use tracing::error;
 
 pub use self::replay::Replayed;
+pub(crate) use self::segment::{file_name as segment_name, first_of as first_of_segment};
 use crate::Storage;
 use crate::disk::DiskFile;
 
@@ -81,6 +82,8 @@ struct State {
     n_wanted: u64,
     // When the oldest record was written that is not durable.
     since: Option<Instant>,
+    // When the sync that runs began.
+    syncing_since: Option<Instant>,
     // What was written to since the last sync.
     files: Vec<Arc<dyn DiskFile>>,
     // Files were made since the last sync.
@@ -132,6 +135,12 @@ impl Log {
         Ok(Log { storage, options, segment, next, n_bytes: 0, frame: vec![], progress, thread: Some(thread) })
     }
 
+    /// Makes a log without records whose next one will have the number `first`, where there is none.
+    pub(crate) fn begin_at(storage: &Storage, first: u64) -> Result<()> {
+        let segment = begin_segment(storage, first)?;
+        segment.file.sync().and_then(|()| storage.log.sync()).map_err(|e| sync_failed(&e))
+    }
+
     /// Writes a record; its number. It is durable when `n_durable` of the progress is greater; with `wanted` the log's
     /// thread sees to that at once.
     ///
@@ -144,7 +153,14 @@ impl Log {
             return Err(SqlError::new(SqlState::ProgramLimitExceeded, "a write of more than 4 GB cannot be logged")
                 .with_hint("Write the rows in several statements."));
         }
-        if self.segment.len >= self.options.segment_bytes_max {
+        if let Some(stall) = self.stall()
+            && self.storage.log.stall_max().is_some_and(|max| stall > max)
+        {
+            return Err(SqlError::new(SqlState::IoError, "the store of the log does not answer")
+                .with_detail(format!("A write has been waiting for it for {} s.", stall.as_secs()))
+                .with_hint("Writes work again when it answers; what is there can be read."));
+        }
+        if self.segment.len >= self.options.segment_bytes_max || self.segment.file.wants_successor() {
             self.segment = begin_segment(&self.storage, self.next)?;
             let mut state = self.progress.state.lock();
             state.new_files = true;
@@ -180,6 +196,11 @@ impl Log {
     /// Bytes that were appended since the start.
     pub fn n_bytes(&self) -> u64 {
         self.n_bytes
+    }
+
+    /// For how long the store of the log has not answered; None where it does, or where it is a disk.
+    pub fn stall(&self) -> Option<Duration> {
+        self.storage.log.stall_max().and_then(|_| self.progress.stall())
     }
 
     /// What became durable, for whoever waits for it.
@@ -238,6 +259,11 @@ impl Progress {
         self.n_durable.load(Ordering::Acquire)
     }
 
+    /// For how long the sync that runs has been running; None where none does.
+    pub fn stall(&self) -> Option<Duration> {
+        self.state.lock().syncing_since.map(|since| since.elapsed())
+    }
+
     /// Why nothing becomes durable any more.
     pub fn error(&self) -> Option<SqlError> {
         self.state.lock().error.clone()
@@ -282,6 +308,7 @@ impl Progress {
         while let Some((files, new_files, n_written)) = self.next_group(lazy_sync) {
             let result = sync(storage, &files, new_files);
             let mut state = self.state.lock();
+            state.syncing_since = None;
             match result {
                 Ok(()) => self.n_durable.store(n_written, Ordering::Release),
                 Err(reason) => {
@@ -309,6 +336,7 @@ impl Progress {
                 let is_due = due.is_none_or(|due| Instant::now() >= due);
                 if state.n_wanted > n_durable || is_due || state.stopping {
                     state.since = None;
+                    state.syncing_since = Some(Instant::now());
                     let files = std::mem::take(&mut state.files);
                     return Some((files, std::mem::take(&mut state.new_files), state.n_written));
                 }
@@ -337,12 +365,23 @@ fn sync(storage: &Storage, files: &[Arc<dyn DiskFile>], new_files: bool) -> io::
 }
 
 fn sync_failed(error: &io::Error) -> SqlError {
+    if let Some(lost) = sql_error_in(error) {
+        return lost;
+    }
     SqlError::new(SqlState::IoError, format!("could not sync the log: {error}"))
         .with_hint("The server has to be started again: it then finds what did reach the disk.")
 }
 
+/// What a store says in its own words, such as who has taken over.
+pub(crate) fn sql_error_in(error: &io::Error) -> Option<SqlError> {
+    error.get_ref()?.downcast_ref::<SqlError>().cloned()
+}
+
 /// `53100` or `58030`: what could not be done to a file.
 pub(crate) fn failed(what: &str, file: &str, error: &io::Error) -> SqlError {
+    if let Some(lost) = sql_error_in(error) {
+        return lost;
+    }
     let state = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SqlState::DiskFull,
         _ => SqlState::IoError,

@@ -15,6 +15,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::bucket::io_error;
 use crate::disk::make_dir;
 
 /// A flat set of files that are written once. All methods block.
@@ -29,6 +30,13 @@ pub trait Store: Send + Sync {
     fn delete(&self, name: &str) -> io::Result<()>;
     /// Where a file is, for messages.
     fn describe(&self, name: &str) -> String;
+    /// Where several processes may write here: the number of this one, which later ones' are above. Its files have it in
+    /// their names, and it has to fence the one before.
+    fn owner(&self) -> Option<u64> {
+        None
+    }
+    /// The one before is fenced: from now on there are the files that are there and those that are written here.
+    fn freeze(&self) {}
 }
 
 /// Files of an `object_store`.
@@ -80,22 +88,6 @@ impl Store for ObjectStoreFiles {
             None => format!("{}/{name}", self.store),
         }
     }
-}
-
-/// The operating system's error inside, where there is one.
-fn io_error(error: object_store::Error) -> io::Error {
-    let kind = match &error {
-        object_store::Error::AlreadyExists { .. } => Some(io::ErrorKind::AlreadyExists),
-        object_store::Error::NotFound { .. } => Some(io::ErrorKind::NotFound),
-        _ => None,
-    };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    let mut inner = None;
-    while let Some(error) = cause {
-        inner = inner.or_else(|| error.downcast_ref::<io::Error>().map(io::Error::kind));
-        cause = error.source();
-    }
-    io::Error::new(kind.or(inner).unwrap_or(io::ErrorKind::Other), error)
 }
 
 #[cfg(test)]

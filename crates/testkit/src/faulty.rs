@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tidewire_state::{CrashPoints, Disk, DiskFile, Storage, Store};
 
 /// SplitMix64: all random choices of a test from one seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Random(pub u64);
 
 impl Random {

@@ -9,9 +9,11 @@
 pub mod database;
 pub mod faulty;
 pub mod fuzz;
+pub mod ground;
 pub mod kafka;
 pub mod memory;
 pub mod oracle;
+pub mod s3;
 pub mod server;
 pub mod slt;
 pub mod text;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tidewire_engine::{Engine, Settings, ViewOrigin};
 use tidewire_testkit::database::{Database, Failure, InProcess};
 use tidewire_testkit::faulty::{Machine, Random, Sabotage};
+use tidewire_testkit::ground::{BucketGround, Ground};
 use tidewire_testkit::memory::{Memory, Stored};
 use tidewire_testkit::server::Server;
 
@@ -164,8 +165,9 @@ fn settings(random: &mut Random) -> Settings {
     }
 }
 
-async fn open(random: &mut Random, machine: &Machine, memory: &Memory) -> Result<Arc<Engine>, Failure> {
-    Server::engine(&settings(random), machine.storage(), memory).await
+async fn open(random: &mut Random, machine: &dyn Ground, memory: &Memory) -> Result<Arc<Engine>, Failure> {
+    let storage = tokio::task::block_in_place(|| machine.storage())?;
+    Server::engine(&settings(random), storage, memory).await
 }
 
 /// Records come to the topic until the server is dead.
@@ -209,13 +211,20 @@ struct Lives {
     n_rebuilt: usize,
 }
 
+impl Lives {
+    fn add(&mut self, more: Lives) {
+        self.died_at.extend(more.died_at);
+        self.n_restored += more.n_restored;
+        self.n_rebuilt += more.n_rebuilt;
+    }
+}
+
 /// One seed: some lives of a server, each ended by a crash. Errors: what was wrong.
-async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<Lives, String> {
+async fn crash_and_recover(seed: u64, machine: &dyn Ground) -> Result<Lives, String> {
     let mut result = Lives::default();
     let memory = Memory::default();
     let mut random = Random(seed);
-    let machine = Machine::new(seed, sabotage);
-    let engine = open(&mut random, &machine, &memory).await.map_err(|e| format!("the first start: {e}"))?;
+    let engine = open(&mut random, machine, &memory).await.map_err(|e| format!("the first start: {e}"))?;
     let mut db = InProcess(engine.session("tidewire", "tidewire"));
     db.run(TABLES).await.map_err(|e| format!("the tables: {e}"))?;
     drop(db);
@@ -230,7 +239,7 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<Lives, Strin
     let mut engine = Some(engine);
     for life in 0..N_LIVES {
         if let Some(engine) = engine.take() {
-            machine.fill_every((random.below(3) == 0).then_some(10));
+            machine.fail_every((random.below(3) == 0).then_some(10));
             if random.below(8) > 0 {
                 machine.die_after(random.below(if life == 0 { 60 } else { 300 }));
             }
@@ -256,15 +265,15 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<Lives, Strin
         // A start may be cut short too: the next one finds what it has left.
         if random.below(4) == 0 {
             machine.die_after(random.below(12));
-            if let Ok(started) = open(&mut random, &machine, &memory).await {
+            if let Ok(started) = open(&mut random, machine, &memory).await {
                 machine.kill();
                 started.shutdown().await;
             }
             machine.reboot();
         }
-        machine.fill_every(None);
+        machine.fail_every(None);
         let started =
-            open(&mut random, &machine, &memory).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
+            open(&mut random, machine, &memory).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
         let mut db = InProcess(started.session("tidewire", "tidewire"));
         for client in &mut clients {
             client.check(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;
@@ -306,25 +315,26 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run(seed: u64, sabotage: Sabotage) -> Result<Lives, String> {
+fn run(seed: u64, machine: &dyn Ground) -> Result<Lives, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.unwrap().block_on(crash_and_recover(seed, sabotage))
+    runtime.unwrap().block_on(crash_and_recover(seed, machine))
+}
+
+/// The seeds of this run: some, or those that the environment asks for.
+fn seeds(n_crashes: u64) -> std::ops::Range<u64> {
+    match (variable("TIDEWIRE_SEED"), variable("TIDEWIRE_CRASHES")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, asked) => 1..1 + (asked.unwrap_or(n_crashes) / N_LIVES).max(1),
+    }
 }
 
 #[test]
 fn what_was_acknowledged_is_there_after_any_crash() {
-    let (first, n_seeds) = match (variable("TIDEWIRE_SEED"), variable("TIDEWIRE_CRASHES")) {
-        (Some(seed), _) => (seed, 1),
-        (None, n_crashes) => (1, n_crashes.unwrap_or(64) / N_LIVES),
-    };
-    let mut all = Lives::default();
-    for seed in first..first + n_seeds {
-        match run(seed, Sabotage::None) {
-            Ok(Lives { died_at, n_restored, n_rebuilt }) => {
-                all.died_at.extend(died_at);
-                all.n_restored += n_restored;
-                all.n_rebuilt += n_rebuilt;
-            }
+    let (seeds, mut all) = (seeds(64), Lives::default());
+    let n_seeds = seeds.end - seeds.start;
+    for seed in seeds {
+        match run(seed, &Machine::new(seed, Sabotage::None)) {
+            Ok(lives) => all.add(lives),
             Err(failure) => panic!(
                 "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
             ),
@@ -336,9 +346,26 @@ fn what_was_acknowledged_is_there_after_any_crash() {
     assert!(died_at.len() > 5 || n_seeds == 1, "the crashes meet all kinds of steps");
 }
 
+#[test]
+fn what_was_acknowledged_is_there_after_any_crash_over_an_object_store() {
+    let mut all = Lives::default();
+    for seed in seeds(32) {
+        match run(seed, &BucketGround::new(seed).unwrap()) {
+            Ok(lives) => all.add(lives),
+            Err(failure) => panic!(
+                "seed {seed}: {failure}\nTIDEWIRE_SEED={seed} cargo test -p tidewire-testkit --test crash repeats it"
+            ),
+        }
+    }
+    let Lives { died_at, n_restored, n_rebuilt } = all;
+    println!("{n_restored} views restored, {n_rebuilt} built again");
+    assert!(n_restored > n_rebuilt, "{n_restored} views were restored, {n_rebuilt} built again");
+    assert!(!died_at.is_empty(), "no process died at a request");
+}
+
 /// Shows that the harness would find it.
 fn is_found(sabotage: Sabotage) {
-    let found = (1..=40).find_map(|seed| run(seed, sabotage).map(drop).err());
+    let found = (1..=40).find_map(|seed| run(seed, &Machine::new(seed, sabotage)).map(drop).err());
     match found {
         Some(failure) => println!("{sabotage:?} is found: {failure}"),
         None => panic!("{sabotage:?} is not found"),

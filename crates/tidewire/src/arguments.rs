@@ -33,6 +33,10 @@ pub enum Command {
     /// Listens for PostgreSQL clients and for HTTP (health and metrics), until SIGINT or SIGTERM.
     #[command(after_help = AFTER_HELP)]
     Serve(ServeOptions),
+    /// Make a data directory of a backup (BACKUP TO in SQL), or of the checkpoints of a server that is gone
+    ///
+    /// Every file is checked. Then start the server with the same --data-dir.
+    Restore(RestoreOptions),
     /// Show Tidewire at work, with nothing else installed
     ///
     /// Starts the server, and beside it in the same process a small Kafka (librdkafka's mock cluster) into which a
@@ -52,10 +56,18 @@ pub struct ServeOptions {
     #[arg(long, env = "TIDEWIRE_HTTP_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:7433")]
     pub http_listen: String,
 
-    /// Where state is kept: a directory, made where it is missing and locked so that two servers never share it, or
-    /// memory: for a server whose state is gone when it ends
+    /// Where state is kept: a directory, made where it is missing and locked so that two servers never share it;
+    /// s3://bucket/prefix, where a server that is started later takes over from the one before; or memory: for a server
+    /// whose state is gone when it ends
+    ///
+    /// How a store is reached say AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT and
+    /// AWS_ALLOW_HTTP (true: without TLS).
     #[arg(long, env = "TIDEWIRE_DATA_DIR", value_name = "DIR", default_value = "tidewire-data")]
     pub data_dir: String,
+
+    /// Keep checkpoints in an object store, s3://bucket/prefix, and only the log in the data directory
+    #[arg(long, env = "TIDEWIRE_CHECKPOINT_DIR", value_name = "URL")]
+    pub checkpoint_dir: Option<String>,
 
     /// Start although the log is damaged: what comes before the damage is kept, and the rest is set aside in files that
     /// end in .damaged
@@ -71,6 +83,26 @@ pub struct ServeOptions {
 
     /// What is logged to stderr: a level (error, warn, info, debug, trace), or levels by module such as
     /// info,tidewire_kafka=debug
+    #[arg(long, env = "TIDEWIRE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Options of `tidewire restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreOptions {
+    /// The backup: a directory or s3://bucket/prefix
+    #[arg(long, env = "TIDEWIRE_RESTORE_FROM", value_name = "PLACE")]
+    pub from: String,
+
+    /// The data directory to make: a directory that does not exist or is empty, or s3://bucket/prefix
+    #[arg(long, env = "TIDEWIRE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: String,
+
+    /// Put the checkpoints in an object store, s3://bucket/prefix, and only the log in the data directory
+    #[arg(long, env = "TIDEWIRE_CHECKPOINT_DIR", value_name = "URL")]
+    pub checkpoint_dir: Option<String>,
+
+    /// What is logged to stderr: a level (error, warn, info, debug, trace), or levels by module
     #[arg(long, env = "TIDEWIRE_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 }

@@ -11,6 +11,7 @@ mod http;
 mod metrics;
 mod ports;
 mod process;
+mod restore;
 mod serve;
 
 use std::io::IsTerminal;
@@ -52,6 +53,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(options) => {
             start_log(&options.log)?;
             runtime.block_on(serve::run(options))
+        }
+        Command::Restore(options) => {
+            start_log(&options.log)?;
+            restore::run(&options)
         }
         Command::Demo(options) => {
             start_log(&options.log)?;

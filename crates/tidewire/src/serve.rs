@@ -28,10 +28,15 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let location = Location::parse(&options.data_dir)?;
-    // Locked until the engine has ended.
-    let data_dir = match &location {
-        Location::Memory => None,
-        Location::Directory(path) => Some(DataDir::open(path)?),
+    let checkpoints = options.checkpoint_dir.as_deref().map(Location::parse).transpose()?;
+    // Ours until the engine has ended.
+    let opening = {
+        let location = location.clone();
+        move || DataDir::open_in(&location, checkpoints.as_ref())
+    };
+    let data_dir = tokio::select! {
+        opened = tokio::task::spawn_blocking(opening) => opened.map_err(|error| Failure::new(error.to_string()))??,
+        () = signals.next() => return Ok(()),
     };
     let mut settings = Settings::default();
     if let Some(n_shards) = options.shards {
@@ -54,20 +59,36 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
             "state is kept in memory only: when this server ends, tables and views are gone and sources must be declared again"
         ),
         Location::Directory(path) => tracing::info!(path = %path.display(), "state is kept in this directory"),
+        Location::Store(address) => tracing::info!(url = %address.url, "state is kept in this object store"),
     }
-    tokio::select! {
-        () = signals.next() => {}
-        reason = server.engine.failed() => {
-            server.stop(&mut signals).await?;
-            return Err(reason.into());
+    if let Some(url) = &options.checkpoint_dir {
+        tracing::info!(%url, "checkpoints are kept in this object store");
+    }
+    let lost = async {
+        match &data_dir {
+            Some(data_dir) => data_dir.lost().await,
+            None => std::future::pending().await,
         }
-    }
+    };
+    let reason = tokio::select! {
+        () = signals.next() => None,
+        reason = server.engine.failed() => Some(reason),
+        reason = lost => {
+            // What is not written yet will never be.
+            data_dir.iter().for_each(DataDir::close);
+            Some(reason)
+        }
+    };
     tracing::info!("stopping");
-    server.stop(&mut signals).await
+    let stopped = server.stop(&mut signals).await;
+    match reason {
+        Some(reason) => Err(reason.into()),
+        None => stopped,
+    }
 }
 
 /// Where a server's state is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct State<'a> {
     /// None: in memory.
     pub data_dir: Option<&'a DataDir>,
@@ -108,7 +129,8 @@ impl Server {
             None => Engine::start(settings, components)?,
             Some(data_dir) => {
                 tracing::info!(clients = %pg_address, http = %http_address, "starting; clients are told to wait");
-                let recovering = Engine::open(settings, components, data_dir.storage()?, state.cut_damaged_log);
+                let storage = tokio::task::block_in_place(|| data_dir.storage())?;
+                let recovering = Engine::open(settings, components, storage, state.cut_damaged_log);
                 refuse_until(&pg_listener, &Limits::default(), recovering).await?
             }
         };

@@ -93,6 +93,8 @@ sql_states! {
     AdminShutdown = "57P01",
     CannotConnectNow = "57P03",
     IoError = "58030",
+    UndefinedFile = "58P01",
+    DuplicateFile = "58P02",
     InternalError = "XX000",
     DataCorrupted = "XX001",
 }

@@ -5,13 +5,13 @@
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use tidewire_state::TableChange;
-use tidewire_types::{Epoch, ObjectId, Result};
+use tidewire_state::{BackedUp, BackupTarget, TableChange};
+use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::Core;
-use crate::durable::{Asking, Durability, Written};
+use crate::durable::{Asking, Backup, Durability, Written};
 use crate::runtime::EpochChanges;
 use crate::stored;
 use crate::table::Applied;
@@ -120,6 +120,27 @@ impl Core {
             // Whoever asked may be gone.
             None => drop(asking.send(Ok(()))),
         }
+    }
+
+    /// Errors: `55000` where there is nothing on disk.
+    pub fn check_can_back_up(&self) -> Result<()> {
+        match self.durability {
+            Some(_) => Ok(()),
+            None => Err(SqlError::new(
+                SqlState::ObjectNotInPrerequisiteState,
+                "cannot back up a server without a data directory",
+            )
+            .with_hint("Start it with --data-dir.")),
+        }
+    }
+
+    /// Has a checkpoint written at once, and copied.
+    pub fn back_up(&mut self, target: BackupTarget, reply: oneshot::Sender<Result<BackedUp>>) -> Result<()> {
+        self.check_can_back_up()?;
+        if let Some(durability) = &mut self.durability {
+            durability.ask_for_backup(Backup { target, reply });
+        }
+        Ok(())
     }
 
     /// A checkpoint was written, or was not.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewire_types::{Result, SqlError, SqlState};
 
-use crate::log::failed;
+use crate::log::{failed, sql_error_in};
 use crate::{FileEntry, Manifest, Storage};
 
 /// A file with fewer bytes goes into the pack.
@@ -54,7 +54,7 @@ impl Files {
     }
 
     /// The bytes of a file or of a part of a pack. Errors: `XX001` where they are not those that were written.
-    pub(super) fn read(&self, entry: &FileEntry) -> Result<Bytes> {
+    pub(crate) fn read(&self, entry: &FileEntry) -> Result<Bytes> {
         let bytes = match entry.offset {
             None => self.get(entry)?,
             Some(offset) => {
@@ -101,6 +101,7 @@ impl Files {
     /// Writes a new file. Errors: `55006` where there is one.
     pub(super) fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.storage.checkpoints.put_new(name, bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists if sql_error_in(&error).is_some() => self.failed("write", name, &error),
             std::io::ErrorKind::AlreadyExists => {
                 let place = self.storage.checkpoints.describe(name);
                 SqlError::new(SqlState::ObjectInUse, format!("another process has written the checkpoint \"{place}\""))
@@ -124,6 +125,8 @@ pub(super) struct Writer<'a> {
     files: &'a Files,
     /// Of the checkpoint.
     pub number: u64,
+    // Where several processes may write: who this is.
+    owner: Option<u64>,
     pack_name: String,
     pack: Vec<u8>,
     n_bytes: u64,
@@ -133,8 +136,9 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(files: &'a Files, number: u64, rewrite_bytes_max: u64) -> Writer<'a> {
-        let pack_name = format!("small-{number:012}.pack");
-        Writer { files, number, pack_name, pack: vec![], n_bytes: 0, rewrite_bytes_left: rewrite_bytes_max }
+        let owner = files.storage.checkpoints.owner();
+        let pack_name = owned(owner, format!("small-{number:012}.pack"));
+        Writer { files, number, owner, pack_name, pack: vec![], n_bytes: 0, rewrite_bytes_left: rewrite_bytes_max }
     }
 
     /// Writes a file, or puts it into the pack.
@@ -146,6 +150,7 @@ impl<'a> Writer<'a> {
             self.pack.extend_from_slice(&bytes);
             return Ok(FileEntry { name: self.pack_name.clone(), offset, ..entry });
         }
+        let entry = FileEntry { name: owned(self.owner, entry.name), ..entry };
         self.put_file(&entry.name, bytes.into())?;
         Ok(entry)
     }
@@ -216,5 +221,13 @@ impl<'a> Writer<'a> {
             self.pack.extend_from_slice(&bytes);
         }
         Ok(())
+    }
+}
+
+/// A file's name that no other owner of the place gives.
+fn owned(owner: Option<u64>, name: String) -> String {
+    match (owner, name.rsplit_once('.')) {
+        (Some(owner), Some((stem, ending))) => format!("{stem}-owner{owner}.{ending}"),
+        _ => name,
     }
 }
