@@ -81,10 +81,8 @@ mod tests {
         let schema = schema(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8View, true)]);
         let predicate = binary(col("a", &schema).unwrap(), BinaryOperator::Gt, lit(2i64), &schema).unwrap();
         let filter = Filter { predicate, schema: schema.clone() };
-        check_operator(
-            &[schema],
-            &crate::Plan::Filter(filter),
-            |inputs| inputs[0].iter().filter(|r| matches!(r[0], Value::Int(a) if a > 2)).cloned().collect(),
-        );
+        check_operator(&[schema], &crate::Plan::Filter(filter), |inputs| {
+            inputs[0].iter().filter(|r| matches!(r[0], Value::Int(a) if a > 2)).cloned().collect()
+        });
     }
 }

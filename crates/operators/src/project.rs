@@ -74,13 +74,9 @@ mod tests {
             exprs: vec![col("b", &input).unwrap(), sum],
             schema: schema(vec![Field::new("b", DataType::Utf8View, true), Field::new("c", DataType::Int64, true)]),
         };
-        check_operator(
-            &[input],
-            &crate::Plan::Project(project),
-            |inputs| {
-                let plus_one = |v: &Value| if let Value::Int(a) = v { Value::Int(a + 1) } else { Value::Null };
-                inputs[0].iter().map(|r| vec![r[1].clone(), plus_one(&r[0])]).collect()
-            },
-        );
+        check_operator(&[input], &crate::Plan::Project(project), |inputs| {
+            let plus_one = |v: &Value| if let Value::Int(a) = v { Value::Int(a + 1) } else { Value::Null };
+            inputs[0].iter().map(|r| vec![r[1].clone(), plus_one(&r[0])]).collect()
+        });
     }
 }

@@ -79,7 +79,14 @@ impl Recursion {
         };
         let operators = self.body.iter().map(build).collect::<Result<_>>()?;
         let body = Body { nodes: self.body.clone(), operators, epoch: Epoch(0) };
-        Ok(Box::new(RecursionShard { plan: self.clone(), converter, body, support: HashMap::new(), row_bytes: 0, loaded: vec![] }))
+        Ok(Box::new(RecursionShard {
+            plan: self.clone(),
+            converter,
+            body,
+            support: HashMap::new(),
+            row_bytes: 0,
+            loaded: vec![],
+        }))
     }
 }
 
@@ -152,10 +159,7 @@ impl Operator for RecursionShard {
         let body: usize = self.body.operators.iter().flatten().map(|op| op.state_bytes()).sum();
         let loaded: usize = self.loaded.iter().map(|delta| delta.rows().get_array_memory_size()).sum();
         // Mostly a row is derived in one iteration, which takes a B-tree node of its own.
-        body + loaded
-            + self.row_bytes
-            + self.support.allocation_size()
-            + n_counts * size_of::<(i64, i64)>() * 11
+        body + loaded + self.row_bytes + self.support.allocation_size() + n_counts * size_of::<(i64, i64)>() * 11
     }
 }
 

@@ -148,14 +148,12 @@ mod tests {
 
     #[test]
     fn is_the_only_row_or_null() {
-        check_operator(
-            &[input()],
-            &crate::Plan::SingleRow(SingleRow { schema: input() }),
-            |inputs| match &inputs[0][..] {
+        check_operator(&[input()], &crate::Plan::SingleRow(SingleRow { schema: input() }), |inputs| {
+            match &inputs[0][..] {
                 [only] => vec![only.clone()],
                 _ => vec![vec![Value::Null, Value::Null]],
-            },
-        );
+            }
+        });
     }
 
     #[test]

@@ -259,22 +259,14 @@ fn weighted(schema: &SchemaRef, changes: &[(Row, i64)]) -> Delta {
 const N_SEEDS: u64 = 24;
 
 /// Checks an operator, as the module says.
-pub(crate) fn check_operator(
-    schemas: &[SchemaRef],
-    subject: &dyn Subject,
-    naive: impl Fn(&[Vec<Row>]) -> Vec<Row>,
-) {
+pub(crate) fn check_operator(schemas: &[SchemaRef], subject: &dyn Subject, naive: impl Fn(&[Vec<Row>]) -> Vec<Row>) {
     for seed in 0..N_SEEDS {
         check_seed(schemas, subject, &naive, seed, true);
     }
 }
 
 /// The same over input that only ever grows.
-pub(crate) fn check_append_only(
-    schemas: &[SchemaRef],
-    subject: &dyn Subject,
-    naive: impl Fn(&[Vec<Row>]) -> Vec<Row>,
-) {
+pub(crate) fn check_append_only(schemas: &[SchemaRef], subject: &dyn Subject, naive: impl Fn(&[Vec<Row>]) -> Vec<Row>) {
     for seed in 0..N_SEEDS {
         check_seed(schemas, subject, &naive, seed, false);
     }

@@ -118,7 +118,9 @@ impl ExactSum {
             Some(wide) => {
                 out.push(1);
                 wide.words.iter().for_each(|word| out.extend(word.to_le_bytes()));
-                [wide.n_nan, wide.n_infinite, wide.n_negative_infinite].iter().for_each(|n| out.extend(n.to_le_bytes()));
+                [wide.n_nan, wide.n_infinite, wide.n_negative_infinite]
+                    .iter()
+                    .for_each(|n| out.extend(n.to_le_bytes()));
             }
         }
     }

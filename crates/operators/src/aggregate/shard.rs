@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
+};
 use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
@@ -166,7 +168,7 @@ struct Changes {
 /// Appends the words of a slot. The usual widths are copied in place: a call to copy eight words costs as much as the
 /// copy.
 #[inline]
-fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
+pub(super) fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
     fn exactly<const N: usize>(to: &mut Vec<u64>, slot: &[u64]) {
         if let Some(words) = slot.first_chunk::<N>() {
             to.extend_from_slice(words);
@@ -175,6 +177,7 @@ fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
     match slot.len() {
         2 => exactly::<2>(to, slot),
         4 => exactly::<4>(to, slot),
+        5 => exactly::<5>(to, slot),
         8 => exactly::<8>(to, slot),
         _ => to.extend_from_slice(slot),
     }
@@ -235,7 +238,11 @@ impl State {
         let scratch =
             (self.before.capacity() + self.after.capacity()) * 8 + self.hashes.capacity() * 8 + self.ids.capacity() * 4;
         let beside: usize = self.layout.accumulators.iter().map(|a| a.bytes()).sum();
-        self.groups.bytes() + self.tracking.bytes() + scratch + beside + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
+        self.groups.bytes()
+            + self.tracking.bytes()
+            + scratch
+            + beside
+            + self.layout.feeds.iter().map(|f| f.bytes()).sum::<usize>()
     }
 
     /// Takes one delta.

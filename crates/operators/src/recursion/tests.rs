@@ -79,13 +79,17 @@ fn naive(inputs: &[Vec<Row>], distinct: bool) -> Vec<Row> {
 #[test]
 fn union_equals_the_closure_also_over_cycles() {
     let plan = reached(true, 100);
-    check_operator(&[ints(&["n"]), ints(&["from", "to"])], &Plan::Recursion(Box::new(plan)), |inputs| naive(inputs, true));
+    check_operator(&[ints(&["n"]), ints(&["from", "to"])], &Plan::Recursion(Box::new(plan)), |inputs| {
+        naive(inputs, true)
+    });
 }
 
 #[test]
 fn union_all_equals_all_paths() {
     let plan = reached(false, 100);
-    check_operator(&[ints(&["n"]), ints(&["from", "to"])], &Plan::Recursion(Box::new(plan)), |inputs| naive(inputs, false));
+    check_operator(&[ints(&["n"]), ints(&["from", "to"])], &Plan::Recursion(Box::new(plan)), |inputs| {
+        naive(inputs, false)
+    });
 }
 
 fn rows(names: &[&str], values: &[&[i64]]) -> RecordBatch {

@@ -85,7 +85,7 @@ impl WindowShard {
         }
         let mut partition = self.partitions.remove(key).unwrap_or_default();
         self.n_rows -= partition.n_rows();
-        self.partition_bytes -= partition.bytes();
+        self.partition_bytes -= if partition.n_rows() > 0 { partition.bytes() + key.len() } else { 0 };
         let order = Order { partition: &partition, encoding: &self.encoding, is_descending: self.is_descending };
         let regions = self.reach.regions(order, &changes)?;
         let mut before = vec![];
@@ -104,7 +104,7 @@ impl WindowShard {
     fn put_back(&mut self, key: &[u8], partition: Partition) {
         self.n_rows += partition.n_rows();
         if partition.n_rows() > 0 {
-            self.partition_bytes += partition.bytes();
+            self.partition_bytes += partition.bytes() + key.len();
             self.partitions.insert(key.to_vec(), partition);
         }
     }
@@ -203,7 +203,7 @@ impl Operator for WindowShard {
             consolidate(&mut changes);
             let mut partition = self.partitions.remove(&key).unwrap_or_default();
             self.n_rows -= partition.n_rows();
-            self.partition_bytes -= partition.bytes();
+            self.partition_bytes -= if partition.n_rows() > 0 { partition.bytes() + key.len() } else { 0 };
             partition.apply(&changes, &mut self.row_bytes)?;
             self.put_back(&key, partition);
         }
