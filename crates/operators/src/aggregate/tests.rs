@@ -444,7 +444,7 @@ fn a_sum_beyond_its_range_survives_a_restart() {
         let plan = Plan::Aggregate(aggregate);
         let mut operator = Subject::build(&plan);
         operator.track_changes();
-        let mut checkpoint = Checkpoint::new(plan.kept(), &[schema.clone()]);
+        let mut checkpoint = Checkpoint::new(plan.kept(), std::slice::from_ref(&schema));
         let steps = Steps::default();
         let mut out = vec![];
         let too_large = rows(&[row(i64::MAX), row(i64::MAX), row(i64::MAX), row(5)]);
