@@ -56,7 +56,8 @@ pub trait Operator: Send {
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()>;
 
     /// Takes rows that its inputs brought before the server's start, for [`Kept::Inputs`]: afterwards the state is that after
-    /// `step` with them. Where an operator has a cheaper way than to compute the output, it takes it.
+    /// `step` with them. Where an operator has a cheaper way than to compute the output, it takes it. Not every operator can
+    /// tell errors in rows here; those in `cx` were told before the start, and mean nothing. Comes instead of `start`.
     fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
         self.step(inputs, cx, &mut vec![])
     }
@@ -193,6 +194,14 @@ impl Plan {
             Plan::Aggregate(p) => p.kept(),
             Plan::TopN(p) => p.kept(),
             Plan::Join(_) | Plan::SingleRow(_) | Plan::Recursion(_) | Plan::Window(_) => Kept::Inputs,
+        }
+    }
+
+    /// What the columns of [`Kept::Rows`] mean beyond their schema: rows of another version cannot be taken back.
+    pub fn state_version(&self) -> u32 {
+        match self {
+            Plan::Aggregate(_) => aggregate::STATE_VERSION,
+            _ => 0,
         }
     }
 

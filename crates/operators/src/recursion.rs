@@ -23,6 +23,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use tidewire_types::{Delta, Epoch, Result, SqlError, SqlState};
 
 use crate::{Operator, Plan, StepContext};
@@ -78,7 +79,14 @@ impl Recursion {
         };
         let operators = self.body.iter().map(build).collect::<Result<_>>()?;
         let body = Body { nodes: self.body.clone(), operators, epoch: Epoch(0) };
-        Ok(Box::new(RecursionShard { plan: self.clone(), converter, body, support: HashMap::new(), row_bytes: 0 }))
+        Ok(Box::new(RecursionShard {
+            plan: self.clone(),
+            converter,
+            body,
+            support: HashMap::new(),
+            row_bytes: 0,
+            loaded: vec![],
+        }))
     }
 }
 
@@ -114,10 +122,49 @@ struct RecursionShard {
     /// Of every row, for UNION; UNION ALL needs none.
     support: HashMap<Encoded, Support>,
     row_bytes: usize,
+    /// Rows of the first term that were loaded: nothing is derived of them before all that the body reads is there, for
+    /// over a part of it the iterations might never end.
+    loaded: Vec<Delta>,
 }
 
 impl Operator for RecursionShard {
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        if !self.loaded.is_empty() {
+            let first_term = std::mem::take(&mut self.loaded);
+            // Errors in rows were told before the restart.
+            let told = Mutex::default();
+            let cx = StepContext { epoch: cx.epoch, now_us: cx.now_us, row_errors: &told };
+            self.advance(&mut [first_term], &cx, &mut vec![])?;
+        }
+        self.advance(inputs, cx, out)
+    }
+
+    fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
+        let mut inputs = inputs.iter_mut().map(std::mem::take);
+        self.loaded.extend(inputs.next().unwrap_or_default().into_iter().filter(|delta| !delta.is_empty()));
+        let outer: Vec<Vec<Delta>> = inputs.collect();
+        if outer.iter().flatten().any(|d| !d.is_empty()) {
+            self.body.run(vec![], &outer, cx)?;
+        }
+        Ok(())
+    }
+
+    /// Its own rows, and the body's; rows that are loaded count when the next step has derived what follows from them.
+    fn state_rows(&self) -> usize {
+        self.support.len() + self.body.operators.iter().flatten().map(|op| op.state_rows()).sum::<usize>()
+    }
+
+    fn state_bytes(&self) -> usize {
+        let n_counts = self.support.len();
+        let body: usize = self.body.operators.iter().flatten().map(|op| op.state_bytes()).sum();
+        let loaded: usize = self.loaded.iter().map(|delta| delta.rows().get_array_memory_size()).sum();
+        // Mostly a row is derived in one iteration, which takes a B-tree node of its own.
+        body + loaded + self.row_bytes + self.support.allocation_size() + n_counts * size_of::<(i64, i64)>() * 11
+    }
+}
+
+impl RecursionShard {
+    fn advance(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         let mut queue = Queue::new();
         let mut inputs = inputs.iter_mut().map(std::mem::take);
         for delta in inputs.next().unwrap_or_default() {
@@ -151,19 +198,6 @@ impl Operator for RecursionShard {
         Ok(())
     }
 
-    fn state_bytes(&self) -> usize {
-        let n_counts = self.support.len();
-        let body: usize = self.body.operators.iter().flatten().map(|op| op.state_bytes()).sum();
-        // Mostly a row is derived in one iteration, which takes a B-tree node of its own.
-        body + self.row_bytes + self.support.allocation_size() + n_counts * size_of::<(i64, i64)>() * 11
-    }
-
-    fn state_rows(&self) -> usize {
-        self.support.len() + self.body.operators.iter().flatten().map(|op| op.state_rows()).sum::<usize>()
-    }
-}
-
-impl RecursionShard {
     fn endless(&self) -> SqlError {
         let (name, max) = (&self.plan.name, self.plan.iterations_max);
         let message = format!("recursive query \"{name}\" does not end after {max} iterations");

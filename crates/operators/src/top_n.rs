@@ -91,6 +91,7 @@ impl TopN {
             partitions: HashMap::new(),
             n_rows: 0,
             row_bytes: 0,
+            partition_bytes: 0,
             changed: None,
         };
         Ok(Box::new(shard))
@@ -130,7 +131,10 @@ struct TopNShard {
     encoding: Arc<Encoding>,
     partitions: HashMap<Vec<u8>, Partition>,
     n_rows: usize,
+    /// Of the encoded rows.
     row_bytes: usize,
+    /// Of the trees, and the keys of the partitions.
+    partition_bytes: usize,
     /// What is added to the kept rows of the last checkpoint, where one keeps them.
     changed: Option<HashMap<Encoded, i64>>,
 }
@@ -153,6 +157,7 @@ impl Operator for TopNShard {
         let mut output: Changes = vec![];
         for (key, mut changes) in changes {
             let partition = self.partitions.entry_ref(&key[..]).or_default();
+            let bytes_before = partition.bytes(&key);
             if self.plan.append_only {
                 changes.retain(|(row, _)| partition.wants(row));
             }
@@ -179,6 +184,7 @@ impl Operator for TopNShard {
             if self.plan.append_only && partition.end.is_some() {
                 self.n_rows -= partition.prune(&mut self.row_bytes, &mut self.changed);
             }
+            self.partition_bytes = self.partition_bytes + partition.bytes(&key) - bytes_before;
             if partition.rows.is_empty() {
                 self.partitions.remove(&key);
             }
@@ -216,10 +222,12 @@ impl Operator for TopNShard {
         let window = Window { first: self.plan.offset, len: self.plan.limit };
         for (key, changes) in changes {
             let partition = self.partitions.entry_ref(&key[..]).or_default();
+            let bytes_before = partition.bytes(&key);
             for (row, weight) in changes {
                 self.n_rows = self.n_rows.saturating_add_signed(partition.add(row, weight, &mut self.row_bytes)?);
             }
             partition.end = window.end(&partition.rows);
+            self.partition_bytes = self.partition_bytes + partition.bytes(&key) - bytes_before;
             if partition.rows.is_empty() {
                 self.partitions.remove(&key);
             }
@@ -228,9 +236,8 @@ impl Operator for TopNShard {
     }
 
     fn state_bytes(&self) -> usize {
-        // An `Arc` has two counts; a B-tree's nodes are about two thirds full.
         self.row_bytes
-            + self.n_rows * (2 * size_of::<usize>() + size_of::<(Encoded, i64)>() * 3 / 2)
+            + self.partition_bytes
             + self.partitions.allocation_size()
             + self.changed.as_ref().map_or(0, HashMap::allocation_size)
     }
@@ -293,19 +300,25 @@ impl Partition {
         self.end.as_ref().is_none_or(|end| row < end)
     }
 
+    /// Bytes of the tree and the key; of none, nothing.
+    fn bytes(&self, key: &[u8]) -> usize {
+        let n_rows = self.rows.len();
+        if n_rows == 0 { 0 } else { tree_bytes(n_rows) + key.len() }
+    }
+
     /// Returns by how much the number of distinct rows changed.
     fn add(&mut self, row: Encoded, weight: i64, row_bytes: &mut usize) -> Result<isize> {
-        let len = row.len();
+        let bytes = encoded_bytes(row.len());
         let count = self.rows.entry(Arc::clone(&row)).or_insert(0);
         let was_absent = *count == 0;
         *count = count.checked_add(weight).ok_or_else(|| SqlError::internal("too many copies of a row"))?;
         if *count == 0 {
             self.rows.remove(&row);
-            *row_bytes -= len;
+            *row_bytes -= bytes;
             return Ok(-1);
         }
         if was_absent {
-            *row_bytes += len;
+            *row_bytes += bytes;
         }
         Ok(isize::from(was_absent))
     }
@@ -316,12 +329,29 @@ impl Partition {
         let mut n_dropped = 0;
         while let Some(last) = self.rows.last_entry().filter(|last| last.key() > end) {
             let (row, count) = last.remove_entry();
-            *row_bytes -= row.len();
+            *row_bytes -= encoded_bytes(row.len());
             note(changed, &row, -count);
             n_dropped += 1;
         }
         n_dropped
     }
+}
+
+/// Bytes of an encoded row on the heap: behind an `Arc`'s two counts, filled up to words.
+pub(crate) fn encoded_bytes(len: usize) -> usize {
+    (2 * size_of::<usize>() + len).next_multiple_of(align_of::<usize>())
+}
+
+/// Bytes of the nodes of a B-tree: one has room for eleven rows, and is three quarters full where there are many.
+fn tree_bytes(n_rows: usize) -> usize {
+    const ROOM: usize = 11;
+    let leaf_bytes = ROOM * size_of::<(Encoded, i64)>() + 2 * size_of::<usize>();
+    if n_rows <= ROOM {
+        return leaf_bytes;
+    }
+    let n_leaves = (n_rows * 10).div_ceil(83);
+    let n_inner = (n_leaves * 10).div_ceil(89);
+    n_leaves * leaf_bytes + n_inner * (leaf_bytes + (ROOM + 1) * size_of::<usize>())
 }
 
 /// Which rows of a partition come out.

@@ -18,7 +18,7 @@ use super::arena::Arena;
 use super::groups::{Groups, IN_CHECKPOINT, STAMP};
 use super::keys::Keys;
 use super::layout::Layout;
-use super::shard::{State, types_of};
+use super::shard::{State, push_words, types_of};
 use super::values::taken;
 use super::{Aggregate, Function};
 use crate::{Kept, StateChanges};
@@ -92,7 +92,7 @@ impl Tracking {
 
     /// A group that the last checkpoint has goes.
     pub(super) fn forget(&mut self, groups: &Groups, id: u32) {
-        self.removed.push(groups, 1 + groups.keys().n_words(), id);
+        self.removed.push(groups, &groups.slots.get(id)[..1 + groups.keys().n_words()]);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -127,9 +127,9 @@ struct Copies {
 
 impl Copies {
     #[inline]
-    fn push(&mut self, groups: &Groups, width: usize, id: u32) {
+    fn push(&mut self, groups: &Groups, slot: &[u64]) {
         let start = self.words.len();
-        self.words.extend_from_slice(&groups.slots.get(id)[..width]);
+        push_words(&mut self.words, slot);
         if groups.keys().has_bytes() {
             let key = &mut self.words[start + 1..start + 1 + groups.keys().n_words()];
             groups.keys().relocate(key, groups.arena(), &mut self.long_values);
@@ -162,8 +162,9 @@ impl State {
         let is_beside = !self.overflows.is_empty() || self.layout.accumulators.iter().any(|a| a.is_beside());
         let mut beside = vec![];
         for id in dirty {
+            let slot = self.groups.slots.get(id);
             // A slot that no step has touched is free.
-            if self.groups.slots.get(id)[0] as u32 & STAMP == 0 {
+            if slot[0] as u32 & STAMP == 0 {
                 continue;
             }
             if is_beside {
@@ -172,7 +173,7 @@ impl State {
                     beside.push((present.words.len() / width, bytes));
                 }
             }
-            present.push(&self.groups, width, id);
+            present.push(&self.groups, &slot[..width]);
         }
         self.tracking.cut = self.step - 1;
         let cut = Cut {

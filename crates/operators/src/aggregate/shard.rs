@@ -168,7 +168,7 @@ struct Changes {
 /// Appends the words of a slot. The usual widths are copied in place: a call to copy eight words costs as much as the
 /// copy.
 #[inline]
-fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
+pub(super) fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
     fn exactly<const N: usize>(to: &mut Vec<u64>, slot: &[u64]) {
         if let Some(words) = slot.first_chunk::<N>() {
             to.extend_from_slice(words);
@@ -177,6 +177,7 @@ fn push_words(to: &mut Vec<u64>, slot: &[u64]) {
     match slot.len() {
         2 => exactly::<2>(to, slot),
         4 => exactly::<4>(to, slot),
+        5 => exactly::<5>(to, slot),
         8 => exactly::<8>(to, slot),
         _ => to.extend_from_slice(slot),
     }

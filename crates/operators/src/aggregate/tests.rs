@@ -11,7 +11,9 @@ use tidewire_types::{Delta, SqlState};
 
 use super::exact_sum::ExactSum;
 use super::*;
-use crate::testing::{Accumulated, Row, Steps, Subject, Value, batch, check_append_only, check_operator};
+use crate::testing::{
+    Accumulated, Checkpoint, Random, Row, Steps, Subject, Value, batch, check_append_only, check_operator,
+};
 use crate::{Kept, Plan, StateChanges, StepContext};
 
 mod bits;
@@ -421,6 +423,87 @@ fn a_sum_that_left_its_range_comes_back() {
     assert_eq!(step(4, Delta::delete(rows(&[row(1, i64::MAX)]))), [row(2, 6)]);
     assert_eq!(step(5, Delta::delete(rows(&[row(1, i64::MAX)]))), [row(1, 3), row(2, 6)]);
     assert!(steps.row_errors().is_empty());
+}
+
+/// A sum that is beyond its type, and one beyond its word, are so after a restart.
+#[test]
+fn a_sum_beyond_its_range_survives_a_restart() {
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("v", DataType::Int64, true)]));
+    let row = |v| vec![Value::Int(1), Value::Int(v)];
+    let rows = |rows: &[Row]| batch(&schema, &rows.iter().collect::<Vec<_>>());
+    let numeric = DataType::Decimal128(38, 0);
+    for (keys, to) in
+        [(vec![0], DataType::Int64), (vec![0], numeric.clone()), (vec![], DataType::Int64), (vec![], numeric)]
+    {
+        let sum = call(Function::Sum, &[1], to.clone());
+        let mut fields: Vec<Field> = keys.iter().map(|k: &usize| schema.field(*k).clone()).collect();
+        fields.push(sum.field.as_ref().clone());
+        let output = Arc::new(Schema::new(fields));
+        let aggregate = Aggregate { keys, calls: vec![sum], append_only: false, input: schema.clone(), schema: output };
+        let plan = Plan::Aggregate(aggregate);
+        let mut operator = Subject::build(&plan);
+        operator.track_changes();
+        let mut checkpoint = Checkpoint::new(plan.kept(), std::slice::from_ref(&schema));
+        let steps = Steps::default();
+        let mut out = vec![];
+        let too_large = rows(&[row(i64::MAX), row(i64::MAX), row(i64::MAX), row(5)]);
+        operator.step(&mut [vec![Delta::insert(too_large)]], &steps.context(1), &mut out).unwrap();
+        assert_eq!(steps.row_errors().len(), usize::from(to == DataType::Int64));
+        checkpoint.cut(operator.as_mut());
+        checkpoint.settle();
+        let mut restored = checkpoint.restored(&plan, &mut Random::new(1));
+        let less = rows(&[row(i64::MAX), row(i64::MAX), row(i64::MAX)]);
+        let mut sums = [vec![], vec![]];
+        for (operator, out) in [&mut operator, &mut restored].into_iter().zip(&mut sums) {
+            operator.step(&mut [vec![Delta::delete(less.clone())]], &steps.context(2), out).unwrap();
+        }
+        let [expected, got] = sums.map(|out| {
+            let mut sum = Accumulated::default();
+            sum.add(&out);
+            sum.rows().clone()
+        });
+        assert!(!expected.is_empty());
+        assert_eq!(got, expected, "{to}");
+    }
+}
+
+#[test]
+fn a_cut_holds_what_changed_since_the_last_one() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8View, true)]));
+    let fields = vec![schema.field(0).clone(), Field::new("n", DataType::Int64, true)];
+    let plan = Aggregate {
+        keys: vec![0],
+        calls: vec![call(Function::Count, &[], DataType::Int64)],
+        append_only: false,
+        input: schema.clone(),
+        schema: Arc::new(Schema::new(fields)),
+    };
+    let mut operator = plan.build(0).unwrap();
+    operator.track_changes();
+    let steps = Steps::default();
+    let rows = |keys: std::ops::Range<i32>| {
+        let rows: Vec<Row> = keys.map(|i| vec![Value::Text(format!("a long key, number {i}"))]).collect();
+        batch(&schema, &rows.iter().collect::<Vec<_>>())
+    };
+    // How many rows of weight 1, and of weight -1, a cut after these changes has.
+    let mut step = |epoch, deltas: Vec<Delta>| {
+        operator.step(&mut [deltas], &steps.context(epoch), &mut vec![]).unwrap();
+        let cut = operator.take_changes().unwrap()().unwrap();
+        let weights: Vec<i64> = cut.iter().flat_map(|d| (0..d.n_rows()).map(|idx| d.weight(idx))).collect();
+        (weights.iter().filter(|w| **w == 1).count(), weights.iter().filter(|w| **w == -1).count())
+    };
+    assert_eq!(step(1, vec![Delta::insert(rows(0..1000))]), (1000, 0));
+    assert_eq!(step(2, vec![]), (0, 0));
+    assert_eq!(step(3, vec![Delta::insert(rows(10..13)), Delta::delete(rows(7..9))]), (3, 2));
+    // One that comes and goes between two cuts was in no checkpoint.
+    assert_eq!(step(4, vec![Delta::insert(rows(2000..2001)), Delta::delete(rows(2000..2001))]), (0, 0));
+    assert_eq!(step(5, vec![Delta::insert(rows(7..8)), Delta::delete(rows(0..1))]), (1, 1));
+    assert_eq!(
+        step(6, vec![Delta::delete(rows(1..8)), Delta::delete(rows(9..1000)), Delta::delete(rows(10..13))]),
+        (0, 998)
+    );
+    assert_eq!(step(7, vec![]), (0, 0));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! A hash index: from a 64-bit hash to a slot.
+//! A hash index: from a 64-bit hash to slots, of which the caller knows which one is meant.
 //!
-//! Open addressing with linear probing, the whole hash beside the slot, so that a probe touches one cache line and
-//! growth reads no rows. Once it is large it is split into sub-tables by the lowest hash bits: each grows alone, so that no
-//! single step pays for all. Removal shifts back: no tombstones, memory and probe lengths do not grow under churn.
+//! Open addressing with linear probing, the upper half of the hash (the *tag*) beside the slot, so that a probe touches one
+//! cache line and growth reads no rows. Once it is large it is split into sub-tables by the tag's lowest bits: each grows
+//! alone, so that no single step pays for all, and by a fifth, so that an entry takes ten to twelve bytes. Removal shifts
+//! back: no tombstones, memory and probe lengths do not grow under churn.
 //! Invariant: an entry lies between its home position and the next free place.
 
 #![expect(clippy::indexing_slicing, reason = "positions are masked to the length of the table, a power of two")]
@@ -14,18 +15,39 @@ const SUB_TABLE_BITS: u32 = 6;
 /// Entries from which the index is split.
 const SPLIT_ENTRIES: usize = 4096;
 const ENTRIES_MIN: usize = 16;
+/// Places up to which a table doubles: the small ones take little and grow often.
+const DOUBLING_MAX: usize = 4096;
 
+/// The tag above, the slot below.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    hash: u64,
-    slot: u32,
+struct Entry(u64);
+
+const FREE: Entry = Entry(NONE as u64);
+
+impl Entry {
+    fn new(hash: u64, slot: u32) -> Entry {
+        Entry(hash >> 32 << 32 | u64::from(slot))
+    }
+
+    #[inline]
+    fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
 }
 
-const FREE: Entry = Entry { hash: 0, slot: NONE };
+#[inline]
+fn tag_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
 
 #[derive(Debug, Default)]
 struct Table {
-    /// None, or a power of two of places of which at least a quarter is free.
+    /// None, or places of which at least a fifth is free.
     entries: Vec<Entry>,
     n_used: usize,
 }
@@ -37,54 +59,71 @@ pub(crate) struct Index {
     n_used: usize,
 }
 
-#[inline]
-fn home(hash: u64, mask: usize) -> usize {
-    (hash >> SUB_TABLE_BITS) as usize & mask
-}
-
 impl Table {
+    /// Where the probe for a tag begins: all tags in equal shares, in order.
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        ((u64::from(tag) * self.entries.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, position: usize) -> usize {
+        if position + 1 == self.entries.len() { 0 } else { position + 1 }
+    }
+
+    /// Steps of a probe from one place to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.entries.len() - from }
+    }
+
     /// Where the entry is that `found` accepts, or the free place that ends the probe. None: there are no places.
     #[inline]
     fn probe(&self, hash: u64, mut found: impl FnMut(u32) -> bool) -> Option<usize> {
-        let mask = self.entries.len().checked_sub(1)?;
-        let mut position = home(hash, mask);
+        if self.entries.is_empty() {
+            return None;
+        }
+        let tag = tag_of(hash);
+        let mut position = self.home(tag);
         loop {
             let entry = self.entries[position];
-            if entry.slot == NONE || (entry.hash == hash && found(entry.slot)) {
+            if entry.slot() == NONE || (entry.tag() == tag && found(entry.slot())) {
                 return Some(position);
             }
-            position = (position + 1) & mask;
+            position = self.next(position);
         }
     }
 
     fn insert(&mut self, entry: Entry) {
-        if (self.n_used + 1) * 4 > self.entries.len() * 3 {
-            let capacity = (self.entries.len() * 2).max(ENTRIES_MIN);
-            let old = std::mem::replace(&mut self.entries, vec![FREE; capacity]);
-            old.into_iter().filter(|e| e.slot != NONE).for_each(|e| self.put(e));
+        let n_places = self.entries.len();
+        if (self.n_used + 1) * 5 > n_places * 4 {
+            let larger = if n_places < DOUBLING_MAX { n_places * 2 } else { n_places * 6 / 5 };
+            self.resize(larger.max(ENTRIES_MIN));
         }
         self.put(entry);
         self.n_used += 1;
     }
 
+    fn resize(&mut self, n_places: usize) {
+        let old = std::mem::replace(&mut self.entries, vec![FREE; n_places]);
+        old.into_iter().filter(|e| e.slot() != NONE).for_each(|e| self.put(e));
+    }
+
     fn put(&mut self, entry: Entry) {
-        if let Some(position) = self.probe(entry.hash, |_| false) {
+        if let Some(position) = self.probe(entry.0, |_| false) {
             self.entries[position] = entry;
         }
     }
 
     fn remove(&mut self, mut hole: usize) {
-        let mask = self.entries.len() - 1;
         let mut position = hole;
         loop {
-            position = (position + 1) & mask;
+            position = self.next(position);
             let entry = self.entries[position];
-            if entry.slot == NONE {
+            if entry.slot() == NONE {
                 break;
             }
             // It may fill the hole unless its home lies behind the hole.
-            let distance = position.wrapping_sub(home(entry.hash, mask)) & mask;
-            if distance >= (position.wrapping_sub(hole) & mask) {
+            if self.distance(self.home(entry.tag()), position) >= self.distance(hole, position) {
                 self.entries[hole] = entry;
                 hole = position;
             }
@@ -98,10 +137,9 @@ impl Table {
         if self.entries.len() > ENTRIES_MIN && self.n_used * 8 <= self.entries.len() {
             let capacity = match self.n_used {
                 0 => 0,
-                n => (n * 2).next_power_of_two().max(ENTRIES_MIN),
+                n => (n * 2).max(ENTRIES_MIN),
             };
-            let old = std::mem::replace(&mut self.entries, vec![FREE; capacity]);
-            old.into_iter().filter(|e| e.slot != NONE).for_each(|e| self.put(e));
+            self.resize(capacity);
         }
     }
 }
@@ -111,7 +149,7 @@ impl Index {
     fn table(&self, hash: u64) -> Option<&Table> {
         match self.tables.len() {
             0 => None,
-            n => Some(&self.tables[hash as usize & (n - 1)]),
+            n => Some(&self.tables[tag_of(hash) as usize & (n - 1)]),
         }
     }
 
@@ -121,7 +159,7 @@ impl Index {
             self.tables.push(Table::default());
         }
         let mask = self.tables.len() - 1;
-        &mut self.tables[hash as usize & mask]
+        &mut self.tables[tag_of(hash) as usize & mask]
     }
 
     /// How many entries there are.
@@ -133,13 +171,13 @@ impl Index {
     /// that all misses overlap; a probe's branches would wait for each.
     pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) {
         let slot = |hash| match self.table(hash) {
-            Some(table) if !table.entries.is_empty() => table.entries[home(hash, table.entries.len() - 1)].slot,
+            Some(table) if !table.entries.is_empty() => table.entries[table.home(tag_of(hash))].slot(),
             _ => 0,
         };
         std::hint::black_box(hashes.fold(0, |all, hash| all ^ slot(hash)));
     }
 
-    /// The slot of the first entry with this hash, or `NONE`.
+    /// The slot of the first entry with this hash's tag, or `NONE`.
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> u32 {
         self.find(hash, |_| true)
@@ -151,12 +189,12 @@ impl Index {
         hashes.map(|hash| self.first(hash)).collect()
     }
 
-    /// The slot of the entry with this hash that `found` accepts, or `NONE`.
+    /// The slot of the entry with this hash's tag that `found` accepts, or `NONE`.
     #[inline]
     pub(crate) fn find(&self, hash: u64, found: impl FnMut(u32) -> bool) -> u32 {
         match self.table(hash) {
             None => NONE,
-            Some(table) => table.probe(hash, found).map_or(NONE, |position| table.entries[position].slot),
+            Some(table) => table.probe(hash, found).map_or(NONE, |position| table.entries[position].slot()),
         }
     }
 
@@ -165,11 +203,11 @@ impl Index {
         if self.tables.len() <= 1 && self.n_used >= SPLIT_ENTRIES {
             let old = std::mem::take(&mut self.tables);
             self.tables.resize_with(1 << SUB_TABLE_BITS, Table::default);
-            for entry in old.into_iter().flat_map(|table| table.entries).filter(|e| e.slot != NONE) {
-                self.table_mut(entry.hash).insert(entry);
+            for entry in old.into_iter().flat_map(|table| table.entries).filter(|e| e.slot() != NONE) {
+                self.table_mut(entry.0).insert(entry);
             }
         }
-        self.table_mut(hash).insert(Entry { hash, slot });
+        self.table_mut(hash).insert(Entry::new(hash, slot));
         self.n_used += 1;
     }
 
@@ -179,9 +217,9 @@ impl Index {
     pub(crate) fn put(&mut self, hash: u64, slot: u32, found: impl FnMut(u32) -> bool) -> u32 {
         let table = self.table_mut(hash);
         if let Some(position) = table.probe(hash, found) {
-            let old = table.entries[position].slot;
+            let old = table.entries[position].slot();
             if old != NONE {
-                table.entries[position].slot = slot;
+                table.entries[position] = Entry::new(hash, slot);
                 return old;
             }
         }
@@ -193,8 +231,8 @@ impl Index {
     pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
         let table = self.table_mut(hash);
         match table.probe(hash, |slot| slot == old) {
-            Some(position) if table.entries[position].slot != NONE => {
-                table.entries[position].slot = new;
+            Some(position) if table.entries[position].slot() != NONE => {
+                table.entries[position] = Entry::new(hash, new);
                 true
             }
             _ => false,
@@ -205,7 +243,7 @@ impl Index {
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
         let table = self.table_mut(hash);
         match table.probe(hash, |other| other == slot) {
-            Some(position) if table.entries[position].slot != NONE => {
+            Some(position) if table.entries[position].slot() != NONE => {
                 table.remove(position);
                 table.shrink();
                 self.n_used -= 1;

@@ -117,6 +117,25 @@ impl Operator for JoinOperator {
         Ok(())
     }
 
+    /// Puts the rows in, and looks for matches only where each row's are counted.
+    fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
+        let is_counting = self.counts() && (self.has_status(LEFT) || self.has_status(RIGHT));
+        for from in [RIGHT, LEFT] {
+            let deltas = inputs.get_mut(from).map(std::mem::take).unwrap_or_default();
+            for chunk in chunks(deltas)? {
+                match is_counting {
+                    true => self.pass(from, &chunk, cx, &mut vec![])?,
+                    false => {
+                        let columns = self.key_columns(from, &chunk)?;
+                        let keys = self.side(from)?.keys(&columns, chunk.rows.num_rows())?;
+                        self.keep(from, &chunk, &keys, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn state_bytes(&self) -> usize {
         self.sides.iter().map(Side::bytes).sum()
     }
@@ -195,12 +214,16 @@ impl JoinOperator {
         self.sides.get_mut(idx).ok_or_else(no_side)
     }
 
-    /// One chunk of one side meets the other side, and is kept.
-    fn pass(&mut self, from: usize, chunk: &Chunk, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+    fn key_columns(&self, from: usize, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
         let key_idxs = self.key_idxs.get(from).ok_or_else(no_side)?;
         let none = || SqlError::internal("a join input without a key column");
         let key = |idx: &usize| chunk.rows.columns().get(*idx).cloned().ok_or_else(none);
-        let columns = key_idxs.iter().map(key).collect::<Result<Vec<_>>>()?;
+        key_idxs.iter().map(key).collect()
+    }
+
+    /// One chunk of one side meets the other side, and is kept.
+    fn pass(&mut self, from: usize, chunk: &Chunk, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        let columns = self.key_columns(from, chunk)?;
         let keys = self.side(from)?.keys(&columns, chunk.rows.num_rows())?;
         if let ([values], RIGHT) = (columns.as_slice(), from)
             && self.is_not_in

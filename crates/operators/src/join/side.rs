@@ -83,7 +83,7 @@ pub(super) struct Side {
     all_idxs: Vec<usize>,
     null_equals_null: bool,
     append_only: bool,
-    /// The hash is one-to-one with the key: equal hashes need no second look.
+    /// The tag that the index keeps of the hash is one-to-one with the key: equal tags need no second look.
     is_exact: bool,
     is_weighted: bool,
     free: Vec<u32>,
@@ -105,7 +105,7 @@ impl Side {
         let is_exact = match key_idxs.as_slice() {
             [idx] if !null_equals_null => {
                 let data_type = schema.fields().get(*idx).map(|field| field.data_type());
-                data_type.is_some_and(|t| t.primitive_width().is_some_and(|w| w <= 8) && !t.is_floating())
+                data_type.is_some_and(|t| t.primitive_width().is_some_and(|w| w <= 4) && !t.is_floating())
             }
             _ => false,
         };
@@ -145,7 +145,7 @@ impl Side {
         let cells = self.store.encode(columns, Some(&self.key_idxs))?;
         let mut hashes = vec![];
         match cells.first().filter(|_| self.is_exact).and_then(Cells::words) {
-            Some(words) => hashes = words.map(scramble).collect(),
+            Some(words) => hashes = words.map(|word| u64::from(scramble(word as u32)) << 32).collect(),
             None => hash_rows(columns, n_rows, &mut hashes)?,
         }
         let nulls: Vec<_> = match self.null_equals_null {
@@ -491,10 +491,10 @@ fn pieces(rows: &[u32], slots: &[u32], visit: &mut impl FnMut(&[u32], &[u32]) ->
     rows.chunks(BATCH_ROWS_MAX).zip(slots.chunks(BATCH_ROWS_MAX)).try_for_each(|(rows, slots)| visit(rows, slots))
 }
 
-/// A one-to-one scrambling of 64 bits (the finalizer of MurmurHash3, by Austin Appleby).
+/// A one-to-one scrambling of 32 bits (the finalizer of MurmurHash3, by Austin Appleby).
 #[inline]
-fn scramble(mut word: u64) -> u64 {
-    word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    word ^ (word >> 33)
+fn scramble(mut word: u32) -> u32 {
+    word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
+    word = (word ^ (word >> 13)).wrapping_mul(0xc2b2_ae35);
+    word ^ (word >> 16)
 }

@@ -16,7 +16,8 @@ use proptest::prelude::*;
 use tidewire_types::{Delta, Epoch};
 
 use super::{Join, Kind};
-use crate::StepContext;
+use crate::testing::{Checkpoint, Random};
+use crate::{Plan, StepContext};
 
 /// A row: two key parts and a value.
 type Row = (Option<u8>, Option<u8>, Option<u8>);
@@ -236,7 +237,9 @@ fn accumulate(bag: &mut BTreeMap<String, i64>, delta: &Delta) {
 type Changes = Vec<(Row, i64)>;
 
 fn run(case: &Case, epochs: &[(Changes, Changes, u64)]) -> Result<(), TestCaseError> {
-    let mut join = case.plan().build().unwrap();
+    let plan = Plan::Join(case.plan());
+    let mut join = plan.build(0).unwrap();
+    let mut checkpoint = Checkpoint::new(plan.kept(), &[schema(), schema()]);
     let mut inputs: [BTreeMap<Row, i64>; 2] = Default::default();
     let mut output = BTreeMap::new();
     let row_errors = Mutex::new(vec![]);
@@ -289,6 +292,15 @@ fn run(case: &Case, epochs: &[(Changes, Changes, u64)]) -> Result<(), TestCaseEr
             deltas.push(vec![delta(a), delta(b)]);
         }
         let cx = StepContext { epoch: Epoch(idx as u32 + 1), now_us: 0, row_errors: &row_errors };
+        if seed % 5 < 2 {
+            let restored = checkpoint.restored(&plan, &mut Random::new(*seed));
+            let (rows, rows_before) = (restored.state_rows(), join.state_rows());
+            // Where rows only come, copies of one that came in different steps are kept apart.
+            let is_apart = case.append_only != [false; 2];
+            prop_assert!(is_apart || rows <= rows_before, "{} rows of state were {}", rows, rows_before);
+            join = restored;
+        }
+        checkpoint.record(&deltas);
         let mut out = vec![];
         join.step(&mut deltas, &cx, &mut out).unwrap();
         out.iter().for_each(|delta| accumulate(&mut output, delta));

@@ -13,6 +13,7 @@ use arrow::datatypes::i256;
 use tidewire_types::{Result, SqlError};
 
 use crate::aggregate::ExactSum;
+use crate::top_n::encoded_bytes;
 
 /// A chunk with more rows is cut in two.
 const CHUNK_ROWS_MAX: usize = 256;
@@ -63,6 +64,8 @@ struct Chunk {
 pub(super) struct Partition {
     chunks: Vec<Chunk>,
     n_rows: usize,
+    /// Rows that the chunks have room for.
+    capacity: usize,
 }
 
 impl Partition {
@@ -76,12 +79,10 @@ impl Partition {
         self.n_rows
     }
 
-    /// Bytes beside the keys; an estimate by counts.
+    /// Bytes beside the rows' keys. Of the summaries an estimate: as if all chunks had as many as the first one.
     pub(super) fn bytes(&self) -> usize {
-        let per_chunk =
-            size_of::<Chunk>() + self.chunks.first().map_or(0, |c| c.summaries.len() * size_of::<Option<Summary>>());
-        // An `Arc` has two counts; vectors are about three quarters full.
-        self.chunks.len() * per_chunk + self.n_rows * (2 * size_of::<usize>() + size_of::<Row>() * 4 / 3)
+        let summaries = self.chunks.first().map_or(0, |c| c.summaries.capacity() * size_of::<Option<Summary>>());
+        self.chunks.capacity() * size_of::<Chunk>() + self.chunks.len() * summaries + self.capacity * size_of::<Row>()
     }
 
     /// How many places the rows take for which `is_before` holds; they must come first.
@@ -167,37 +168,49 @@ impl Partition {
     /// One change; returns the first chunk whose place or length is another one now.
     fn change(&mut self, row: &Row, weight: i64, row_bytes: &mut usize) -> Result<usize> {
         if self.chunks.is_empty() {
+            // Most partitions are small.
+            self.chunks = Vec::with_capacity(1);
             self.chunks.push(Chunk::default());
         }
         // Chunks that were emptied in this step stay until its end and hold nothing back.
         let behind = self.chunks.partition_point(|c| c.rows.last().is_none_or(|last| last.key < row.key));
         let chunk_idx = behind.min(self.chunks.len() - 1);
         let Some(chunk) = self.chunks.get_mut(chunk_idx) else { return Ok(chunk_idx) };
+        self.capacity -= chunk.rows.capacity();
         match chunk.rows.binary_search_by(|r| r.key.cmp(&row.key)) {
             Ok(idx) => {
                 let Some(present) = chunk.rows.get_mut(idx) else { return Ok(chunk_idx) };
                 present.count = counted(i64::from(present.count), weight)?;
                 if present.count == 0 {
-                    *row_bytes -= row.key.len();
+                    *row_bytes -= encoded_bytes(row.key.len());
                     self.n_rows -= 1;
                     chunk.rows.remove(idx);
+                    if chunk.rows.is_empty() {
+                        chunk.rows = vec![];
+                    }
                 }
             }
             Err(idx) => {
                 let count = counted(0, weight)?;
+                // One row takes room for one, and a chunk that is about to be cut in two does not double.
+                if chunk.rows.is_empty() || chunk.rows.len() == CHUNK_ROWS_MAX {
+                    chunk.rows.reserve_exact(1);
+                }
                 chunk.rows.insert(idx, Row { count, ..row.clone() });
-                *row_bytes += row.key.len();
+                *row_bytes += encoded_bytes(row.key.len());
                 self.n_rows += 1;
             }
         }
         if chunk.rows.len() > CHUNK_ROWS_MAX {
             let rest = chunk.rows.split_off(CHUNK_ROWS_MAX / 2);
             chunk.refresh();
+            self.capacity += chunk.rows.capacity() + rest.capacity();
             let mut next = Chunk { rows: rest, ..Chunk::default() };
             next.refresh();
             self.chunks.insert(chunk_idx + 1, next);
         } else {
             chunk.refresh();
+            self.capacity += chunk.rows.capacity();
         }
         Ok(chunk_idx)
     }
@@ -213,8 +226,8 @@ impl Partition {
             let present = old.next_if(|o| o.key == row.key);
             let count = counted(present.as_ref().map_or(0, |p| i64::from(p.count)), *weight)?;
             match (present.is_some(), count) {
-                (false, _) => *row_bytes += row.key.len(),
-                (true, 0) => *row_bytes -= row.key.len(),
+                (false, _) => *row_bytes += encoded_bytes(row.key.len()),
+                (true, 0) => *row_bytes -= encoded_bytes(row.key.len()),
                 (true, _) => {}
             }
             if count > 0 {
@@ -223,6 +236,7 @@ impl Partition {
         }
         all.extend(old);
         self.n_rows = all.len();
+        self.capacity = 0;
         let mut all = all.into_iter();
         loop {
             // Half full: the next insertions cut nothing.
@@ -230,6 +244,7 @@ impl Partition {
             if rows.is_empty() {
                 return Ok(());
             }
+            self.capacity += rows.capacity();
             let mut chunk = Chunk { rows, ..Chunk::default() };
             chunk.refresh();
             self.chunks.push(chunk);

@@ -85,7 +85,7 @@ impl WindowShard {
         }
         let mut partition = self.partitions.remove(key).unwrap_or_default();
         self.n_rows -= partition.n_rows();
-        self.partition_bytes -= partition.bytes();
+        self.partition_bytes -= if partition.n_rows() > 0 { partition.bytes() + key.len() } else { 0 };
         let order = Order { partition: &partition, encoding: &self.encoding, is_descending: self.is_descending };
         let regions = self.reach.regions(order, &changes)?;
         let mut before = vec![];
@@ -97,12 +97,16 @@ impl WindowShard {
             let after = self.evaluate(&mut partition, region.new.clone())?;
             self.difference(before, after, cx, output)?;
         }
+        self.put_back(key, partition);
+        Ok(())
+    }
+
+    fn put_back(&mut self, key: &[u8], partition: Partition) {
         self.n_rows += partition.n_rows();
         if partition.n_rows() > 0 {
-            self.partition_bytes += partition.bytes();
+            self.partition_bytes += partition.bytes() + key.len();
             self.partitions.insert(key.to_vec(), partition);
         }
-        Ok(())
     }
 
     fn evaluate(&self, partition: &mut Partition, places: std::ops::Range<usize>) -> Result<Results> {
@@ -185,6 +189,23 @@ impl Operator for WindowShard {
         }
         if !output.is_empty() {
             out.push(self.decode(&output)?);
+        }
+        Ok(())
+    }
+
+    /// Results are not kept: the rows are all there is to put in.
+    fn load(&mut self, inputs: &mut [Vec<Delta>], _: &StepContext<'_>) -> Result<()> {
+        let mut changes: HashMap<Vec<u8>, Changes> = HashMap::new();
+        for delta in inputs.iter_mut().flat_map(std::mem::take).filter(|d| !d.is_empty()) {
+            self.encoding.split(&delta, &mut changes)?;
+        }
+        for (key, mut changes) in changes {
+            consolidate(&mut changes);
+            let mut partition = self.partitions.remove(&key).unwrap_or_default();
+            self.n_rows -= partition.n_rows();
+            self.partition_bytes -= if partition.n_rows() > 0 { partition.bytes() + key.len() } else { 0 };
+            partition.apply(&changes, &mut self.row_bytes)?;
+            self.put_back(&key, partition);
         }
         Ok(())
     }

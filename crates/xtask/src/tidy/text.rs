@@ -13,6 +13,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("crates/kafka/src/queue.rs", "librdkafka's batch consumer has no safe wrapper"),
     ("crates/operators/src/arrangement/raw.rs", "readers share a column that its one writer appends to"),
     ("crates/operators/src/arrangement/views.rs", "string views over blocks that only grow"),
+    ("crates/operators/tests/state_bytes.rs", "an allocator that counts has no safe form"),
 ];
 
 // Written in parts, so that this file is not found by itself.
