@@ -76,13 +76,7 @@ impl Times {
 }
 
 /// Runs a prepared query with keys all over the range; each must give so many rows.
-fn measure(
-    server: &mut Server,
-    sql: &str,
-    n: u64,
-    n_keys: u64,
-    n_expected: usize,
-) -> Result<Times, Box<dyn Error>> {
+fn measure(server: &mut Server, sql: &str, n: u64, n_keys: u64, n_expected: usize) -> Result<Times, Box<dyn Error>> {
     let Server { runtime, session, .. } = server;
     let parsed = tidewire_sql::parse(sql)?.pop().ok_or("no statement")?;
     runtime.block_on(async {

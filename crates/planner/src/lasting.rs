@@ -36,17 +36,16 @@ impl Planned {
     /// The same query over other tables: `table` says what to put in the place of each.
     ///
     /// Errors: those of `table`; `XX000` where a plan cannot be taken apart.
-    pub fn with_tables(
-        &self,
-        table: &dyn Fn(&dyn TableProvider) -> Result<Arc<dyn TableProvider>>,
-    ) -> Result<Planned> {
+    pub fn with_tables(&self, table: impl Fn(&dyn TableProvider) -> Result<Arc<dyn TableProvider>>) -> Result<Planned> {
         let plan = self.plan.clone().transform_up_with_subqueries(|node| match node {
             LogicalPlan::TableScan(scan) => {
                 let present = source_as_provider(&scan.source)?;
                 let source = provider_as_source(table(present.as_ref()).map_err(to_datafusion)?);
                 Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
             }
-            LogicalPlan::Extension(_) => Err::<_, DataFusionError>(to_datafusion(SqlError::internal("a node of our own"))),
+            LogicalPlan::Extension(_) => {
+                Err::<_, DataFusionError>(to_datafusion(SqlError::internal("a node of our own")))
+            }
             other => Ok(Transformed::no(other)),
         });
         Ok(Planned { plan: plan.map_err(sql_error)?.data, ..self.clone() })

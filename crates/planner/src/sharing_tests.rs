@@ -30,7 +30,9 @@ fn a_cte_that_is_used_twice_is_run_once() {
     check(
         "WITH t AS (SELECT account, sum(amount) AS s FROM payments GROUP BY account)
          SELECT a.account, b.account AS other FROM t a JOIN t b ON a.s = b.s",
-        expect!["1 IncrementalAggregateExec, 1 IncrementalFilterExec, 1 IncrementalJoinExec, 2 IncrementalProjectionExec, 1 Input"],
+        expect![
+            "1 IncrementalAggregateExec, 1 IncrementalFilterExec, 1 IncrementalJoinExec, 2 IncrementalProjectionExec, 1 Input"
+        ],
     );
 }
 
@@ -48,7 +50,9 @@ fn scalar_subqueries_that_are_equal_are_run_once() {
     check(
         "SELECT id FROM payments WHERE amount > (SELECT avg(amount) FROM payments)
          UNION ALL SELECT id FROM payments WHERE amount < (SELECT avg(amount) FROM payments)",
-        expect!["1 IncrementalAggregateExec, 2 IncrementalFilterExec, 1 IncrementalJoinExec, 3 IncrementalProjectionExec, 1 IncrementalSingleRowExec, 1 IncrementalUnionExec, 2 Input"],
+        expect![
+            "1 IncrementalAggregateExec, 2 IncrementalFilterExec, 1 IncrementalJoinExec, 3 IncrementalProjectionExec, 1 IncrementalSingleRowExec, 1 IncrementalUnionExec, 2 Input"
+        ],
     );
 }
 
@@ -57,7 +61,9 @@ fn correlated_subqueries_that_are_equal_are_run_once() {
     check(
         "SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS x,
                 (SELECT sum(amount) FROM payments q WHERE q.account = a.id) AS y FROM accounts a",
-        expect!["2 IncrementalAggregateExec, 1 IncrementalFilterExec, 2 IncrementalJoinExec, 5 IncrementalProjectionExec, 2 Input"],
+        expect![
+            "2 IncrementalAggregateExec, 1 IncrementalFilterExec, 2 IncrementalJoinExec, 5 IncrementalProjectionExec, 2 Input"
+        ],
     );
 }
 
@@ -67,7 +73,9 @@ fn a_join_below_two_aggregates_is_run_once() {
         "SELECT country AS k, count(*) AS n FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country
          UNION ALL
          SELECT country, -count(*) FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country",
-        expect!["1 IncrementalAggregateExec, 1 IncrementalFilterExec, 1 IncrementalJoinExec, 3 IncrementalProjectionExec, 1 IncrementalUnionExec, 2 Input"],
+        expect![
+            "1 IncrementalAggregateExec, 1 IncrementalFilterExec, 1 IncrementalJoinExec, 3 IncrementalProjectionExec, 1 IncrementalUnionExec, 2 Input"
+        ],
     );
 }
 
@@ -84,6 +92,8 @@ fn equal_in_subqueries_are_run_once() {
     check(
         "SELECT id FROM accounts WHERE id IN (SELECT account FROM payments WHERE amount > 3)
          UNION ALL SELECT country FROM accounts WHERE country IN (SELECT account FROM payments WHERE amount > 3)",
-        expect!["1 IncrementalFilterExec, 2 IncrementalJoinExec, 2 IncrementalProjectionExec, 1 IncrementalUnionExec, 3 Input"],
+        expect![
+            "1 IncrementalFilterExec, 2 IncrementalJoinExec, 2 IncrementalProjectionExec, 1 IncrementalUnionExec, 3 Input"
+        ],
     );
 }

@@ -8,8 +8,8 @@ use tidewire_sql::{CreateIndex, IndexColumn};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use super::Session;
-use crate::shared::{Relation, Shared};
 use crate::Outcome;
+use crate::shared::{Relation, Shared};
 
 const COLUMNS_MAX: usize = 32;
 
@@ -136,7 +136,9 @@ fn check_type(relation: &Object, idx: usize) -> Result<()> {
             SqlState::UndefinedObject,
             "data type json has no default operator class for access method \"hash\"",
         )
-        .with_hint("You must specify an operator class for the index or define a default operator class for the data type.")),
+        .with_hint(
+            "You must specify an operator class for the index or define a default operator class for the data type.",
+        )),
         SqlType::Interval | SqlType::Jsonb | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Null => {
             Err(SqlError::unsupported(format_args!("an index on a column of type {}", column.sql_type)))
         }

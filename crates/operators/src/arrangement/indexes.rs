@@ -144,7 +144,8 @@ impl Indexes {
     pub(super) fn keep_up(&mut self, store: &Store<Arc<Life>>, rows: &RecordBatch) -> Result<()> {
         for index in &mut self.list {
             let column_idxs = index.index.column_idxs();
-            let columns: Vec<ArrayRef> = column_idxs.iter().filter_map(|idx| rows.columns().get(*idx).cloned()).collect();
+            let columns: Vec<ArrayRef> =
+                column_idxs.iter().filter_map(|idx| rows.columns().get(*idx).cloned()).collect();
             let hashes = hashes(&columns, rows.num_rows())?;
             let hash = |row: u32| hashes.get(row as usize).copied().flatten();
             index.add(&self.born.iter().map(|(row, slot)| (hash(*row), *slot)).collect::<Vec<_>>());

@@ -209,8 +209,7 @@ pub(crate) fn gather_shared(segments: &[Option<(&SharedViews, usize)>], slots: &
     let mut gathered = Gathered::new(slots.len());
     for slot in slots {
         let column = segments.get((slot >> SEGMENT_BITS) as usize).copied().flatten().filter(|(c, _)| c.utf8 == utf8);
-        let stored = column
-            .and_then(|(c, len)| Some((c, *c.views.as_slice(len).get((slot & SEGMENT_MASK) as usize)?)));
+        let stored = column.and_then(|(c, len)| Some((c, *c.views.as_slice(len).get((slot & SEGMENT_MASK) as usize)?)));
         match stored {
             // A view that is published has its bytes in a block that is.
             Some((column, view)) => gathered.push(view, |view, out| {

@@ -54,8 +54,7 @@ impl Returning {
             other => Ok(Transformed::no(other)),
         });
         let plan = plan.and_then(|t| session.state().optimize(&t.data)).map_err(|e| planning_error(e, ""))?;
-        let planned =
-            Planned {
+        let planned = Planned {
             plan,
             parameters: self.parameters.clone(),
             schema: self.schema.clone(),

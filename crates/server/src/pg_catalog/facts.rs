@@ -124,7 +124,14 @@ impl Facts {
         for name in relations.iter().map(|r| r.owner.as_str()).chain([cx.user.as_str()]) {
             roles.insert(role_oid(name), name.to_owned());
         }
-        Facts { catalog: cx.catalog.clone(), user: cx.user.clone(), database: cx.database.clone(), relations, indexes, roles }
+        Facts {
+            catalog: cx.catalog.clone(),
+            user: cx.user.clone(),
+            database: cx.database.clone(),
+            relations,
+            indexes,
+            roles,
+        }
     }
 
     /// Whether these are the facts of that context.
