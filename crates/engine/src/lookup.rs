@@ -169,6 +169,28 @@ impl Lookup {
     }
 }
 
+impl Lookup {
+    /// The rows at the snapshot's epoch. None: a scan must be made.
+    pub fn rows(
+        &self,
+        relation: ObjectId,
+        reader: &Arc<ArrangementReader>,
+        snapshot: &Snapshot,
+        column_idxs: &[usize],
+    ) -> Result<Option<Vec<RecordBatch>>> {
+        match reader.index_on(&self.key.column_idxs) {
+            Some(index) => reader.lookup(&index, snapshot.moment.epoch, &self.values, column_idxs),
+            None => {
+                // Nobody has read by this key before.
+                if self.key.is_unique && !reader.is_small() {
+                    snapshot.index_unique_key(relation);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
 fn show(column: &str, values: &[ScalarValue]) -> String {
     let text = |value: &ScalarValue| match value.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
@@ -220,20 +242,9 @@ impl IndexLookup {
     }
 
     fn rows(&self) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
-        let epoch = self.snapshot.moment.epoch;
-        let found = match self.reader.index_on(&self.lookup.key.column_idxs) {
-            Some(index) => self.reader.lookup(&index, epoch, &self.lookup.values, &self.column_idxs)?,
-            None => {
-                // Nobody has read by this key before.
-                if self.lookup.key.is_unique && !self.reader.is_small() {
-                    self.snapshot.index_unique_key(self.relation);
-                }
-                None
-            }
-        };
-        match found {
+        match self.lookup.rows(self.relation, &self.reader, &self.snapshot, &self.column_idxs)? {
             Some(batches) => Ok(Box::new(batches.into_iter().map(Ok))),
-            None => self.reader.scan(epoch, Some(&self.column_idxs)),
+            None => self.reader.scan(self.snapshot.moment.epoch, Some(&self.column_idxs)),
         }
     }
 }

@@ -18,6 +18,7 @@ use futures::StreamExt;
 use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{ReadMode, Source};
 use tidewire_operators::arrangement::ArrangementReader;
+use tidewire_operators::expr::sql_error;
 use tidewire_planner::TableResolver;
 use tidewire_types::{Result, SqlError, SqlState};
 use tokio_stream::wrappers::ReceiverStream;
@@ -78,6 +79,28 @@ pub fn unbound(table: &dyn TableProvider) -> Result<Arc<dyn TableProvider>> {
 /// The relation of a kept plan at the snapshot's moment.
 pub fn bound(table: &dyn TableProvider, snapshot: &Arc<Snapshot>) -> Result<Arc<dyn TableProvider>> {
     relation_table(object_of(table)?, snapshot)
+}
+
+/// The rows of a kept plan's relation at the snapshot's moment that the filters may accept, found by key. None: they name
+/// no key, or a scan must be made.
+pub fn lookup(
+    table: &dyn TableProvider,
+    snapshot: &Arc<Snapshot>,
+    filters: &[Expr],
+    column_idxs: &[usize],
+    session: &dyn Session,
+) -> Result<Option<Vec<RecordBatch>>> {
+    let (object, moment) = (object_of(table)?, &snapshot.moment);
+    let Some(Relation::Rows(reader)) = moment.relations.get(&object.id) else { return Ok(None) };
+    let keys = keys(&moment.catalog, object, reader);
+    let Some(lookup) = lookup::choose(filters, &object.schema, &keys, session) else { return Ok(None) };
+    let rows = match lookup.rows(object.id, reader, snapshot, column_idxs)? {
+        Some(rows) => rows,
+        None if reader.is_small() => reader.scan(moment.epoch, Some(column_idxs))?.collect::<Result<_>>()?,
+        None => return Ok(None),
+    };
+    let schema = Arc::new(object.schema.project(column_idxs)?);
+    rows.into_iter().map(|rows| conform(rows, &schema).map_err(sql_error)).collect::<Result<_>>().map(Some)
 }
 
 fn object_of(table: &dyn TableProvider) -> Result<&Arc<Object>> {

@@ -36,7 +36,7 @@ impl Planned {
     /// The same query over other tables: `table` says what to put in the place of each.
     ///
     /// Errors: those of `table`; `XX000` where a plan cannot be taken apart.
-    pub fn with_tables(&self, table: &dyn Fn(&dyn TableProvider) -> Result<Arc<dyn TableProvider>>) -> Result<Planned> {
+    pub fn with_tables(&self, table: impl Fn(&dyn TableProvider) -> Result<Arc<dyn TableProvider>>) -> Result<Planned> {
         let plan = self.plan.clone().transform_up_with_subqueries(|node| match node {
             LogicalPlan::TableScan(scan) => {
                 let present = source_as_provider(&scan.source)?;

@@ -16,6 +16,7 @@ mod functions;
 mod grouping_sets;
 mod lasting;
 mod lower;
+mod point;
 mod properties;
 mod provider;
 mod query;
@@ -43,5 +44,6 @@ mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, OnConflict, Returning, Update};
+pub use point::PointQuery;
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;

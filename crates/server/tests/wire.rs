@@ -511,7 +511,9 @@ async fn psql_describes_what_there_is() {
             "CREATE TABLE accounts (id TEXT PRIMARY KEY, country VARCHAR(2) NOT NULL, opened DATE DEFAULT current_date,
                                     total NUMERIC(12,2), tags TEXT[], buyer STRUCT<name TEXT, city TEXT>);
              CREATE VIEW big AS SELECT id, total FROM accounts WHERE total > 10;
-             CREATE MATERIALIZED VIEW per_country AS SELECT country, count(*) AS n FROM accounts GROUP BY country",
+             CREATE MATERIALIZED VIEW per_country AS SELECT country, count(*) AS n FROM accounts GROUP BY country;
+             CREATE INDEX by_country ON accounts (country, opened) INCLUDE (total);
+             CREATE UNIQUE INDEX ON per_country (country)",
         )
         .await
         .unwrap();

@@ -1137,6 +1137,31 @@ fn indexes() {
          CREATE INDEX i ON t (a text_pattern_ops)
          CREATE INDEX IF NOT EXISTS ON t (a)
          CREATE INDEX i ON t",
-        expect![[r#""#]],
+        expect![[r#"
+            CREATE INDEX ON t (a)
+                CreateIndex(CreateIndex { name: None, if_not_exists: false, unique: false, relation: ObjectName { schema: None, name: "t", position: 17 }, columns: [IndexColumn { name: "a", position: 20 }], include: [] })
+            CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON s.t USING btree (a DESC NULLS LAST, "B") INCLUDE (c)
+                CreateIndex(CreateIndex { name: Some(ObjectName { schema: None, name: "i", position: 48 }), if_not_exists: true, unique: true, relation: ObjectName { schema: Some("s"), name: "t", position: 53 }, columns: [IndexColumn { name: "a", position: 70 }, IndexColumn { name: "B", position: 89 }], include: [IndexColumn { name: "c", position: 103 }] })
+            DROP INDEX CONCURRENTLY IF EXISTS i, j CASCADE
+                Drop(Drop { kind: Index, names: [ObjectName { schema: None, name: "i", position: 35 }, ObjectName { schema: None, name: "j", position: 38 }], if_exists: true, cascade: true })
+            SHOW INDEXES FROM t
+                Show(Indexes(Some(ObjectName { schema: None, name: "t", position: 19 })))
+            CREATE INDEX i ON t (lower(a))
+                0A000 an index on an expression is not supported at Some(22) (Create a materialized view with the expression as a column, and the index on it.)
+            CREATE INDEX i ON t ((a + 1))
+                0A000 an index on an expression is not supported at Some(22) (Create a materialized view with the expression as a column, and the index on it.)
+            CREATE INDEX i ON t (a) WHERE a > 1
+                0A000 a partial index is not supported at Some(25) (Create a materialized view with that WHERE, and the index on it.)
+            CREATE INDEX i ON t USING gin (a)
+                0A000 access method "gin" is not supported at Some(27) (Indexes are hash indexes: they find rows by equality.)
+            CREATE INDEX i ON t USING nothing (a)
+                42704 access method "nothing" does not exist at Some(27)
+            CREATE INDEX i ON t (a text_pattern_ops)
+                0A000 an operator class is not supported at Some(24)
+            CREATE INDEX IF NOT EXISTS ON t (a)
+                42601 syntax error at or near "ON" at Some(28)
+            CREATE INDEX i ON t
+                42601 syntax error at end of input at Some(20)
+        "#]],
     );
 }

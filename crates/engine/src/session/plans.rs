@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidewire_planner::Planned;
+use tidewire_planner::{Planned, PointQuery};
 use tidewire_types::SqlType;
 
 use super::query::Environment;
@@ -28,23 +28,34 @@ pub struct Plans {
 struct Kept {
     text: String,
     parameters: Vec<Option<SqlType>>,
-    planned: Planned,
+    planned: Arc<Planned>,
+    // Where it only reads by key.
+    point: Option<Arc<PointQuery>>,
+}
+
+impl Kept {
+    /// Whether it is the plan of that text, with these types declared or found.
+    fn is(&self, text: &str, parameters: &[Option<SqlType>]) -> bool {
+        self.text == text
+            && (self.parameters == parameters
+                || self.planned.parameters.iter().map(Some).eq(parameters.iter().map(Option::as_ref)))
+    }
 }
 
 impl Plans {
-    /// The plan of a text, to be given its tables.
+    /// The plan of a text, to be given its tables, and what it is where it only reads by key.
     pub fn get(
         &mut self,
         environment: &Arc<Environment>,
         text: &str,
         parameters: &[Option<SqlType>],
-    ) -> Option<Planned> {
+    ) -> Option<(Arc<Planned>, Option<Arc<PointQuery>>)> {
         self.forget_unless(environment);
-        let idx = self.kept.iter().rposition(|kept| kept.text == text && kept.parameters == parameters)?;
+        let idx = self.kept.iter().rposition(|kept| kept.is(text, parameters))?;
         let kept = self.kept.remove(idx)?;
-        let planned = kept.planned.clone();
+        let found = (kept.planned.clone(), kept.point.clone());
         self.kept.push_back(kept);
-        Some(planned)
+        Some(found)
     }
 
     /// Keeps a plan, if that is possible.
@@ -59,12 +70,14 @@ impl Plans {
             return;
         }
         // System tables are made for one moment.
-        let Ok(planned) = planned.with_tables(&tables::unbound) else { return };
+        let Ok(planned) = planned.with_tables(tables::unbound) else { return };
         self.forget_unless(environment);
         if self.kept.len() >= PLANS_MAX {
             self.kept.pop_front();
         }
-        self.kept.push_back(Kept { text: text.to_string(), parameters: parameters.to_vec(), planned });
+        let point = PointQuery::of(&planned).map(Arc::new);
+        let (text, parameters, planned) = (text.to_string(), parameters.to_vec(), Arc::new(planned));
+        self.kept.push_back(Kept { text, parameters, planned, point });
     }
 
     fn forget_unless(&mut self, environment: &Arc<Environment>) {

@@ -103,9 +103,9 @@ impl Session {
     ) -> Result<Ready> {
         let snapshot = self.snapshot();
         let environment = self.environment(&snapshot);
-        if let Some(planned) = self.plans.get(&environment, text, parameters) {
+        if let Some((planned, _)) = self.plans.get(&environment, text, parameters) {
             self.check_not_written(&planned.objects)?;
-            let planned = planned.with_tables(&|table| tables::bound(table, &snapshot))?;
+            let planned = planned.with_tables(|table| tables::bound(table, &snapshot))?;
             return Ok(Ready { planned, snapshot, text: text.to_string() });
         }
         let mut query = query.clone();
@@ -144,6 +144,9 @@ impl Session {
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
         let text = &prepared.parsed.text;
+        if let Some(outcome) = self.read_by_key(prepared, &parameters)? {
+            return Ok(outcome);
+        }
         let ready = self.ready.take().filter(|ready| ready.text == *text && ready.snapshot.is_present());
         let ready = match ready {
             Some(ready) => ready,
@@ -160,6 +163,31 @@ impl Session {
         }
         let rows = self.engine.run(&ready.planned, parameters).await?;
         Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
+    }
+
+    /// The rows of a query that was kept and only reads by key. None: it must be planned.
+    fn read_by_key(&mut self, prepared: &Prepared, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
+        let snapshot = self.snapshot();
+        let environment = self.environment(&snapshot);
+        let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
+        let Some((planned, Some(point))) = self.plans.get(&environment, &prepared.parsed.text, &types) else {
+            return Ok(None);
+        };
+        let schema = planned.schema.clone();
+        if prepared.schema.as_ref().is_none_or(|expected| !same_types(expected, &schema)) {
+            return Ok(None);
+        }
+        self.check_not_written(&planned.objects)?;
+        let state = self.engine.datafusion.state_ref();
+        let state = state.read();
+        let Some(filters) = point.filters(parameters) else { return Ok(None) };
+        let found = tables::lookup(point.table.as_ref(), &snapshot, &filters, &point.column_idxs, &*state)?;
+        let Some(rows) = found.and_then(|rows| point.run(rows, parameters, &state, &planned)) else {
+            return Ok(None);
+        };
+        self.ready = None;
+        let rows = stream::iter(rows?.into_iter().map(Ok)).boxed();
+        Ok(Some(Outcome::Rows { schema, rows, tag: "SELECT" }))
     }
 
     /// Plans a plain view's query.
