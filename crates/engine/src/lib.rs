@@ -7,6 +7,7 @@ mod build;
 mod core;
 mod dead_letters;
 mod durable;
+mod memory;
 mod recovery;
 mod runtime;
 mod session;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{displayable, execute_stream};
@@ -43,10 +45,14 @@ use tidewire_sql::ast;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::core::Core;
+pub use crate::memory::memory_size;
 pub use crate::session::settings::milliseconds;
 pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;
 pub use crate::status::{OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
+
+/// The part of the memory limit that all queries may take besides state.
+const QUERY_PART: usize = 4;
 
 /// Settings of a server, all with sensible defaults.
 #[derive(Clone, Debug)]
@@ -69,6 +75,8 @@ pub struct Settings {
     pub checkpoint_log_bytes: u64,
     /// Bytes from which a segment of the log is followed by a new one.
     pub log_segment_bytes_max: u64,
+    /// Bytes that the state of tables and views may take together; a quarter as much again may queries. None: no end.
+    pub memory_limit: Option<usize>,
 }
 
 impl Default for Settings {
@@ -83,6 +91,7 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_log_bytes: 64 << 20,
             log_segment_bytes_max: 64 << 20,
+            memory_limit: None,
         }
     }
 }
@@ -153,7 +162,9 @@ impl Engine {
 
     /// Starts the epoch loop.
     fn run_core(shared: Arc<Shared>, core: Core, components: Components) -> Result<Arc<Engine>> {
-        let datafusion = tidewire_planner::session_context(shared.settings.n_shards, None)?;
+        let pool = |limit: usize| Arc::new(GreedyMemoryPool::new(limit / QUERY_PART)) as Arc<dyn MemoryPool>;
+        let pool = shared.settings.memory_limit.map(pool);
+        let datafusion = tidewire_planner::session_context(shared.settings.n_shards, pool)?;
         let epoch_loop = thread::Builder::new()
             .name("epoch-loop".to_string())
             .spawn(|| core.run())

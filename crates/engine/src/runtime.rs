@@ -13,6 +13,7 @@ use std::time::Instant;
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use parking_lot::Mutex;
+use tidewire_operators::budget::Budget;
 use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
@@ -39,6 +40,8 @@ pub struct Runtime {
     parallel_rows_min: usize,
     // Counts steps: operators stamp what they touch with it, so it never repeats within one runtime.
     step: Epoch,
+    // Bytes that one operator may put out in one step.
+    room: usize,
 }
 
 struct NodeState {
@@ -80,12 +83,12 @@ impl Runtime {
             let description = dataflow.describe(id);
             nodes.push(NodeState { node, description, n_uses, shards, n_input_rows: 0, n_output_rows: 0, step_ns: 0 });
         }
-        Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0) })
+        Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0), room: usize::MAX })
     }
 
     /// Of a view that could not be planned.
     pub fn without_state() -> Runtime {
-        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0) }
+        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0), room: usize::MAX }
     }
 
     /// The objects that the dataflow reads.
@@ -94,6 +97,11 @@ impl Runtime {
             NodeKind::Input(input) => Some(input),
             NodeKind::Constant(_) | NodeKind::Operator(_) => None,
         })
+    }
+
+    /// From the next step on an operator that would put out more bytes at once fails with `53200`.
+    pub fn set_room(&mut self, n_bytes: usize) {
+        self.room = n_bytes;
     }
 
     /// The output before any input came: constants, and the row of a global aggregate. Called once, first.
@@ -130,7 +138,8 @@ impl Runtime {
                 NodeKind::Constant(_) => continue,
                 NodeKind::Operator(_) => {
                     let inputs = take_inputs(&state.node.inputs, &mut edges, &mut uses_left);
-                    let shared = Step { step: self.step, now_us, first, parallel_rows_min: self.parallel_rows_min };
+                    let parallel_rows_min = self.parallel_rows_min;
+                    let shared = Step { step: self.step, now_us, first, parallel_rows_min, room: self.room };
                     state.run(inputs, self.n_shards, shared, workers, &mut output.row_errors)?
                 }
             };
@@ -159,6 +168,7 @@ struct Step {
     now_us: i64,
     first: bool,
     parallel_rows_min: usize,
+    room: usize,
 }
 
 impl NodeState {
@@ -185,10 +195,11 @@ impl NodeState {
             }
         }
         let mut tasks = vec![];
+        let budget = Budget::new(step.room);
         for (shard_idx, (slot, inputs)) in self.shards.iter_mut().zip(by_shard).enumerate() {
             if step.first || inputs.iter().any(|deltas| !deltas.is_empty()) {
                 let operator = slot.take().ok_or_else(|| SqlError::internal("an operator failed before"))?;
-                tasks.push(Task { shard_idx, operator, inputs, step });
+                tasks.push(Task { shard_idx, operator, inputs, step, budget: budget.clone() });
             }
         }
         let done = match workers {
@@ -231,6 +242,7 @@ struct Task {
     operator: Box<dyn Operator>,
     inputs: Vec<Vec<Delta>>,
     step: Step,
+    budget: Arc<Budget>,
 }
 
 struct Done {
@@ -245,7 +257,8 @@ impl Task {
         let row_errors = Mutex::new(vec![]);
         let cx = StepContext { epoch: self.step.step, now_us: self.step.now_us, row_errors: &row_errors };
         let (operator, inputs, first) = (&mut self.operator, &mut self.inputs, self.step.first);
-        let result = catch_unwind(AssertUnwindSafe(|| {
+        let budget = self.budget.clone();
+        let result = catch_unwind(AssertUnwindSafe(|| budget.run(|| {
             let mut out = vec![];
             if first {
                 operator.start(&cx, &mut out)?;
@@ -254,7 +267,7 @@ impl Task {
                 operator.step(inputs, &cx, &mut out)?;
             }
             Ok(out)
-        }));
+        })));
         let output = result.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
         Done { shard_idx: self.shard_idx, operator: self.operator, output, errors: row_errors.into_inner() }
     }

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::core::Core;
 use crate::dead_letters::DeadLetters;
+use crate::memory::Memory;
 use crate::table::Write;
 use crate::{Operators, Settings};
 
@@ -25,6 +26,7 @@ pub struct Shared {
     pub settings: Settings,
     pub operators: Operators,
     pub dead_letters: DeadLetters,
+    pub memory: Memory,
     inbox: Mutex<Inbox>,
     // Signalled when the inbox gets something for the loop.
     filled: Condvar,
@@ -119,6 +121,7 @@ impl Shared {
         };
         Arc::new(Shared {
             dead_letters: DeadLetters::new(settings.dead_letter_bytes_max),
+            memory: Memory::new(settings.memory_limit),
             settings,
             operators,
             inbox: Mutex::default(),

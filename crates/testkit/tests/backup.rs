@@ -135,7 +135,7 @@ async fn what_cannot_be_backed_up_is_told() {
     let target = root.path().join("new").display().to_string();
     assert_eq!(code(format!("BEGIN; BACKUP TO '{target}'")).await, "25001");
     running.engine.shutdown().await;
-    let memory = Server::start(Settings::default()).await.unwrap();
+    let memory = Server::start(Settings::default()).unwrap();
     let mut db = memory.client().await.unwrap();
     assert_eq!(db.run(&format!("BACKUP TO '{target}'")).await.unwrap_err().code, "55000");
 }

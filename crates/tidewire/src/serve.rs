@@ -19,6 +19,7 @@ use crate::arguments::ServeOptions;
 use crate::connectors::CONNECTORS;
 use crate::failure::Failure;
 use crate::http::{self, Site};
+use crate::memory_limit;
 use crate::ports;
 
 /// How long the parts may take to end before the process ends without them.
@@ -38,6 +39,10 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     let mut settings = Settings::default();
     if let Some(n_shards) = options.shards {
         settings.n_shards = n_shards;
+    }
+    settings.memory_limit = options.memory_limit.or_else(memory_limit::default_limit);
+    if let Some(limit) = settings.memory_limit {
+        tracing::info!(limit_mb = limit >> 20, "tables and views may take this much memory");
     }
     let state = State { data_dir: data_dir.as_ref(), cut_damaged_log: options.cut_damaged_log };
     let starting = Server::start(&options.listen, &options.http_listen, settings, state);

@@ -8,6 +8,7 @@ use tidewire_sql::{CreateSource, CreateTable, CreateView, Drop, Include, ObjectK
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use super::Session;
+use crate::memory::limit_of_options;
 use crate::build::{Build, InLog};
 use crate::{Notice, Outcome};
 
@@ -104,9 +105,10 @@ impl Session {
     pub(super) async fn create_view(&mut self, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = self.new_name(&create.name)?;
         let tag = if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
-        if let Some((option, _)) = create.options.first() {
+        if let Some((option, _)) = create.options.first().filter(|_| !create.materialized) {
             return Err(SqlError::unsupported(format_args!("option \"{option}\" of a view")));
         }
+        limit_of_options(&create.options)?;
         if create.or_replace {
             if create.materialized {
                 return Err(SqlError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
@@ -165,6 +167,7 @@ impl Session {
             source_history: true,
             initial_rows: true,
             subscriber: None,
+            memory_limit: limit_of_options(&create.options)?,
         };
         let building = build.start(self.shared()).await?;
         if is_background {
@@ -198,6 +201,7 @@ impl Session {
             source_history: true,
             initial_rows: true,
             subscriber: None,
+            memory_limit: limit_of_options(&create.options)?,
         };
         build.start(self.shared()).await?.finished().await.map(|_| ())
     }
