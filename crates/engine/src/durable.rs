@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use tidewire_catalog::Kind;
 use tidewire_state::{
-    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, Storage, StoredLetter, StoredObject, TableChange, TableCut,
+    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, Storage, StoredLetter, StoredObject,
+    TableChange, TableCut,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;

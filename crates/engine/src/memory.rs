@@ -27,7 +27,8 @@ pub fn memory_size(text: &str) -> Result<usize> {
             .with_hint("Valid units are \"B\", \"kB\", \"MB\", \"GB\", and \"TB\".")
     };
     let trimmed = text.trim();
-    let (number, unit) = trimmed.split_at(trimmed.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(trimmed.len()));
+    let (number, unit) =
+        trimmed.split_at(trimmed.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(trimmed.len()));
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kb" => 1 << 10,
@@ -161,7 +162,12 @@ impl ViewMemory {
     }
 
     /// Tells everybody what is used, tables too. The view to be stopped where that is too much.
-    pub fn too_much(&mut self, table_bytes: usize, memory: &Memory, name: impl Fn(ObjectId) -> String) -> Option<(ObjectId, SqlError)> {
+    pub fn too_much(
+        &mut self,
+        table_bytes: usize,
+        memory: &Memory,
+        name: impl Fn(ObjectId) -> String,
+    ) -> Option<(ObjectId, SqlError)> {
         memory.state.store(table_bytes + self.n_bytes, Ordering::Relaxed);
         let used = memory.used();
         let stopped = match used > memory.limit {

@@ -258,16 +258,18 @@ impl Task {
         let cx = StepContext { epoch: self.step.step, now_us: self.step.now_us, row_errors: &row_errors };
         let (operator, inputs, first) = (&mut self.operator, &mut self.inputs, self.step.first);
         let budget = self.budget.clone();
-        let result = catch_unwind(AssertUnwindSafe(|| budget.run(|| {
-            let mut out = vec![];
-            if first {
-                operator.start(&cx, &mut out)?;
-            }
-            if inputs.iter().any(|deltas| !deltas.is_empty()) {
-                operator.step(inputs, &cx, &mut out)?;
-            }
-            Ok(out)
-        })));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            budget.run(|| {
+                let mut out = vec![];
+                if first {
+                    operator.start(&cx, &mut out)?;
+                }
+                if inputs.iter().any(|deltas| !deltas.is_empty()) {
+                    operator.step(inputs, &cx, &mut out)?;
+                }
+                Ok(out)
+            })
+        }));
         let output = result.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
         Done { shard_idx: self.shard_idx, operator: self.operator, output, errors: row_errors.into_inner() }
     }

@@ -5,6 +5,7 @@ mod copy;
 mod cursor;
 pub mod ddl;
 mod dml;
+mod estimate;
 mod query;
 pub mod settings;
 mod show;

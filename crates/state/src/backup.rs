@@ -14,7 +14,9 @@ use tidewire_types::{Result, SqlError, SqlState};
 use tracing::info;
 
 use crate::log::failed;
-use crate::{Bucket, BucketFiles, Checkpoints, DataDir, Location, Log, Manifest, NoCrash, ObjectStoreFiles, Storage, Store};
+use crate::{
+    Bucket, BucketFiles, Checkpoints, DataDir, Location, Log, Manifest, NoCrash, ObjectStoreFiles, Storage, Store,
+};
 
 /// After how many files it is told how far a copy has come.
 const PROGRESS_FILES: u64 = 100;

@@ -23,7 +23,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+};
 use tidewire_types::{Result, SqlError, SqlState};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -59,15 +61,19 @@ impl BucketAddress {
     /// With the options of the environment variables `AWS_*`.
     pub fn from_env(url: &str) -> BucketAddress {
         let aws = |(name, value): (String, String)| name.starts_with("AWS_").then(|| (name.to_lowercase(), value));
-        let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let vars =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         BucketAddress { url: url.to_string(), options: vars.filter_map(aws).collect(), grace: GRACE }
     }
 
     /// The bucket's name and the prefix. Errors: `22023`.
     fn parts(&self) -> Result<(&str, Path)> {
         let wrong = || {
-            SqlError::new(SqlState::InvalidParameterValue, format!("\"{}\" is not a place in an object store", self.url))
-                .with_hint("Write s3://bucket/prefix.")
+            SqlError::new(
+                SqlState::InvalidParameterValue,
+                format!("\"{}\" is not a place in an object store", self.url),
+            )
+            .with_hint("Write s3://bucket/prefix.")
         };
         let rest = self.url.strip_prefix("s3://").ok_or_else(wrong)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));

@@ -24,7 +24,9 @@ use serde_json::{Value, json};
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::disk::make_dir;
-use crate::{Bucket, BucketAddress, BucketFiles, BucketLog, Disk, LocalDisk, NoCrash, ObjectStoreFiles, Storage, Store};
+use crate::{
+    Bucket, BucketAddress, BucketFiles, BucketLog, Disk, LocalDisk, NoCrash, ObjectStoreFiles, Storage, Store,
+};
 
 /// The layout that this version writes.
 const VERSION: u64 = 1;
@@ -158,10 +160,9 @@ impl DataDir {
     /// Its log and checkpoints.
     pub fn storage(&self) -> Result<Storage> {
         let (log, checkpoints): (Arc<dyn Disk>, Arc<dyn Store>) = match &self.place {
-            Place::Store(bucket) => (
-                Arc::new(BucketLog::open(bucket.clone())?),
-                Arc::new(BucketFiles::new(bucket.clone(), "checkpoints")),
-            ),
+            Place::Store(bucket) => {
+                (Arc::new(BucketLog::open(bucket.clone())?), Arc::new(BucketFiles::new(bucket.clone(), "checkpoints")))
+            }
             Place::Directory { path, .. } => {
                 let unusable = |error| unusable(path, "write in", &error);
                 let checkpoints: Arc<dyn Store> = match &self.checkpoints {

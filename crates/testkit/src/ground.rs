@@ -98,7 +98,11 @@ impl Ground for BucketGround {
         bucket.claim(None)?;
         let log = BucketLog::open(bucket.clone())?;
         let checkpoints = BucketFiles::new(bucket.clone(), "checkpoints");
-        Ok(Storage { log: Arc::new(log), checkpoints: Arc::new(checkpoints), points: Arc::new(NoCrash) as Arc<dyn CrashPoints> })
+        Ok(Storage {
+            log: Arc::new(log),
+            checkpoints: Arc::new(checkpoints),
+            points: Arc::new(NoCrash) as Arc<dyn CrashPoints>,
+        })
     }
 
     fn die_after(&self, n_steps: u64) {

@@ -252,7 +252,11 @@ impl Room {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, room: Room, mut closed: tokio::sync::watch::Receiver<()>) -> Result<(), Infallible> {
+async fn serve(
+    listener: std::net::TcpListener,
+    room: Room,
+    mut closed: tokio::sync::watch::Receiver<()>,
+) -> Result<(), Infallible> {
     let Ok(listener) = TcpListener::from_std(listener) else { return Ok(()) };
     loop {
         let accepted = tokio::select! {

@@ -42,8 +42,10 @@ async fn a_backup_under_load_is_one_moment() {
     let running = start(&root.path().join("data")).await;
     running
         .client()
-        .run("CREATE TABLE a (n BIGINT PRIMARY KEY, filler TEXT); CREATE TABLE b (n BIGINT);
-              CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n, sum(n) AS s FROM a")
+        .run(
+            "CREATE TABLE a (n BIGINT PRIMARY KEY, filler TEXT); CREATE TABLE b (n BIGINT);
+              CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n, sum(n) AS s FROM a",
+        )
         .await
         .unwrap();
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

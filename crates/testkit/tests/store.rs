@@ -53,7 +53,9 @@ async fn everything_comes_back_and_old_objects_go() {
         let running = start(&place).await;
         let mut db = running.client();
         if life == 0 {
-            db.run("CREATE TABLE t (a BIGINT); CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t").await.unwrap();
+            db.run("CREATE TABLE t (a BIGINT); CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t")
+                .await
+                .unwrap();
         }
         assert_eq!(running.number("SELECT n FROM n").await, life * 50);
         for a in 0..50 {

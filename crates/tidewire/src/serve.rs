@@ -31,7 +31,10 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     let location = Location::parse(&options.data_dir)?;
     let checkpoints = options.checkpoint_dir.as_deref().map(Location::parse).transpose()?;
     // Ours until the engine has ended.
-    let opening = { let location = location.clone(); move || DataDir::open_in(&location, checkpoints.as_ref()) };
+    let opening = {
+        let location = location.clone();
+        move || DataDir::open_in(&location, checkpoints.as_ref())
+    };
     let data_dir = tokio::select! {
         opened = tokio::task::spawn_blocking(opening) => opened.map_err(|error| Failure::new(error.to_string()))??,
         () = signals.next() => return Ok(()),
@@ -83,6 +86,10 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     };
     tracing::info!("stopping");
     let stopped = server.stop(&mut signals).await;
+    if stopped.is_err() {
+        // A store that is away must not keep the process.
+        data_dir.iter().for_each(DataDir::close);
+    }
     match reason {
         Some(reason) => Err(reason.into()),
         None => stopped,

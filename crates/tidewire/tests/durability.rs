@@ -251,7 +251,10 @@ fn of_two_servers_in_one_store_the_second_goes_on_and_the_first_says_why_it_ends
     let place = format!("s3://{}/shop", tidewire_testkit::s3::BUCKET);
     let mut first = start_in_store(&door, &["--data-dir", &place]);
     let first_port = pg_port(&mut first);
-    psql(first_port, "CREATE TABLE t (a INT); CREATE MATERIALIZED VIEW m AS SELECT sum(a) AS s FROM t; INSERT INTO t VALUES (1), (2)");
+    psql(
+        first_port,
+        "CREATE TABLE t (a INT); CREATE MATERIALIZED VIEW m AS SELECT sum(a) AS s FROM t; INSERT INTO t VALUES (1), (2)",
+    );
     let mut second = start_in_store(&other_door, &["--data-dir", &place]);
     let second_port = pg_port(&mut second);
     assert_eq!(psql(second_port, "SELECT s FROM m").trim(), "3");
@@ -323,4 +326,14 @@ fn a_store_that_does_not_answer_is_told_at_the_start() {
     let (code, output) = start_in_store(&door, &["--data-dir", &place]).output();
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("cannot read \"s3://") && output.contains("AWS_ENDPOINT"), "{output}");
+    // One that goes away later does not keep a server from ending.
+    door.set_away(false);
+    let mut running = start_in_store(&door, &["--data-dir", &place]);
+    let port = pg_port(&mut running);
+    psql(port, "CREATE TABLE t (a INT)");
+    door.set_away(true);
+    running.signal("TERM");
+    let (code, output) = running.output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("did not end within"), "{output}");
 }

@@ -104,8 +104,11 @@ impl Core {
     pub fn check_can_back_up(&self) -> Result<()> {
         match self.durability {
             Some(_) => Ok(()),
-            None => Err(SqlError::new(SqlState::ObjectNotInPrerequisiteState, "cannot back up a server without a data directory")
-                .with_hint("Start it with --data-dir.")),
+            None => Err(SqlError::new(
+                SqlState::ObjectNotInPrerequisiteState,
+                "cannot back up a server without a data directory",
+            )
+            .with_hint("Start it with --data-dir.")),
         }
     }
 

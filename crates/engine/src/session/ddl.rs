@@ -8,8 +8,8 @@ use tidewire_sql::{CreateSource, CreateTable, CreateView, Drop, Include, ObjectK
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use super::Session;
-use crate::memory::limit_of_options;
 use crate::build::{Build, InLog};
+use crate::memory::limit_of_options;
 use crate::{Notice, Outcome};
 
 impl Session {

@@ -20,7 +20,7 @@ use tidewire_types::{Result, SqlError};
 
 use super::{Bucket, Put};
 use crate::disk::{Disk, DiskFile};
-use crate::log::{failed, sql_error_in, first_of_segment, segment_name};
+use crate::log::{failed, first_of_segment, segment_name, sql_error_in};
 
 const FOLDER: &str = "log";
 const MAGIC: &[u8; 8] = b"TIDECHK1";

@@ -9,8 +9,8 @@
 //! still is one asks before it tells anybody that something was written. So one that slept through both finds out.
 //! Source: the fencing of SlateDB's manifest and write-ahead log.
 
-use std::io;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -157,8 +157,13 @@ impl Bucket {
                     Some(_) => "the log that its checkpoints belong to is in another data directory",
                     None => "its log is in the store",
                 };
-                let refused = SqlError::new(SqlState::ObjectNotInPrerequisiteState, format!("cannot use \"{}\": {why}", self.0.url));
-                Err(refused.with_hint("Where that log is lost, tidewire restore makes a data directory of the newest checkpoint."))
+                let refused = SqlError::new(
+                    SqlState::ObjectNotInPrerequisiteState,
+                    format!("cannot use \"{}\": {why}", self.0.url),
+                );
+                Err(refused.with_hint(
+                    "Where that log is lost, tidewire restore makes a data directory of the newest checkpoint.",
+                ))
             }
         }
     }
