@@ -193,6 +193,8 @@ pub struct Build {
     pub initial_rows: bool,
     /// Gets the initial rows and then the changes.
     pub subscriber: Option<Subscriber>,
+    /// Bytes that its state may take.
+    pub memory_limit: Option<usize>,
 }
 
 /// A build that runs. Dropping it cancels the build, unless it was let go.
@@ -275,6 +277,14 @@ impl Build {
     }
 }
 
+/// `53200`, with the view's name.
+fn too_large(name: &str, error: &SqlError) -> SqlError {
+    let detail = error.detail().map_or_else(|| error.message().to_string(), |d| format!("{}: {d}", error.message()));
+    SqlError::new(SqlState::OutOfMemory, format!("materialized view \"{name}\" takes more memory than there is"))
+        .with_detail(detail)
+        .with_hint("Check that its joins have conditions, or start the server with a larger --memory-limit.")
+}
+
 struct Worker {
     shared: Arc<Shared>,
     id: ObjectId,
@@ -293,6 +303,11 @@ struct Content {
 }
 
 impl Content {
+    fn state_bytes(&self) -> usize {
+        let deltas: usize = self.deltas.iter().map(|delta| delta.rows().get_array_memory_size()).sum();
+        deltas + self.relation.as_ref().map_or(0, Arrangement::state_bytes)
+    }
+
     fn take(&mut self, output: Vec<Delta>) -> Result<()> {
         match &mut self.relation {
             Some(relation) => relation.apply(&output, self.epoch),
@@ -353,8 +368,15 @@ impl Worker {
     fn step(&mut self, changes: &EpochChanges, build: &Build, content: &mut Content) -> Result<()> {
         self.check_cancelled()?;
         self.progress.n_rows.fetch_add(n_rows(changes) as u64, Ordering::Relaxed);
-        let output = self.runtime.step(changes, now_us(), None)?;
-        self.keep(output, build, content)
+        let own = build.memory_limit.unwrap_or(usize::MAX);
+        self.runtime.set_room(self.shared.memory.room().min(own));
+        let output = self.runtime.step(changes, now_us(), None).map_err(|error| match error.state() {
+            SqlState::OutOfMemory => too_large(&build.name, &error),
+            _ => error,
+        })?;
+        self.keep(output, build, content)?;
+        let n_bytes = self.runtime.state_bytes() + content.state_bytes();
+        self.shared.memory.build_takes(self.id, &build.name, n_bytes, build.memory_limit)
     }
 
     fn keep(&self, output: StepOutput, build: &Build, content: &mut Content) -> Result<()> {

@@ -32,13 +32,14 @@ use self::publication::Unpublished;
 use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
+use crate::memory::ViewMemory;
 use crate::runtime::{Changes, EpochChanges, Runtime};
 use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
 use crate::subscription::Subscriber;
-use crate::table::{Applied, Operation, Table, Write, row_text};
+use crate::table::{Applied, Change, Operation, Table, Write, row_text};
 use crate::workers::Workers;
 
 /// How often dead rows are looked for.
@@ -67,6 +68,7 @@ pub struct Core {
     sources: BTreeMap<ObjectId, RunningSource>,
     // In the order of their OIDs, which is topological: a view stands on older objects.
     views: BTreeMap<ObjectId, View>,
+    view_memory: ViewMemory,
     builds: BTreeMap<ObjectId, BuildState>,
     subscribers: HashMap<ObjectId, Vec<Subscriber>>,
     next_generation: u64,
@@ -175,6 +177,7 @@ impl Core {
             tables,
             sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
+            view_memory: ViewMemory::default(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
             next_generation: 0,
@@ -276,6 +279,12 @@ impl Core {
     ) -> Result<(Vec<RecordBatch>, u64)> {
         let mut done: Vec<(ObjectId, Applied)> = vec![];
         for operation in operations {
+            if let (Change::Insert(rows, _), Some(table)) = (&operation.change, self.tables.get(&operation.table))
+                && let Err(error) = self.shared.memory.check_write(&table.object.name.name, rows)
+            {
+                self.undo(&done, epoch)?;
+                return Err(error);
+            }
             let result = match self.tables.get_mut(&operation.table) {
                 Some(table) => table.apply(operation.change, epoch),
                 None => Err(SqlError::new(SqlState::UndefinedTable, "the table has been dropped")),
@@ -360,10 +369,13 @@ impl Core {
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
+            view.runtime.set_room(self.view_memory.room(*id, &self.shared.memory));
             let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
                 if let Some(relation) = &mut view.relation {
                     relation.apply(&output.deltas, epoch)?;
                 }
+                let object = self.catalog.by_id(*id).map(|object| &**object);
+                self.view_memory.took(*id, &view.name, view.state_bytes(), object)?;
                 Ok(output)
             });
             match result {
@@ -382,6 +394,18 @@ impl Core {
         for (id, err) in failed {
             self.fail_view(id, err);
         }
+        self.check_memory();
+    }
+
+    /// Stops views while all state together takes more than it may.
+    fn check_memory(&mut self) {
+        let tables = self.tables.values().map(|table| table.rows.state_bytes()).sum();
+        let views = &self.views;
+        let name = |id: ObjectId| views.get(&id).map_or_else(String::new, |view| view.name.clone());
+        if let Some((id, err)) = self.view_memory.too_much(tables, &self.shared.memory, name) {
+            self.fail_view(id, err);
+            self.check_memory();
+        }
     }
 
     /// Marks a view failed, and what stands on it.
@@ -393,6 +417,10 @@ impl Core {
         error!(view = %view.name, error = %err, "materialized view failed");
         let name = view.name.clone();
         view.error = Some(err.clone());
+        if err.state() == SqlState::OutOfMemory {
+            (view.runtime, view.relation) = (Runtime::without_state(), None);
+            self.view_memory.forget(id);
+        }
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(view_failed(&name, &err));
         }
@@ -426,6 +454,7 @@ impl Core {
         self.vacuum_due = oldest < self.epoch;
         self.tables.values_mut().for_each(|t| t.rows.vacuum(oldest));
         self.views.values_mut().filter_map(|v| v.relation.as_mut()).for_each(|r| r.vacuum(oldest));
+        self.check_memory();
     }
 
     // ---- What sessions ask for, between two epochs ----
@@ -527,6 +556,7 @@ impl Core {
         self.tables.remove(&id);
         self.sources.remove(&id);
         self.views.remove(&id);
+        self.view_memory.forget(id);
         self.shared.dead_letters.forget(id);
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(gone.clone());
@@ -538,6 +568,7 @@ impl Core {
             self.fail_view(reader, gone.clone());
         }
         self.stop_idle_sources();
+        self.check_memory();
     }
 
     /// Stops the readers that no view needs any more.
@@ -686,6 +717,8 @@ impl Core {
         if let Some(durability) = &mut self.durability {
             durability.note_change();
         }
+        self.shared.memory.build_ended(id);
+        self.view_memory.took(id, &view.name, view.state_bytes(), object.as_deref())?;
         self.views.insert(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
@@ -702,6 +735,7 @@ impl Core {
     /// Forgets a build that failed or was cancelled.
     pub fn abort_build(&mut self, id: ObjectId) {
         // One that a stopping server ends is built at the next start.
+        self.shared.memory.build_ended(id);
         if let Some(build) = self.builds.remove(&id)
             && build.in_log == InLog::FromTheStart
             && !self.shared.is_stopping()
@@ -735,6 +769,7 @@ impl Core {
     /// Ends a subscription's own view.
     pub fn drop_view(&mut self, id: ObjectId) {
         self.views.remove(&id);
+        self.view_memory.forget(id);
         self.subscribers.remove(&id);
         self.stop_idle_sources();
     }
@@ -817,7 +852,12 @@ pub fn dead_letter_rows(shared: &Shared, id: ObjectId, name: &str, errors: Vec<R
 
 /// `55000`: what a reader of a failed view gets.
 fn view_failed(name: &str, err: &SqlError) -> SqlError {
-    SqlError::new(SqlState::ObjectNotInPrerequisiteState, format!("materialized view \"{name}\" has failed"))
+    // One that was stopped for want of memory says so by its SQLSTATE.
+    let state = match err.state() {
+        SqlState::OutOfMemory => SqlState::OutOfMemory,
+        _ => SqlState::ObjectNotInPrerequisiteState,
+    };
+    SqlError::new(state, format!("materialized view \"{name}\" has failed"))
         .with_detail(describe(err))
         .with_hint("Drop it and create it again; SHOW JOBS tells the state of each view.")
 }

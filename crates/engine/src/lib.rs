@@ -8,6 +8,7 @@ mod core;
 mod dead_letters;
 mod durable;
 mod lookup;
+mod memory;
 mod recovery;
 mod runtime;
 mod session;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{displayable, execute_stream};
@@ -44,12 +46,16 @@ use tidewire_sql::ast;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::core::Core;
+pub use crate::memory::memory_size;
 pub use crate::session::settings::milliseconds;
 pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;
 pub use crate::status::{
     CheckpointStatus, OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewOrigin, ViewState, ViewStatus,
 };
+
+/// The part of the memory limit that all queries may take besides state.
+const QUERY_PART: usize = 4;
 
 /// Settings of a server, all with sensible defaults.
 #[derive(Clone, Debug)]
@@ -74,6 +80,8 @@ pub struct Settings {
     pub checkpoint_log_bytes: u64,
     /// Bytes from which a segment of the log is followed by a new one.
     pub log_segment_bytes_max: u64,
+    /// Bytes that the state of tables and views may take together; a quarter as much again may queries. None: no end.
+    pub memory_limit: Option<usize>,
 }
 
 impl Default for Settings {
@@ -89,6 +97,7 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_log_bytes: 64 << 20,
             log_segment_bytes_max: 64 << 20,
+            memory_limit: None,
         }
     }
 }
@@ -159,7 +168,9 @@ impl Engine {
 
     /// Starts the epoch loop.
     fn run_core(shared: Arc<Shared>, core: Core, components: Components) -> Result<Arc<Engine>> {
-        let datafusion = tidewire_planner::session_context(shared.settings.n_shards, None)?;
+        let pool = |limit: usize| Arc::new(GreedyMemoryPool::new(limit / QUERY_PART)) as Arc<dyn MemoryPool>;
+        let pool = shared.settings.memory_limit.map(pool);
+        let datafusion = tidewire_planner::session_context(shared.settings.n_shards, pool)?;
         let epoch_loop = thread::Builder::new()
             .name("epoch-loop".to_string())
             .spawn(|| core.run())

@@ -15,6 +15,7 @@ use std::time::Instant;
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use parking_lot::Mutex;
+use tidewire_operators::budget::Budget;
 use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
@@ -43,6 +44,8 @@ pub struct Runtime {
     parallel_rows_min: usize,
     // Counts steps: operators stamp what they touch with it, so it never repeats within one runtime.
     step: Epoch,
+    // Bytes that one operator may put out in one step.
+    room: usize,
 }
 
 struct NodeState {
@@ -95,12 +98,12 @@ impl Runtime {
                 step_ns: 0,
             });
         }
-        Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0) })
+        Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0), room: usize::MAX })
     }
 
     /// Of a view that could not be planned.
     pub fn without_state() -> Runtime {
-        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0) }
+        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0), room: usize::MAX }
     }
 
     /// The objects that the dataflow reads.
@@ -109,6 +112,11 @@ impl Runtime {
             NodeKind::Input(input) => Some(input),
             NodeKind::Constant(_) | NodeKind::Operator(_) => None,
         })
+    }
+
+    /// From the next step on an operator that would put out more bytes at once fails with `53200`.
+    pub fn set_room(&mut self, n_bytes: usize) {
+        self.room = n_bytes;
     }
 
     /// The output before any input came: constants, and the row of a global aggregate. Called once, first.
@@ -145,7 +153,8 @@ impl Runtime {
                 NodeKind::Constant(_) => continue,
                 NodeKind::Operator(_) => {
                     let inputs = take_inputs(&state.node.inputs, &mut edges, &mut uses_left);
-                    let shared = Step { step: self.step, now_us, first, parallel_rows_min: self.parallel_rows_min };
+                    let parallel_rows_min = self.parallel_rows_min;
+                    let shared = Step { step: self.step, now_us, first, parallel_rows_min, room: self.room };
                     state.run(inputs, self.n_shards, shared, workers, &mut output.row_errors)?
                 }
             };
@@ -174,6 +183,7 @@ struct Step {
     now_us: i64,
     first: bool,
     parallel_rows_min: usize,
+    room: usize,
 }
 
 impl NodeState {
@@ -203,10 +213,11 @@ impl NodeState {
             held.note(&by_shard, step.first);
         }
         let mut tasks = vec![];
+        let budget = Budget::new(step.room);
         for (shard_idx, (slot, inputs)) in self.shards.iter_mut().zip(by_shard).enumerate() {
             if step.first || inputs.iter().any(|deltas| !deltas.is_empty()) {
                 let operator = slot.take().ok_or_else(|| SqlError::internal("an operator failed before"))?;
-                tasks.push(Task { shard_idx, operator, inputs, step });
+                tasks.push(Task { shard_idx, operator, inputs, step, budget: budget.clone() });
             }
         }
         let done = match workers {
@@ -249,6 +260,7 @@ struct Task {
     operator: Box<dyn Operator>,
     inputs: Vec<Vec<Delta>>,
     step: Step,
+    budget: Arc<Budget>,
 }
 
 struct Done {
@@ -263,15 +275,18 @@ impl Task {
         let row_errors = Mutex::new(vec![]);
         let cx = StepContext { epoch: self.step.step, now_us: self.step.now_us, row_errors: &row_errors };
         let (operator, inputs, first) = (&mut self.operator, &mut self.inputs, self.step.first);
+        let budget = self.budget.clone();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut out = vec![];
-            if first {
-                operator.start(&cx, &mut out)?;
-            }
-            if inputs.iter().any(|deltas| !deltas.is_empty()) {
-                operator.step(inputs, &cx, &mut out)?;
-            }
-            Ok(out)
+            budget.run(|| {
+                let mut out = vec![];
+                if first {
+                    operator.start(&cx, &mut out)?;
+                }
+                if inputs.iter().any(|deltas| !deltas.is_empty()) {
+                    operator.step(inputs, &cx, &mut out)?;
+                }
+                Ok(out)
+            })
         }));
         let output = result.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
         Done { shard_idx: self.shard_idx, operator: self.operator, output, errors: row_errors.into_inner() }

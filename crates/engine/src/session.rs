@@ -7,6 +7,7 @@ pub mod ddl;
 mod dml;
 mod index;
 mod plans;
+mod estimate;
 mod query;
 pub mod settings;
 mod show;

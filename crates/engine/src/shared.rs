@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::core::Core;
 use crate::dead_letters::DeadLetters;
+use crate::memory::Memory;
 use crate::table::Write;
 use crate::{Operators, Settings};
 
@@ -27,6 +28,7 @@ pub struct Shared {
     pub dead_letters: DeadLetters,
     /// Whether there are checkpoints, so that the state of views is to be held for them.
     pub is_durable: bool,
+    pub memory: Memory,
     inbox: Mutex<Inbox>,
     // Signalled when the inbox gets something for the loop.
     filled: Condvar,
@@ -126,6 +128,7 @@ impl Shared {
         };
         Arc::new(Shared {
             dead_letters: DeadLetters::new(settings.dead_letter_bytes_max),
+            memory: Memory::new(settings.memory_limit),
             settings,
             operators,
             is_durable,

@@ -10,6 +10,7 @@
 
 pub mod aggregate;
 pub mod arrangement;
+pub mod budget;
 pub mod expr;
 pub mod filter;
 pub mod flat_map;

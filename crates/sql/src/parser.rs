@@ -327,7 +327,7 @@ impl<'a> StatementParser<'a> {
     /// `EXPLAIN [(options)] [ANALYZE] [VERBOSE] statement | MATERIALIZED VIEW name`.
     fn explain(&mut self) -> Result<Statement> {
         self.skip();
-        let (mut analyze, mut verbose) = (false, false);
+        let (mut analyze, mut verbose, mut state) = (false, false, false);
         if self.next_token_is(&Token::LParen) && !self.words_ahead(1, &["SELECT"]) && !self.words_ahead(1, &["WITH"]) {
             self.skip();
             self.list(|p| {
@@ -339,6 +339,7 @@ impl<'a> StatementParser<'a> {
                 match name.to_ascii_lowercase().as_str() {
                     "analyze" | "analyse" => analyze = on,
                     "verbose" => verbose = on,
+                    "state" => state = on,
                     _ => {}
                 }
                 Ok(())
@@ -354,6 +355,7 @@ impl<'a> StatementParser<'a> {
         }
         let statement = Box::new(self.rest()?);
         match statement.statement {
+            _ if state => Ok(Statement::Explain(Explain::State { statement })),
             Statement::Query(_)
             | Statement::Subscribe(_)
             | Statement::CreateView(_)

@@ -353,6 +353,11 @@ pub enum Explain {
         /// `VERBOSE`
         verbose: bool,
     },
+    /// `EXPLAIN (STATE) ..`: what a view of it would keep.
+    State {
+        /// A query, SUBSCRIBE or CREATE MATERIALIZED VIEW.
+        statement: Box<Parsed>,
+    },
     /// `EXPLAIN [ANALYZE] MATERIALIZED VIEW name`.
     MaterializedView {
         /// The view.

@@ -184,7 +184,7 @@ impl Bucket {
     }
 
     fn path(&self, name: &str) -> Path {
-        name.split('/').fold(self.0.root.clone(), |path, part| path.join(part))
+        name.split('/').filter(|part| !part.is_empty()).fold(self.0.root.clone(), |path, part| path.join(part))
     }
 
     /// Runs something on the bucket's threads and waits for it.
@@ -302,13 +302,14 @@ impl Bucket {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let (bucket, folder) = (self.clone(), folder.to_string());
         self.wait(async move {
-            let path = if folder.is_empty() { bucket.0.root.clone() } else { bucket.path(&folder) };
+            let path = bucket.path(&folder);
+            let in_folder = &path;
             let list = || async {
                 let name = |path: Path| {
-                    let parts = path.prefix_match(&bucket.path(&folder));
+                    let parts = path.prefix_match(in_folder);
                     parts.map(|parts| parts.map(|part| part.as_ref().to_string()).collect::<Vec<_>>().join("/"))
                 };
-                let listed: Vec<_> = bucket.0.store.list(Some(&path)).map_ok(|m| m.location).try_collect().await?;
+                let listed: Vec<_> = bucket.0.store.list(Some(in_folder)).map_ok(|m| m.location).try_collect().await?;
                 Ok(listed.into_iter().filter_map(name).collect())
             };
             bucket.tried("list", &folder, Some(READ_TIME_MAX), is_transient, list).await.map_err(io_error)

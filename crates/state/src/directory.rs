@@ -13,6 +13,7 @@
 //! Invariant: of two servers with one directory, the second does not start. The lock is the operating system's, so a
 //! server that was killed leaves none behind.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -70,6 +71,15 @@ pub struct DataDir {
     place: Place,
     // Where checkpoints are in another place than the log.
     checkpoints: Option<Bucket>,
+}
+
+impl fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Directory { path, .. } => f.debug_tuple("DataDir").field(path).finish(),
+            Place::Store(bucket) => f.debug_tuple("DataDir").field(&bucket.describe("")).finish(),
+        }
+    }
 }
 
 enum Place {

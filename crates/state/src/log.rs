@@ -547,6 +547,81 @@ mod tests {
         assert_eq!(read(&storage, 0).unwrap().0, ["0 a", "1 b"]);
     }
 
+    /// A store whose files are synced when it is told so.
+    struct Away(LocalDisk, Arc<Mutex<()>>);
+
+    struct AwayFile(Arc<dyn DiskFile>, Arc<Mutex<()>>);
+
+    impl crate::Disk for Away {
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+            self.0.read(name)
+        }
+        fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+            Ok(Arc::new(AwayFile(self.0.create(name)?, self.1.clone())))
+        }
+        fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+            self.0.open(name)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn describe(&self, name: &str) -> String {
+            self.0.describe(name)
+        }
+        fn stall_max(&self) -> Option<Duration> {
+            Some(Duration::from_millis(1))
+        }
+    }
+
+    impl DiskFile for AwayFile {
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_at(bytes, offset)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync(&self) -> io::Result<()> {
+            let _answers = self.1.lock();
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_away_refuses_records_after_a_while_and_heals() {
+        let root = tempfile::tempdir().unwrap();
+        let answers = Arc::new(Mutex::new(()));
+        let away = Away(LocalDisk::open(root.path().join("log")).unwrap(), answers.clone());
+        let storage = Storage { log: Arc::new(away), ..storage(root.path()) };
+        let mut log = Log::start(storage.clone(), 0, LogOptions::default(), || {}).unwrap();
+        let is_away = answers.lock();
+        let mut n_taken = 0;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let refused = loop {
+            match log.append(b"a", true) {
+                Ok(_) => n_taken += 1,
+                Err(error) => break error,
+            }
+            assert!(Instant::now() < deadline, "nothing is refused");
+        };
+        assert_eq!(refused.state(), SqlState::IoError);
+        assert!(log.stall().is_some());
+        drop(is_away);
+        log.progress().wait(n_taken).unwrap();
+        let number = log.append(b"b", true).unwrap();
+        log.progress().wait(number + 1).unwrap();
+        drop(log);
+        assert_eq!(read(&storage, 0).unwrap().1, n_taken + 1, "what was taken is there");
+    }
+
     #[test]
     fn after_a_failed_sync_nothing_is_taken() {
         let root = tempfile::tempdir().unwrap();

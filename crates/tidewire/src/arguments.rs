@@ -76,6 +76,12 @@ pub struct ServeOptions {
     #[arg(long, env = "TIDEWIRE_CUT_DAMAGED_LOG")]
     pub cut_damaged_log: bool,
 
+    /// Memory that tables and views may take, such as 4GB or 512MB; default: 80 % of what the cgroup or the machine has
+    ///
+    /// A view that would pass it is stopped, and rows for tables are refused; all else goes on.
+    #[arg(long, env = "TIDEWIRE_MEMORY_LIMIT", value_name = "SIZE", value_parser = memory)]
+    pub memory_limit: Option<usize>,
+
     /// How many parts state and work are divided into, each with a thread of its own for large epochs; default: the
     /// number of cores
     #[arg(long, env = "TIDEWIRE_SHARDS", value_name = "N", value_parser = shards)]
@@ -151,6 +157,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<f64>().map_err(|_| "write a time such as 10s, 500ms or 2m".to_owned())?;
     Duration::try_from_secs_f64(seconds * seconds_per_unit).map_err(|error| error.to_string())
+}
+
+fn memory(text: &str) -> Result<usize, String> {
+    tidewire_engine::memory_size(text).map_err(|error| error.to_string())
 }
 
 fn shards(text: &str) -> Result<usize, String> {

@@ -8,6 +8,7 @@ mod connectors;
 mod demo;
 mod failure;
 mod http;
+mod memory_limit;
 mod metrics;
 mod ports;
 mod process;

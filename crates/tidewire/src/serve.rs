@@ -19,6 +19,7 @@ use crate::arguments::ServeOptions;
 use crate::connectors::CONNECTORS;
 use crate::failure::Failure;
 use crate::http::{self, Site};
+use crate::memory_limit;
 use crate::ports;
 
 /// How long the parts may take to end before the process ends without them.
@@ -41,6 +42,10 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     let mut settings = Settings::default();
     if let Some(n_shards) = options.shards {
         (settings.n_shards, settings.n_shards_is_default) = (n_shards, false);
+    }
+    settings.memory_limit = options.memory_limit.or_else(memory_limit::default_limit);
+    if let Some(limit) = settings.memory_limit {
+        tracing::info!(limit_mb = limit >> 20, "tables and views may take this much memory");
     }
     let state = State { data_dir: data_dir.as_ref(), cut_damaged_log: options.cut_damaged_log };
     let starting = Server::start(&options.listen, &options.http_listen, settings, state);
@@ -81,6 +86,10 @@ pub async fn run(options: ServeOptions) -> Result<(), Failure> {
     };
     tracing::info!("stopping");
     let stopped = server.stop(&mut signals).await;
+    if stopped.is_err() {
+        // A store that is away must not keep the process.
+        data_dir.iter().for_each(DataDir::close);
+    }
     match reason {
         Some(reason) => Err(reason.into()),
         None => stopped,

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use process::{Running, http_get, number_after, psql, psql_command, serve, tidewire};
+use tidewire_testkit::s3::{Door, S3Server};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 const N_CLIENTS: u64 = 4;
@@ -230,4 +231,109 @@ fn damage_in_the_log_is_told_with_its_place_and_cut_on_demand() {
         fs::read_dir(&log).expect("a log").any(|e| e.expect("an entry").path().to_string_lossy().ends_with(".damaged"))
     );
     assert_eq!(server.end("TERM"), Some(0));
+}
+
+/// `tidewire serve` in an object store, on free ports.
+fn start_in_store(door: &Door, arguments: &[&str]) -> Running {
+    let ports = ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    Running::start(tidewire().args(ports).args(arguments).envs(door.variables()))
+}
+
+/// Waits until it serves: its port.
+fn pg_port(running: &mut Running) -> u16 {
+    number_after(&running.wait_for("the address", |line| line.contains("PostgreSQL clients: psql")), "-p ")
+}
+
+#[test]
+fn of_two_servers_in_one_store_the_second_goes_on_and_the_first_says_why_it_ends() {
+    let server = S3Server::start().expect("a server");
+    let (door, other_door) = (server.door(1).expect("a door"), server.door(2).expect("a door"));
+    let place = format!("s3://{}/shop", tidewire_testkit::s3::BUCKET);
+    let mut first = start_in_store(&door, &["--data-dir", &place]);
+    let first_port = pg_port(&mut first);
+    psql(
+        first_port,
+        "CREATE TABLE t (a INT); CREATE MATERIALIZED VIEW m AS SELECT sum(a) AS s FROM t; INSERT INTO t VALUES (1), (2)",
+    );
+    let mut second = start_in_store(&other_door, &["--data-dir", &place]);
+    let second_port = pg_port(&mut second);
+    assert_eq!(psql(second_port, "SELECT s FROM m").trim(), "3");
+    // It has nothing to write, and sees it all the same.
+    let (code, output) = first.output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("another server has taken over") && output.contains("process"), "{output}");
+    psql(second_port, "INSERT INTO t VALUES (4)");
+    let backup = tempfile::tempdir().expect("a directory");
+    let target = backup.path().join("copy");
+    psql(second_port, &format!("BACKUP TO '{}'", target.display()));
+    second.signal("TERM");
+    assert_eq!(second.wait(), Some(0));
+    let directory = backup.path().join("restored");
+    let mut restore = tidewire();
+    let restore = restore.args(["restore", "--from"]).arg(&target).arg("--data-dir").arg(&directory);
+    let (code, output) = Running::start(restore).output();
+    assert_eq!(code, Some(0), "{output}");
+    let restored = serve_in(&directory);
+    assert_eq!(psql(restored.pg_port, "SELECT s FROM m").trim(), "7");
+    assert_eq!(restored.end("TERM"), Some(0));
+}
+
+#[test]
+fn checkpoints_may_be_in_a_store_and_the_log_on_disk() {
+    let (server, directory) = (S3Server::start().expect("a server"), tempfile::tempdir().expect("a directory"));
+    let door = server.door(1).expect("a door");
+    let place = format!("s3://{}/checkpoints", tidewire_testkit::s3::BUCKET);
+    let data_dir = directory.path().join("data").display().to_string();
+    let arguments = ["--data-dir", data_dir.as_str(), "--checkpoint-dir", place.as_str()];
+    for life in 0..2 {
+        let mut running = start_in_store(&door, &arguments);
+        let port = pg_port(&mut running);
+        match life {
+            0 => psql(port, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2)"),
+            _ => psql(port, "INSERT INTO t VALUES (3)"),
+        };
+        assert_eq!(psql(port, "SELECT count(*) FROM t").trim(), ["2", "3"][life]);
+        running.signal(["TERM", "KILL"][life]);
+        running.wait();
+    }
+    // Neither goes without the other.
+    let (code, output) = start_in_store(&door, &["--data-dir", &data_dir]).output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("its checkpoints are in"), "{output}");
+    let other = directory.path().join("other").display().to_string();
+    let (code, output) = start_in_store(&door, &["--data-dir", &other, "--checkpoint-dir", &place]).output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("in another data directory"), "{output}");
+    // The disk is lost: what the last checkpoint has is not.
+    let third = directory.path().join("third");
+    let mut restore = tidewire();
+    let restore = restore.envs(door.variables()).args(["restore", "--from", &place, "--data-dir"]).arg(&third);
+    let (code, output) = Running::start(restore).output();
+    assert_eq!(code, Some(0), "{output}");
+    let restored = serve_in(&third);
+    // The third row is in it where a checkpoint was due before the end.
+    let found = psql(restored.pg_port, "SELECT count(*) FROM t");
+    assert!(["2", "3"].contains(&found.trim()), "{found}");
+    assert_eq!(restored.end("TERM"), Some(0));
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_told_at_the_start() {
+    let server = S3Server::start().expect("a server");
+    let door = server.door(1).expect("a door");
+    door.set_away(true);
+    let place = format!("s3://{}/x", tidewire_testkit::s3::BUCKET);
+    let (code, output) = start_in_store(&door, &["--data-dir", &place]).output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("cannot read \"s3://") && output.contains("AWS_ENDPOINT"), "{output}");
+    // One that goes away later does not keep a server from ending.
+    door.set_away(false);
+    let mut running = start_in_store(&door, &["--data-dir", &place]);
+    let port = pg_port(&mut running);
+    psql(port, "CREATE TABLE t (a INT)");
+    door.set_away(true);
+    running.signal("TERM");
+    let (code, output) = running.output();
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("did not end within"), "{output}");
 }

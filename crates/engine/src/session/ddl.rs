@@ -10,6 +10,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use super::Session;
 use crate::build::{Build, InLog};
+use crate::memory::{limit_of, limit_of_options};
 use crate::{Notice, Outcome};
 
 impl Session {
@@ -105,9 +106,10 @@ impl Session {
     pub(super) async fn create_view(&mut self, create: &CreateView, text: &str) -> Result<Outcome> {
         let name = self.new_name(&create.name)?;
         let tag = if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
-        if let Some((option, _)) = create.options.first() {
+        if let Some((option, _)) = create.options.first().filter(|_| !create.materialized) {
             return Err(SqlError::unsupported(format_args!("option \"{option}\" of a view")));
         }
+        limit_of_options(&create.options)?;
         if create.or_replace {
             if create.materialized {
                 return Err(SqlError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
@@ -166,6 +168,7 @@ impl Session {
             source_history: true,
             initial_rows: true,
             subscriber: None,
+            memory_limit: limit_of_options(&create.options)?,
         };
         let building = build.start(self.shared()).await?;
         if is_background {
@@ -185,6 +188,7 @@ impl Session {
             oid: Some(object.id),
             in_log: InLog::Before,
             depends_on: object.depends_on().to_vec(),
+            memory_limit: limit_of(&object),
             make: Some(Box::new(|_| object)),
             source_history: true,
             initial_rows: true,

@@ -249,6 +249,7 @@ impl Session {
             source_history: snapshot,
             initial_rows: snapshot,
             subscriber: Some(subscriber),
+            memory_limit: None,
         };
         let view = build.start(self.shared()).await?.finished().await?;
         let guard = Unsubscribe { shared: self.shared().clone(), id: view, own_view: true };

@@ -130,6 +130,21 @@ impl Session {
     async fn explain(&mut self, explain: &Explain) -> Result<String> {
         match explain {
             Explain::MaterializedView { name, analyze } => self.explain_view(name, *analyze).await,
+            Explain::State { statement } => {
+                let (query, text, offset) = match &statement.statement {
+                    Statement::CreateView(create) if create.materialized => {
+                        (&create.query, create.query_text.as_str(), create.query_offset)
+                    }
+                    Statement::Subscribe(subscribe) => (&subscribe.query, statement.text.as_str(), 0),
+                    Statement::Query(query) => (query, statement.text.as_str(), 0),
+                    _ => {
+                        return Err(SqlError::unsupported("EXPLAIN (STATE) of this statement")
+                            .with_hint("It takes a SELECT, CREATE MATERIALIZED VIEW or SUBSCRIBE."));
+                    }
+                };
+                let dataflow = self.plan_dataflow(query, text, offset).await?.0;
+                self.explain_state(dataflow).await
+            }
             Explain::Plan { statement, analyze, verbose: _ } => match &statement.statement {
                 Statement::CreateView(create) => {
                     let (query, text, offset) = (&create.query, &create.query_text, create.query_offset);

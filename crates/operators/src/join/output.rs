@@ -6,6 +6,8 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Rec
 use arrow::compute::filter;
 use tidewire_types::{Delta, Result};
 
+use crate::budget;
+
 use super::Kind;
 use super::operator::{Chunk, JoinOperator, LEFT, RIGHT, Status};
 
@@ -93,6 +95,7 @@ impl JoinOperator {
         if n_rows > 0 {
             let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
             let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+            budget::spend(&rows)?;
             out.push(Delta::new(rows, weights));
         }
         Ok(())
