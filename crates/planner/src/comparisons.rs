@@ -12,6 +12,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use crate::functions::comparable;
+use crate::literals;
 
 /// Applies the rules to all expressions of a plan.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -32,6 +33,10 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema))
+}
+
+fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
         let changed = match expr.clone() {
             Expr::InList(InList { expr, list, negated }) => {

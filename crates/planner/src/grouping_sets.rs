@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::GroupingSet;
@@ -100,7 +101,9 @@ fn branch(aggregate: &Aggregate, keys: &[Expr], set: &[Expr]) -> Result<LogicalP
             Some(column) => column.clone(),
             None => {
                 grouping_id |= 1 << (keys.len() - 1 - idx);
-                Expr::Literal(ScalarValue::try_from(aggregate.schema.field(idx).data_type())?, None)
+                let field = aggregate.schema.field(idx);
+                let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata()));
+                Expr::Literal(ScalarValue::try_from(field.data_type())?, metadata)
             }
         };
         exprs.push(expr.alias(name(idx)));

@@ -6,6 +6,7 @@
 mod aggregate_checks;
 mod aggregates;
 mod column_names;
+mod common_types;
 mod comparisons;
 mod dataflow;
 mod dml;
@@ -14,6 +15,7 @@ mod explain;
 mod flat_map;
 mod functions;
 mod grouping_sets;
+mod literals;
 mod lower;
 mod properties;
 mod provider;

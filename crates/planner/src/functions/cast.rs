@@ -155,6 +155,10 @@ fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     match to {
         T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || *from == T::Bool,
         T::Uuid | T::Bytea => is_text(from) || from == to,
+        T::Array(to) => match from {
+            T::Array(from) => can_cast(from, to),
+            from => is_text(from),
+        },
         _ => can_assign(from, to) || is_text(from),
     }
 }
