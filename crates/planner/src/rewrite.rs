@@ -343,6 +343,9 @@ fn rename_function(expr: &mut Expr) {
     let Some(name) = part.as_ident().map(tidewire_sql::fold) else { return };
     let renamed = match name.as_str() {
         "ceiling" => "ceil",
+        // Of these DataFusion's take the first item only.
+        "array_remove" => "array_remove_all",
+        "array_replace" => "array_replace_all",
         "every" => "bool_and",
         "sign" => "signum",
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",

@@ -1,12 +1,14 @@
 //! Arrays: `&&`, `@>`, `<@`, and what tells of their sizes, which PostgreSQL counts in integers.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute;
+use arrow::compute::{self, SortOptions};
 use arrow::datatypes::Int32Type;
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator as Op;
@@ -21,6 +23,7 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "array_length", resolve: |types| with_dimension(types, |c, _| by_dimension(c, |n| n)) },
     Definition { name: "array_upper", resolve: |types| with_dimension(types, |c, _| by_dimension(c, |n| n)) },
     Definition { name: "array_lower", resolve: |types| with_dimension(types, |c, _| by_dimension(c, |_| 1)) },
+    Definition { name: "array_position", resolve: position },
     Definition { name: "array_ndims", resolve: |types| of_array(types, |c, _| by_row(c, n_dimensions)) },
     Definition { name: NOT_NULL, resolve: |types| of_array(types, |c, t| not_null(c, t)).map(|o| Overload { result: types.first().cloned().unwrap_or(SqlType::Null), ..o }) },
     Definition { name: "cardinality", resolve: |types| of_array(types, |c, _| by_row(c, |items| Some(n_items(items)))) },
@@ -33,12 +36,23 @@ static OVERLAP: Definition = Definition { name: "&&", resolve: |types| of_two(ty
 static CONTAINS: Definition = Definition { name: "@>", resolve: |types| of_two(types, |c, t| contains(c, t, false)) };
 static CONTAINED: Definition = Definition { name: "<@", resolve: |types| of_two(types, |c, t| contains(c, t, true)) };
 
+static LESS: Definition = Definition { name: "<", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_lt)) };
+static LESS_OR_EQUAL: Definition =
+    Definition { name: "<=", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_le)) };
+static GREATER: Definition = Definition { name: ">", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_gt)) };
+static GREATER_OR_EQUAL: Definition =
+    Definition { name: ">=", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_ge)) };
+
 /// The call that computes `left op right`, where a side is an array. None: DataFusion's operator does.
 pub(super) fn plan(op: &Op, left: &Expr, right: &Expr, types: (&SqlType, &SqlType)) -> Option<Expr> {
     let definition = match op {
         Op::PGOverlap => &OVERLAP,
         Op::AtArrow => &CONTAINS,
         Op::ArrowAt => &CONTAINED,
+        Op::Lt => &LESS,
+        Op::LtEq => &LESS_OR_EQUAL,
+        Op::Gt => &GREATER,
+        Op::GtEq => &GREATER_OR_EQUAL,
         _ => return None,
     };
     let is_array = |t: &SqlType| matches!(t, SqlType::Array(_));
@@ -98,6 +112,39 @@ fn items(columns: &[ArrayRef], types: &[SqlType], idx: usize) -> Result<Vec<Opti
         Ok(Some(texts.as_string_view().iter().map(|item| item.map(str::to_owned)).collect()))
     });
     rows.collect()
+}
+
+/// The first items that differ decide, and of them a NULL is the largest; else the lengths.
+fn compared(columns: &[ArrayRef], is: impl Fn(Ordering) -> bool) -> Result<ArrayRef> {
+    let [left, right] = columns else { return Err(external(SqlError::internal("two arrays"))) };
+    let order = SortOptions { descending: false, nulls_first: false };
+    let converter = RowConverter::new(vec![SortField::new_with_options(left.data_type().clone(), order)])?;
+    let right = compute::cast(right, left.data_type())?;
+    let (lefts, rights) = (converter.convert_columns(&[left.clone()])?, converter.convert_columns(&[right.clone()])?);
+    let rows = (0..left.len()).map(|row| {
+        (left.is_valid(row) && right.is_valid(row)).then(|| is(lefts.row(row).cmp(&rights.row(row))))
+    });
+    Ok(Arc::new(rows.collect::<BooleanArray>()))
+}
+
+/// `array_position(array, item)`: NULLs are equal to each other.
+fn position(types: &[SqlType]) -> Option<Overload> {
+    let [SqlType::Array(own), item] = types else { return None };
+    let element = common(own, item).or_else(|| matches!(item, SqlType::Text).then(|| own.as_ref().clone()))?;
+    let args = vec![SqlType::Array(Box::new(element.clone())), element];
+    Some(Overload { args, result: SqlType::Int4, call: positions })
+}
+
+fn positions(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
+    let (Some(wanted), Some(item)) = (columns.get(1), types.get(1)) else {
+        return Err(external(SqlError::internal("two arguments")));
+    };
+    let wanted = text::of(wanted, item)?;
+    let rows = items(columns, types, 0)?.into_iter().zip(wanted.as_string_view()).map(|(items, wanted)| {
+        let place = items?.iter().position(|item| item.as_deref() == wanted)?;
+        i32::try_from(place + 1).ok()
+    });
+    Ok(Arc::new(rows.collect::<Int32Array>()))
 }
 
 fn overlap(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -120,7 +120,7 @@ impl ScalarUDFImpl for CastTo {
         let input = arg.into_array(if scalar { 1 } else { args.number_rows })?;
         let output = convert(&input, &from, &self.target, self.assign.is_some())?;
         match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
+            true => Ok(ColumnarValue::Scalar(super::defined::scalar(&output)?)),
             false => Ok(ColumnarValue::Array(output)),
         }
     }

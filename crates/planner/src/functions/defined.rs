@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
@@ -69,6 +69,14 @@ pub(super) fn implied(given: &SqlType, wanted: &SqlType) -> bool {
         (T::Date | T::Timestamp, T::Timestamp) => true,
         (T::Date | T::Timestamp | T::Timestamptz, T::Timestamptz) => true,
         (given, wanted) => given == wanted || rank(given).is_some_and(|g| rank(wanted).is_some_and(|w| g <= w)),
+    }
+}
+
+/// The only value of an array; DataFusion's own way forgets what the items' field says.
+pub(super) fn scalar(array: &ArrayRef) -> Result<ScalarValue> {
+    match array.as_list_opt::<i32>() {
+        Some(lists) if lists.len() == 1 => Ok(ScalarValue::List(Arc::new(lists.clone()))),
+        _ => ScalarValue::try_from_array(array, 0),
     }
 }
 
@@ -162,7 +170,7 @@ impl ScalarUDFImpl for Defined {
         }
         let output = (overload.call)(&columns, &overload.args)?;
         Ok(match is_scalar {
-            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?),
+            true => ColumnarValue::Scalar(scalar(&output)?),
             false => ColumnarValue::Array(output),
         })
     }

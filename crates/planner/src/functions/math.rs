@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Decimal128Array, Int32Array};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
 use datafusion::common::{DataFusionError, Result};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
@@ -19,6 +19,8 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "ceil", resolve: |types| whole(types, |c, t| rounded(c, t, f64::ceil, |value, unit| value.div_euclid(unit) + i128::from(value.rem_euclid(unit) > 0))) },
     Definition { name: "floor", resolve: |types| whole(types, |c, t| rounded(c, t, f64::floor, i128::div_euclid)) },
     Definition { name: "signum", resolve: |types| whole(types, |c, t| rounded(c, t, sign, |value, _| value.signum())) },
+    Definition { name: "gcd", resolve: |types| of_integers(types, |c, t| by_pair(c, t, gcd)) },
+    Definition { name: "lcm", resolve: |types| of_integers(types, |c, t| by_pair(c, t, lcm)) },
     Definition { name: "width_bucket", resolve: width_bucket },
     Definition {
         name: "div",
@@ -29,6 +31,40 @@ pub(super) static ALL: &[Definition] = &[
         },
     },
 ];
+
+fn of_integers(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
+    let integer = if types.contains(&SqlType::Int8) { SqlType::Int8 } else { SqlType::Int4 };
+    Overload::exact(types, &[integer.clone(), integer.clone()], integer, call)
+}
+
+/// Errors: `22003` for a value that the type does not hold.
+fn by_pair(columns: &[ArrayRef], types: &[SqlType], of: impl Fn(i128, i128) -> i128) -> Result<ArrayRef> {
+    let [left, right] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let (left, right) = (compute::cast(left, &DataType::Int64)?, compute::cast(right, &DataType::Int64)?);
+    let pairs = left.as_primitive::<Int64Type>().iter().zip(right.as_primitive::<Int64Type>());
+    let of_type = types.first().cloned().unwrap_or(SqlType::Int8);
+    let max = if of_type == SqlType::Int4 { i128::from(i32::MAX) } else { i128::from(i64::MAX) };
+    let values = pairs.map(|pair| {
+        let (Some(left), Some(right)) = pair else { return Ok(None) };
+        let value = of(i128::from(left), i128::from(right));
+        let out_of_range = || SqlError::new(SqlState::NumericValueOutOfRange, format!("{of_type} out of range"));
+        i64::try_from(value).ok().filter(|_| value <= max).map(Some).ok_or_else(|| external(out_of_range()))
+    });
+    let values: Int64Array = values.collect::<Result<_>>()?;
+    Ok(compute::cast(&values, &of_type.data_type())?)
+}
+
+fn gcd(left: i128, right: i128) -> i128 {
+    let (mut left, mut right) = (left.abs(), right.abs());
+    while right != 0 {
+        (left, right) = (right, left % right);
+    }
+    left
+}
+
+fn lcm(left: i128, right: i128) -> i128 {
+    if left == 0 || right == 0 { 0 } else { (left / gcd(left, right) * right).abs() }
+}
 
 /// A numeric for a numeric, a double for other numbers.
 fn whole(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {

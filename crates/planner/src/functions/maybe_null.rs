@@ -1,6 +1,8 @@
 //! A value that the plan does not know to be not NULL.
 
-use super::defined::{Definition, Overload};
+use datafusion::logical_expr::Expr;
+
+use super::defined::{self, Definition, Overload};
 
 /// The function that returns its argument.
 pub(crate) const MAYBE_NULL: &str = "maybe null";
@@ -14,3 +16,8 @@ pub(super) static FUNCTION: Definition = Definition {
         _ => None,
     },
 };
+
+/// A call of it.
+pub(crate) fn maybe_null(value: Expr) -> Expr {
+    defined::call(&FUNCTION, vec![value])
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, StringViewArray};
 use arrow::datatypes::Int32Type;
 use datafusion::common::Result;
 use tidewire_types::SqlType;
@@ -17,7 +17,7 @@ pub(super) static SUBSTRING: Definition =
 
 /// The functions to register.
 pub(super) static ALL: &[Definition] =
-    &[Definition { name: "regexp_substr", resolve: |types| of_texts(types, |c, _| first_match(c, false)) }];
+    &[Definition { name: "regexp_count", resolve: |types| Overload::exact(types, &[SqlType::Text, SqlType::Text], SqlType::Int4, count) }, Definition { name: "regexp_substr", resolve: |types| of_texts(types, |c, _| first_match(c, false)) }];
 
 /// From a place, or what a pattern finds.
 fn substring(types: &[SqlType]) -> Option<Overload> {
@@ -45,8 +45,23 @@ fn of_texts(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
     Overload::exact(types, &[SqlType::Text, SqlType::Text], SqlType::Text, call)
 }
 
+fn count(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    let counts = by_row(columns, |pattern, subject| i32::try_from(pattern.regex().find_iter(subject).count()).ok())?;
+    Ok(Arc::new(counts.into_iter().collect::<Int32Array>()))
+}
+
 /// What the pattern finds first; `group`: only its first group, if it has one.
 fn first_match(columns: &[ArrayRef], group: bool) -> Result<ArrayRef> {
+    let found = by_row(columns, |pattern, subject| {
+        let captures = pattern.regex().captures(subject)?;
+        let found = if group && captures.len() > 1 { captures.get(1) } else { captures.get(0) };
+        found.map(|found| found.as_str().to_owned())
+    })?;
+    Ok(Arc::new(found.into_iter().collect::<StringViewArray>()))
+}
+
+/// What `of` makes of the pattern and the text of each row.
+fn by_row<T>(columns: &[ArrayRef], of: impl Fn(&Pattern, &str) -> Option<T>) -> Result<Vec<Option<T>>> {
     let [subjects, patterns] = columns else {
         return Err(external(tidewire_types::SqlError::internal("two arguments")));
     };
@@ -56,9 +71,7 @@ fn first_match(columns: &[ArrayRef], group: bool) -> Result<ArrayRef> {
         if last.as_ref().is_none_or(|pattern| pattern.text() != text) {
             last = Some(Pattern::new(text, "").map_err(external)?);
         }
-        let Some(captures) = last.as_ref().and_then(|pattern| pattern.regex().captures(subject)) else { return Ok(None) };
-        let found = if group && captures.len() > 1 { captures.get(1) } else { captures.get(0) };
-        Ok(found.map(|found| found.as_str().to_owned()))
+        Ok(last.as_ref().and_then(|pattern| of(pattern, subject)))
     });
-    Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))
+    rows.collect()
 }

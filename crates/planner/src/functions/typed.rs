@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use tidewire_types::{SqlError, SqlType};
 
 use super::cast::external;
+use super::defined;
 
 /// The function that returns its argument, as `target`.
 pub(crate) fn typed(target: SqlType) -> Arc<ScalarUDF> {
@@ -59,8 +60,7 @@ impl ScalarUDFImpl for Typed {
         Ok(match value {
             ColumnarValue::Array(array) => ColumnarValue::Array(with_fields(&array, to)?),
             ColumnarValue::Scalar(scalar) => {
-                let array = with_fields(&scalar.to_array()?, to)?;
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+                ColumnarValue::Scalar(defined::scalar(&with_fields(&scalar.to_array()?, to)?)?)
             }
         })
     }
