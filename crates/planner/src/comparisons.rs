@@ -19,6 +19,10 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
+        // grouping() finds its arguments by how they are written.
+        let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate)
+            if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))));
+        let rewritten = if has_sets { compared_as_operators } else { rewritten };
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             Ok(rewritten(expr, &schema)?.update_data(|expr| name.restore(expr)))

@@ -39,7 +39,6 @@ sql_states! {
     InvalidTextRepresentation = "22P02",
     InvalidBinaryRepresentation = "22P03",
     CharacterNotInRepertoire = "22021",
-    InvalidEscapeCharacter = "22019",
     InvalidEscapeSequence = "22025",
     DataException = "22000",
     ArraySubscriptError = "2202E",
