@@ -40,6 +40,17 @@ impl ExprPlanner for PostgresOperators {
             if let Some(planned) = planned.or_else(|| arrays::plan(&op, &left, &right, types)) {
                 return Ok(PlannerResult::Planned(planned));
             }
+            let is_of_others = matches!(op, BinaryOperator::AtArrow | BinaryOperator::ArrowAt | BinaryOperator::PGOverlap);
+            if is_of_others && !matches!((&l, &r), (SqlType::Text, SqlType::Text)) {
+                return Err(no_operator(&l, &op, &r));
+            }
+            if matches!(op, BinaryOperator::PGBitwiseShiftLeft | BinaryOperator::PGBitwiseShiftRight)
+                && l != r
+                && matches!(l, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)
+            {
+                // The result is of the left side's type.
+                right = Expr::Cast(Cast::new(Box::new(right), l.data_type()));
+            }
         }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
@@ -92,10 +103,14 @@ fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFS
     if !is_mixed {
         return Ok(());
     }
+    Err(no_operator(&left, op, &right))
+}
+
+fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusion::common::DataFusionError {
     let message = format!("operator does not exist: {left} {op} {right}");
-    Err(cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
+    cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
         "No operator matches the given name and argument types. You might need to add explicit type casts.",
-    )))
+    ))
 }
 
 /// Both sides of a comparison that is no binary operator, as that of `=` would get them.
