@@ -56,6 +56,7 @@ pub fn limit_of_options(options: &[(String, String)]) -> Result<Option<usize>> {
     Ok(limit)
 }
 
+/// The limit that a view was created with.
 pub fn limit_of(object: &Object) -> Option<usize> {
     let parsed = tidewire_sql::parse(&object.sql).ok()?;
     match parsed.first().map(|p| &p.statement) {

@@ -161,10 +161,14 @@ pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
     for expr in exprs {
         let is_composite =
             |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));
+        // DataFusion takes each column once.
+        let repeats = |elements: &[Vec<Expr>]| {
+            elements.iter().enumerate().any(|(idx, e)| elements.iter().take(idx).any(|before| before == e))
+        };
         let sets = match expr {
             Expr::Tuple(columns) if columns.is_empty() => vec![vec![]],
-            Expr::Rollup(elements) if is_composite(elements) => rollup(elements),
-            Expr::Cube(elements) if is_composite(elements) => cube(elements)?,
+            Expr::Rollup(elements) if is_composite(elements) || repeats(elements) => rollup(elements),
+            Expr::Cube(elements) if is_composite(elements) || repeats(elements) => cube(elements)?,
             Expr::GroupingSets(sets) if sets.iter().any(|set| nested(set).is_some()) => {
                 let mut all = vec![];
                 for set in sets.iter() {

@@ -69,6 +69,7 @@ fn strong_name(expr: &Expr) -> Option<String> {
         Expr::Case { else_result: Some(result), .. } => return strong_name(result),
         Expr::Subquery(query) => return subquery_name(query),
         Expr::Extract { .. } => "extract".into(),
+        Expr::Substring { shorthand: true, .. } => "substr".into(),
         Expr::Substring { .. } => "substring".into(),
         Expr::Trim { trim_where, .. } => match trim_where {
             Some(ast::TrimWhereField::Leading) => "ltrim".into(),
@@ -101,7 +102,13 @@ fn weak_name(expr: &Expr) -> Option<String> {
 
 /// A type's name as `pg_type` has it.
 fn type_name(data_type: &ast::DataType) -> String {
-    let Ok(sql_type) = sql_type(data_type) else { return data_type.to_string().to_lowercase() };
+    match sql_type(data_type) {
+        Ok(sql_type) => name_of_type(sql_type),
+        Err(_) => data_type.to_string().to_lowercase(),
+    }
+}
+
+fn name_of_type(sql_type: SqlType) -> String {
     match sql_type {
         SqlType::Bool => "bool",
         SqlType::Int2 => "int2",
@@ -115,7 +122,7 @@ fn type_name(data_type: &ast::DataType) -> String {
         SqlType::Time => "time",
         SqlType::Timestamp => "timestamp",
         SqlType::Timestamptz => "timestamptz",
-        SqlType::Array(_) => "array",
+        SqlType::Array(element) => return name_of_type(*element),
         SqlType::Struct(_) => "row",
         other => return other.to_string(),
     }

@@ -12,12 +12,17 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 use crate::functions::comparable;
+use crate::literals;
 
 /// Applies the rules to all expressions of a plan.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
+        // grouping() finds its arguments by how they are written.
+        let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate)
+            if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))));
+        let rewritten = if has_sets { compared_as_operators } else { rewritten };
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             Ok(rewritten(expr, &schema)?.update_data(|expr| name.restore(expr)))
@@ -32,6 +37,10 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema))
+}
+
+fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
         let changed = match expr.clone() {
             Expr::InList(InList { expr, list, negated }) => {

@@ -414,7 +414,7 @@ fn wrong_statements_get_postgresqls_errors() {
             > UPDATE accounts SET country = 'a', country = 'b'
             42601: multiple assignments to same column "country"
             > UPDATE accounts SET opened = 7
-            42804: column "opened" is of type date but expression is of type bigint at 21
+            42804: column "opened" is of type date but expression is of type integer at 21
             HINT: You will need to rewrite or cast the expression.
             > UPDATE accounts SET country = nope
             42703: column "nope" does not exist at 31

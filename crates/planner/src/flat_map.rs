@@ -73,6 +73,12 @@ impl FlatMap {
         FlatMap { kept, ..self.clone() }.with_schema()
     }
 
+    /// The same calls with other arguments over another input, of which `more` columns are kept too.
+    pub(crate) fn over(&self, input: LogicalPlan, calls: Vec<Call>, filter: Option<Expr>, more: &[Column]) -> Result<FlatMap> {
+        let kept = self.kept.iter().chain(more).cloned().collect();
+        FlatMap { input: Arc::new(input), calls, kept, filter, ..self.clone() }.with_schema()
+    }
+
     fn with_schema(mut self) -> Result<FlatMap> {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> = vec![];
         for column in &self.kept {

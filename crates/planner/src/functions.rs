@@ -1,17 +1,31 @@
 //! Functions and operators that PostgreSQL has and DataFusion has not.
 
 mod arithmetic;
+pub(crate) mod arrays;
 pub(crate) mod cast;
 pub(crate) mod convert;
+mod date_fields;
+mod dates;
+mod defined;
+mod format;
 pub(crate) mod interval;
 mod json;
+mod json_build;
+mod json_operators;
+mod math;
+pub(crate) mod maybe_null;
 mod numeric;
 mod operators;
+pub(crate) mod patterns;
+mod regexp;
 mod replaced;
 pub(crate) mod sets;
 mod text;
 mod timezone;
+mod to_char;
 mod to_json;
+pub(crate) mod typed;
+pub(crate) mod unary;
 mod unknown;
 
 use datafusion::logical_expr::ScalarUDF;
@@ -24,6 +38,11 @@ pub(crate) use unknown::unknown_function;
 pub(crate) fn all() -> Vec<ScalarUDF> {
     let mut all = json::all();
     all.extend(replaced::all());
+    all.extend(patterns::all());
+    all.extend(unary::all());
+    all.extend(date_fields::all());
+    let tables = [arrays::ALL, dates::ALL, json_build::ALL, math::ALL, regexp::ALL];
+    all.extend(tables.into_iter().flatten().chain([&format::FORMAT, &maybe_null::FUNCTION, &to_char::TO_CHAR]).map(defined::function));
     all.push(timezone::timezone());
     all.push(to_json::to_json());
     all.push(ScalarUDF::from(datafusion::functions::string::uuid::UuidFunc::new()).with_aliases(["gen_random_uuid"]));

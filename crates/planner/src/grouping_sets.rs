@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use tidewire_types::{SqlError, SqlState};
 
 use crate::provider::to_datafusion;
@@ -90,7 +92,12 @@ fn branch(aggregate: &Aggregate, keys: &[Expr], set: &[Expr]) -> Result<LogicalP
             distinct.push(key.clone());
         }
     }
-    let plain = Aggregate::try_new(Arc::clone(&aggregate.input), distinct.clone(), aggregate.aggr_expr.clone())?;
+    let mut calls = aggregate.aggr_expr.clone();
+    if distinct.is_empty() && calls.is_empty() {
+        // The empty set has its row, whatever is asked of it.
+        calls.push(count(lit(1i64)).alias(name(keys.len() + 1)));
+    }
+    let plain = Aggregate::try_new(Arc::clone(&aggregate.input), distinct.clone(), calls)?;
     let columns: Vec<Expr> = plain.schema.iter().map(Expr::from).collect();
     let mut exprs = vec![];
     let mut grouping_id = 0u64;
@@ -100,7 +107,9 @@ fn branch(aggregate: &Aggregate, keys: &[Expr], set: &[Expr]) -> Result<LogicalP
             Some(column) => column.clone(),
             None => {
                 grouping_id |= 1 << (keys.len() - 1 - idx);
-                Expr::Literal(ScalarValue::try_from(aggregate.schema.field(idx).data_type())?, None)
+                let field = aggregate.schema.field(idx);
+                let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata()));
+                Expr::Literal(ScalarValue::try_from(field.data_type())?, metadata)
             }
         };
         exprs.push(expr.alias(name(idx)));
@@ -108,7 +117,7 @@ fn branch(aggregate: &Aggregate, keys: &[Expr], set: &[Expr]) -> Result<LogicalP
     let id_type = aggregate.schema.field(keys.len()).data_type();
     let id = ScalarValue::UInt64(Some(grouping_id)).cast_to(id_type)?;
     exprs.push(Expr::Literal(id, None).alias(name(keys.len())));
-    for (idx, column) in columns.iter().skip(distinct.len()).enumerate() {
+    for (idx, column) in columns.iter().skip(distinct.len()).take(aggregate.aggr_expr.len()).enumerate() {
         exprs.push(column.clone().alias(name(keys.len() + 1 + idx)));
     }
     LogicalPlanBuilder::from(LogicalPlan::Aggregate(plain)).project(exprs)?.build()

@@ -6,6 +6,7 @@
 mod aggregate_checks;
 mod aggregates;
 mod column_names;
+mod common_types;
 mod comparisons;
 mod dataflow;
 mod dml;
@@ -15,6 +16,7 @@ mod flat_map;
 mod functions;
 mod grouping_sets;
 mod lasting;
+mod literals;
 mod lower;
 mod point;
 mod properties;

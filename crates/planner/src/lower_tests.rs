@@ -119,7 +119,7 @@ fn views_become_dataflows() {
             42701: column "count" specified more than once
             HINT: Give the columns different names with AS.
             > SELECT country, count(*) FILTER (WHERE amount > 3) AS c, count(DISTINCT p.id) AS d, avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
-            IncrementalProjectionExec: expr=[country, count(Int64(1)) FILTER (WHERE p.amount > Int64(3)) as c, count(DISTINCT p.id) as d, avg(p.amount) as avg, min(p.at) as min], unique=(country)
+            IncrementalProjectionExec: expr=[country, count(Int64(1)) FILTER (WHERE p.amount > CAST(Int64(3) AS Int32)) as c, count(DISTINCT p.id) as d, avg(p.amount) as avg, min(p.at) as min], unique=(country)
               IncrementalFilterExec: predicate=count(Int64(1)) > 1, unique=(country)
                 IncrementalAggregateExec: gby=[country], aggr=[count(*) FILTER (WHERE $), count(DISTINCT id), avg(amount), min(at), count(*)], unique=(country)
                   IncrementalProjectionExec: expr=[country, amount > 3.00 as $, id, amount, at]
@@ -339,7 +339,7 @@ fn views_become_dataflows() {
                 Input: payments, columns=[id, account, at], append_only
             -- UniqueKey([0])
             > SELECT account, bool_or(amount > 1), array_agg(id ORDER BY id) AS ids FROM payments GROUP BY account
-            IncrementalProjectionExec: expr=[account, bool_or(payments.amount > Int64(1)) as bool_or, array_agg(payments.id) ORDER BY [payments.id ASC NULLS LAST] as ids], unique=(account)
+            IncrementalProjectionExec: expr=[account, bool_or(payments.amount > CAST(Int64(1) AS Int32)) as bool_or, array_agg(payments.id) ORDER BY [payments.id ASC NULLS LAST] as ids], unique=(account)
               IncrementalAggregateExec: gby=[account], aggr=[bool_or($), array_agg(id ORDER BY id)], unique=(account)
                 IncrementalProjectionExec: expr=[account, amount > 1.00 as $, id], append_only
                   Input: payments, columns=[id, account, amount], append_only
@@ -464,12 +464,11 @@ fn views_become_dataflows() {
                 Input: payments, columns=[id, amount], append_only
             -- Bag
             > SELECT id, sum(amount) OVER (PARTITION BY account ORDER BY at RANGE BETWEEN interval '1 day' PRECEDING AND CURRENT ROW EXCLUDE TIES) AS s, lag(amount, 2, 0) OVER (PARTITION BY account ORDER BY at) AS l, count(*) FILTER (WHERE amount > 3) OVER (PARTITION BY upper(account)) AS n FROM payments
-            IncrementalProjectionExec: expr=[id, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as s, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as l, count(Int64(1)) FILTER (WHERE payments.amount > Int64(3)) PARTITION BY [upper(payments.account)] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as n]
+            IncrementalProjectionExec: expr=[id, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as s, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as l, count(Int64(1)) FILTER (WHERE payments.amount > CAST(Int64(3) AS Int32)) PARTITION BY [upper(payments.account)] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as n]
               IncrementalWindowExec: partition_by=[$], wdw=[count(*) FILTER (WHERE $) RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW]
-                IncrementalProjectionExec: expr=[id, account, amount, at, $1 as $, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as sum(payments.amount) PARTITION BY [Utf8View(", upper(account) as $, amount > 3.00 as $]
-                  IncrementalWindowExec: partition_by=[account], order_by=[at], wdw=[lag($, 2, 0.00), sum(amount) RANGE BETWEEN IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 } PRECEDING AND CURRENT ROW EXCLUDE TIES]
-                    IncrementalProjectionExec: expr=[id, account, amount, at, CAST(amount AS Decimal128(22, 2)) as $], append_only
-                      Input: payments, columns=[id, account, amount, at], append_only
+                IncrementalProjectionExec: expr=[id, account, amount, at, lag(payments.amount,Int64(2),Int64(0)) PARTITION BY [payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING, sum(payments.amount) PARTITION BY [Utf8View(",preceding,current,ties"), IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 }"), payments.account] ORDER BY [payments.at ASC NULLS LAST] ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING as sum(payments.amount) PARTITION BY [Utf8View(", upper(account) as $, amount > 3.00 as $]
+                  IncrementalWindowExec: partition_by=[account], order_by=[at], wdw=[lag(amount, 2, 0.00), sum(amount) RANGE BETWEEN IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 0 } PRECEDING AND CURRENT ROW EXCLUDE TIES]
+                    Input: payments, columns=[id, account, amount, at], append_only
             -- Bag
             > SELECT id FROM (SELECT id, row_number() OVER (ORDER BY amount) AS rn FROM payments) s WHERE rn <= 2 AND rn + 1 > id
             IncrementalProjectionExec: expr=[id]

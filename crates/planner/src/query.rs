@@ -35,7 +35,7 @@ use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::set_returning::from::RowNames;
-use crate::{aggregate_checks, grouping_sets, recursive, set_operation, set_returning, unnest_query, using, windows};
+use crate::{aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, unnest_query, using, windows};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;
@@ -260,6 +260,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     for rule in &analyzer.rules {
         plan = rule.analyze(plan, state.config_options())?;
     }
+    let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
     let plan = unnest_query::unnest(plan)?;
     plan.check_invariants(InvariantLevel::Executable)?;

@@ -10,6 +10,8 @@ use sqlparser::ast::{
 };
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+use crate::column_names;
+use crate::functions::maybe_null::MAYBE_NULL;
 use crate::provider::to_datafusion;
 
 /// Checks the recursive queries of a WITH clause. Errors: `42P19`, `0A000`.
@@ -29,7 +31,11 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> datafusion::common::Result<()> 
             // A cast to an integer that a user wrote is a call of a function of ours.
             let PlanExpr::Cast(cast) = expr.clone().unalias() else { continue };
             let from = cast.expr.get_type(term.input.schema())?;
-            if field.data_type().is_integer() && (from.is_floating() || from.is_decimal()) {
+            let is_wider = from.is_integer() && !matches!(cast.expr.as_ref(), PlanExpr::Literal(..)) && {
+                let width = |t: &arrow::datatypes::DataType| t.primitive_width().unwrap_or(0);
+                width(&from) > width(field.data_type())
+            };
+            if field.data_type().is_integer() && (from.is_floating() || from.is_decimal() || is_wider) {
                 let (name, column, first) = (&query.name, idx + 1, SqlType::of(field));
                 let overall = SqlType::of_data_type(&from).to_string();
                 let overall = overall.split('(').next().unwrap_or_default();
@@ -45,6 +51,34 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> datafusion::common::Result<()> 
         Ok(TreeNodeRecursion::Continue)
     })
     .map(|_| ())
+}
+
+/// A column that is never NULL in the first term may be in what follows, and its type in the plan is that of both.
+pub(crate) fn let_first_rows_be_null(query: &mut Query) {
+    let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
+    for cte in &mut with.cte_tables {
+        let name = tidewire_sql::fold(&cte.alias.name);
+        if n_references(cte.query.as_ref(), &name) == 0 {
+            continue;
+        }
+        let SetExpr::SetOperation { op: SetOperator::Union, left, .. } = cte.query.body.as_mut() else { continue };
+        let let_be_null = |expr: &mut Expr| {
+            let value = std::mem::replace(expr, Expr::value(ast::Value::Null));
+            *expr = crate::rewrite::call(MAYBE_NULL, vec![value]);
+        };
+        match left.as_mut() {
+            SetExpr::Select(select) => {
+                column_names::name_select_list(&mut select.projection);
+                for item in &mut select.projection {
+                    if let ast::SelectItem::ExprWithAlias { expr, .. } = item {
+                        let_be_null(expr);
+                    }
+                }
+            }
+            SetExpr::Values(values) => values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(let_be_null),
+            _ => {}
+        }
+    }
 }
 
 fn invalid(message: String) -> SqlError {

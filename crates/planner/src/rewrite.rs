@@ -1,6 +1,9 @@
 //! What is done to the AST before DataFusion plans it: PostgreSQL's column names, casts that Arrow does not have,
 //! and refusals of what DataFusion would plan wrongly or silently leave out.
 
+mod array_query;
+mod integers;
+mod operators;
 mod row_values;
 mod with_ties;
 
@@ -99,6 +102,7 @@ pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritt
     *row_names = rewriter.row_names;
     match flow {
         ControlFlow::Continue(()) => {
+            integers::of_query(&mut query);
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
         ControlFlow::Break(error) => Err(*error),
@@ -121,6 +125,7 @@ pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut rewriter = Rewriter::default();
     match expr.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
+            integers::of_expr(&mut expr);
             Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
         ControlFlow::Break(error) => Err(*error),
@@ -169,6 +174,7 @@ impl VisitorMut for Rewriter {
         if let Err(error) = recursive::check(query) {
             return flow(Err(error));
         }
+        recursive::let_first_rows_be_null(query);
         if let Err(error) = set_operation::rewrite(&mut query.body) {
             return flow(Err(error));
         }
@@ -240,7 +246,9 @@ impl VisitorMut for Rewriter {
         set_returning::from::column_of_row(expr);
         values_to_relation(expr);
         any_to_in(expr);
-        if let Err(error) = row_values::rewrite(expr, &mut self.n_copies).and_then(|()| aggregates::check_call(expr)) {
+        let arrays = array_query::rewrite(expr);
+        if let Err(error) = arrays
+            .and_then(|()| row_values::rewrite(expr, &mut self.n_copies)).and_then(|()| aggregates::check_call(expr)) {
             return flow(Err(error));
         }
         if let Expr::Value(value) = expr
@@ -261,6 +269,7 @@ impl VisitorMut for Rewriter {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         rename_function(expr);
+        operators::rewrite(expr);
         if let Err(error) = aggregates::rewrite_call(expr) {
             return flow(Err(error));
         }
@@ -334,6 +343,9 @@ fn rename_function(expr: &mut Expr) {
     let Some(name) = part.as_ident().map(tidewire_sql::fold) else { return };
     let renamed = match name.as_str() {
         "ceiling" => "ceil",
+        // Of these DataFusion's take the first item only.
+        "array_remove" => "array_remove_all",
+        "array_replace" => "array_replace_all",
         "every" => "bool_and",
         "sign" => "signum",
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",
@@ -411,7 +423,7 @@ fn values_to_relation(expr: &mut Expr) {
 fn values_to_selects(body: &mut SetExpr) {
     let SetExpr::Values(values) = body else { return };
     let is_plain = |expr: &Expr| !has_subquery(expr) && !set_returning::from::reads_columns(expr);
-    if values.rows.iter().all(|row| row.content.iter().all(is_plain)) {
+    if values.rows.iter().all(|row| row.content.iter().all(is_plain)) && !has_mixed_casts(&values.rows) {
         return;
     }
     let rows = std::mem::take(&mut values.rows).into_iter().map(|row| {
@@ -428,6 +440,20 @@ fn values_to_selects(body: &mut SetExpr) {
     if let Some(united) = united {
         *body = *united;
     }
+}
+
+/// Whether some values of a column are cast to a type that fields have to tell, and others are not: DataFusion takes no
+/// such VALUES, while a UNION finds their common type.
+fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
+    let cast_to = |expr: &Expr| match expr {
+        Expr::Cast { data_type, .. } => sql_type(data_type).ok().filter(|t| !t.field("", true).metadata().is_empty()),
+        _ => None,
+    };
+    let n_columns = rows.first().map_or(0, |row| row.content.len());
+    (0..n_columns).any(|idx| {
+        let mut types = rows.iter().map(|row| row.content.get(idx).and_then(cast_to));
+        types.next().is_some_and(|first| types.any(|other| other != first))
+    })
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.

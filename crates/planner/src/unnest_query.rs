@@ -42,6 +42,7 @@ pub(crate) use rows::{ROW, RowPlanner, row_function};
 pub(crate) use types::check_types;
 
 use self::membership::Member;
+use crate::functions;
 use self::scope::{Scope, Scopes, bind, names_in};
 
 /// Unnests all subqueries of an analyzed plan.
@@ -212,8 +213,8 @@ impl Unnester {
                     let spans = subquery.spans.clone();
                     let plan = self.subquery(subquery, query)?;
                     if query.scopes.is_outermost() && !query.scope.is_used_in(&plan)? {
-                        // It has one value, which is computed once.
-                        let subquery = Arc::new(plan);
+                        // It has one value, which is computed once; NULL where there is no row.
+                        let subquery = Arc::new(maybe_null(plan)?);
                         Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns: vec![], spans })
                     } else {
                         self.scalar(query, plan)?
@@ -236,6 +237,19 @@ impl Unnester {
         let subquery = self.subquery(subquery, query)?;
         Member::of(expr, subquery)
     }
+}
+
+/// The plan, whose columns may be NULL.
+fn maybe_null(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if plan.schema().fields().iter().all(|field| field.is_nullable()) {
+        return Ok(plan);
+    }
+    let exprs = plan.schema().iter().map(|(qualifier, field)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        functions::maybe_null::maybe_null(column).alias_qualified(qualifier.cloned(), field.name())
+    });
+    let exprs = exprs.collect();
+    project(plan, exprs)
 }
 
 /// The rows that expressions are computed over, while the values of subqueries are joined to them.

@@ -39,7 +39,7 @@ impl Dialect for TidewireDialect {
         supports_insert_table_alias supports_comma_separated_trim supports_string_literal_concatenation_with_newline
         supports_struct_literal supports_dictionary_syntax supports_select_wildcard_exclude
         supports_select_wildcard_except supports_select_wildcard_replace
-        supports_window_clause_named_window_reference supports_named_fn_args_with_assignment_operator
+        supports_geometric_types supports_window_clause_named_window_reference supports_named_fn_args_with_assignment_operator
     }
 
     fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
@@ -92,7 +92,7 @@ impl Dialect for TidewireDialect {
         if depth >= CHAIN_MAX {
             return Some(Err(ParserError::RecursionLimitExceeded));
         }
-        is_distinct_from(parser, left, precedence)
+        between_symmetric(parser, left).or_else(|| is_distinct_from(parser, left, precedence))
     }
 }
 
@@ -111,6 +111,31 @@ fn is_distinct_from(parser: &mut Parser, left: &Expr, precedence: u8) -> Option<
     }
     let make = if negated { Expr::IsNotDistinctFrom } else { Expr::IsDistinctFrom };
     Some(parser.parse_subexpr(precedence).map(|right| make(Box::new(left.clone()), Box::new(right))))
+}
+
+/// `x [NOT] BETWEEN SYMMETRIC a AND b`: between them, whichever is the lower one; and ASYMMETRIC, which says nothing.
+fn between_symmetric(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    let is_word = |parser: &Parser, idx: usize, word: &str| matches!(&parser.peek_nth_token_ref(idx).token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
+    let negated = is_word(parser, 0, "not");
+    let at = usize::from(negated);
+    let symmetric = is_word(parser, at + 1, "symmetric");
+    if !is_word(parser, at, "between") || !(symmetric || is_word(parser, at + 1, "asymmetric")) {
+        return None;
+    }
+    (0..at + 2).for_each(|_| parser.advance_token());
+    let read = parser.parse_between(left.clone(), negated);
+    Some(read.map(|between| match between {
+        Expr::Between { expr, negated, low, high } if symmetric => {
+            let between = |low: &Expr, high: &Expr| {
+                let (low, high) = (Box::new(low.clone()), Box::new(high.clone()));
+                Box::new(Expr::Between { expr: expr.clone(), negated, low, high })
+            };
+            let (left, right) = (between(&low, &high), between(&high, &low));
+            let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+            Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }))
+        }
+        other => other,
+    }))
 }
 
 fn connective(parser: &Parser<'_>) -> Option<BinaryOperator> {

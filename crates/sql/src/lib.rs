@@ -25,6 +25,7 @@ mod subscribe;
 pub use data_type::sql_type;
 pub use dialect::TidewireDialect;
 pub use exclude::EXCLUDE;
+pub use parser::is_reserved;
 pub use rows_from::ROWS_FROM;
 pub use sqlparser::ast;
 pub use statement::*;

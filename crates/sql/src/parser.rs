@@ -596,7 +596,8 @@ fn changes_data(query: &ast::Query) -> Option<&'static str> {
 }
 
 /// Words that PostgreSQL takes as names only in quotes.
-fn is_reserved(word: &str) -> bool {
+/// Whether a word is reserved, so that it is a name in quotes only.
+pub fn is_reserved(word: &str) -> bool {
     const RESERVED: &[&str] = &[
         "all",
         "analyse",

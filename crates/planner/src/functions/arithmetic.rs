@@ -1,14 +1,14 @@
 //! Arithmetic where PostgreSQL's differs from DataFusion's: integers that overflow and floats that are divided by zero
 //! are errors, intervals can be multiplied, and the difference of two moments has days.
 //!
-//! Invariant: an integer literal counts as `integer` if it fits, so that `2147483647 + 1` overflows.
+//! Integers overflow in their own type: `2147483647 + 1` is an error.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, IntervalMonthDayNanoArray};
+use arrow::array::{ArrayRef, AsArray, Date32Array, Int32Array, IntervalMonthDayNanoArray};
 use arrow::compute::{self, kernels::numeric};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
@@ -25,6 +25,9 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 use super::cast::external;
 
 const DAY_US: i64 = 86_400_000_000;
+/// 4714-11-24 BC and 5874897-12-31, PostgreSQL's first and last date.
+const DATE_MIN: i32 = -2_440_588;
+const DATE_MAX: i32 = 2_145_042_541;
 
 /// The type of an expression; None where it is not known yet, as of a parameter.
 pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<SqlType> {
@@ -51,8 +54,6 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
     };
     match (op, &left_type, &right_type) {
         (op, l, r) if is_integer(l) && is_integer(r) => {
-            narrow(left);
-            narrow(right);
             match op {
                 Op::Plus => call(Function::Add, left, right),
                 Op::Minus => call(Function::Subtract, left, right),
@@ -63,6 +64,15 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         (op, l, r) if is_number(l) && is_number(r) && !is_float(l) && !is_float(r) => {
             super::numeric::plan(op, left, right, (l, r))
         }
+        // Only two reals make a real.
+        (Op::Plus | Op::Minus | Op::Multiply, T::Float4, r) if is_number(r) && !is_float(r) => {
+            to_double(left);
+            None
+        }
+        (Op::Plus | Op::Minus | Op::Multiply, l, T::Float4) if is_number(l) && !is_float(l) => {
+            to_double(right);
+            None
+        }
         (Op::Divide, l, r) if is_number(l) && is_number(r) && (is_float(l) || is_float(r)) => {
             call(Function::Divide, left, right)
         }
@@ -71,6 +81,11 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         (Op::Divide, T::Interval, r) if is_number(r) => call(Function::Scale { divide: true }, left, right),
         (Op::Minus, l, r) if is_moment(l) && (is_moment(r) || *r == T::Date) => call(Function::Between, left, right),
         (Op::Minus, T::Date, r) if is_moment(r) => call(Function::Between, left, right),
+        (Op::Plus | Op::Minus, T::Date, T::Int2 | T::Int4) => {
+            call(Function::Days { back: matches!(op, Op::Minus) }, left, right)
+        }
+        (Op::Plus, T::Int2 | T::Int4, T::Date) => call(Function::Days { back: false }, right, left),
+        (Op::Minus, T::Date, T::Date) => call(Function::DaysBetween, left, right),
         (Op::Plus | Op::Minus, T::Date, T::Interval) => {
             to_timestamp(left);
             None
@@ -83,13 +98,9 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
     }
 }
 
-/// DataFusion takes every integer literal for a bigint.
-fn narrow(expr: &mut Expr) {
-    if let Expr::Literal(ScalarValue::Int64(Some(value)), metadata) = expr
-        && let Ok(value) = i32::try_from(*value)
-    {
-        *expr = Expr::Literal(ScalarValue::Int32(Some(value)), metadata.take());
-    }
+fn to_double(real: &mut Expr) {
+    let inner = std::mem::replace(real, Expr::Literal(ScalarValue::Null, None));
+    *real = Expr::Cast(Cast::new(Box::new(inner), DataType::Float64));
 }
 
 fn to_timestamp(date: &mut Expr) {
@@ -109,11 +120,19 @@ enum Function {
     },
     /// One moment minus another.
     Between,
+    /// A date and a number of days.
+    Days {
+        back: bool,
+    },
+    /// One date minus another.
+    DaysBetween,
 }
 
 fn udf(function: Function) -> ScalarUDF {
     let signature = match function {
-        Function::Scale { .. } | Function::Between => Signature::any(2, Volatility::Immutable),
+        Function::Scale { .. } | Function::Between | Function::Days { .. } | Function::DaysBetween => {
+            Signature::any(2, Volatility::Immutable)
+        }
         _ => Signature::user_defined(Volatility::Immutable),
     };
     ScalarUDF::from(Arithmetic { function, signature })
@@ -128,8 +147,8 @@ struct Arithmetic {
 impl ScalarUDFImpl for Arithmetic {
     fn name(&self) -> &str {
         match self.function {
-            Function::Add => "+",
-            Function::Subtract | Function::Between => "-",
+            Function::Add | Function::Days { back: false } => "+",
+            Function::Subtract | Function::Between | Function::Days { back: true } | Function::DaysBetween => "-",
             Function::Multiply | Function::Scale { divide: false } => "*",
             Function::Divide | Function::Scale { divide: true } => "/",
         }
@@ -159,6 +178,8 @@ impl ScalarUDFImpl for Arithmetic {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let data_type = match self.function {
             Function::Scale { .. } | Function::Between => SqlType::Interval.data_type(),
+            Function::Days { .. } => SqlType::Date.data_type(),
+            Function::DaysBetween => SqlType::Int4.data_type(),
             _ => args.arg_fields.first().map_or(DataType::Null, |f| f.data_type().clone()),
         };
         Ok(Arc::new(Field::new(self.name(), data_type, true)))
@@ -179,8 +200,10 @@ impl ScalarUDFImpl for Arithmetic {
                 check_divisor(left, right)?;
                 apply(left, right, numeric::div)
             }
-            Function::Scale { divide } => by_row(&args, |left, right| scale(left, right, divide)),
-            Function::Between => by_row(&args, between),
+            Function::Scale { divide } => by_row(&args, |left, right| Ok(Arc::new(scale(left, right, divide)?))),
+            Function::Between => by_row(&args, |left, right| Ok(Arc::new(between(left, right)?))),
+            Function::Days { back } => by_row(&args, |dates, days| later(dates, days, back)),
+            Function::DaysBetween => by_row(&args, days_between),
         }
     }
 }
@@ -222,12 +245,12 @@ fn division_by_zero() -> DataFusionError {
 
 fn by_row(
     args: &ScalarFunctionArgs,
-    compute: impl Fn(&ArrayRef, &ArrayRef) -> Result<IntervalMonthDayNanoArray>,
+    compute: impl Fn(&ArrayRef, &ArrayRef) -> Result<ArrayRef>,
 ) -> Result<ColumnarValue> {
     let all_scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
     let arrays = ColumnarValue::values_to_arrays(&args.args)?;
     let [left, right] = arrays.as_slice() else { return Err(external(SqlError::internal("two arguments"))) };
-    let output: ArrayRef = Arc::new(compute(left, right)?);
+    let output = compute(left, right)?;
     match all_scalars {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
@@ -248,6 +271,28 @@ fn between(left: &ArrayRef, right: &ArrayRef) -> Result<IntervalMonthDayNanoArra
             Ok(Some(IntervalMonthDayNano::new(0, days, micros % DAY_US * 1000)))
         })
         .collect()
+}
+
+/// Each date, so many days later or earlier.
+fn later(dates: &ArrayRef, days: &ArrayRef, back: bool) -> Result<ArrayRef> {
+    let days = compute::cast(days, &DataType::Int32)?;
+    let pairs = dates.as_primitive::<Date32Type>().iter().zip(days.as_primitive::<Int32Type>());
+    let moved = pairs.map(|pair| match pair {
+        (Some(date), Some(days)) => {
+            let moved = if back { date.checked_sub(days) } else { date.checked_add(days) };
+            let in_range = moved.filter(|date| (DATE_MIN..=DATE_MAX).contains(date));
+            let out = || external(SqlError::new(SqlState::DatetimeFieldOverflow, "date out of range"));
+            in_range.ok_or_else(out).map(Some)
+        }
+        _ => Ok(None),
+    });
+    Ok(Arc::new(moved.collect::<Result<Date32Array>>()?))
+}
+
+fn days_between(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
+    let pairs = left.as_primitive::<Date32Type>().iter().zip(right.as_primitive::<Date32Type>());
+    let days = pairs.map(|(left, right)| left?.checked_sub(right?));
+    Ok(Arc::new(days.collect::<Int32Array>()))
 }
 
 fn scale(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Result<IntervalMonthDayNanoArray> {

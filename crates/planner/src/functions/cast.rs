@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -120,7 +120,7 @@ impl ScalarUDFImpl for CastTo {
         let input = arg.into_array(if scalar { 1 } else { args.number_rows })?;
         let output = convert(&input, &from, &self.target, self.assign.is_some())?;
         match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
+            true => Ok(ColumnarValue::Scalar(super::defined::scalar(&output)?)),
             false => Ok(ColumnarValue::Array(output)),
         }
     }
@@ -155,6 +155,10 @@ fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     match to {
         T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || *from == T::Bool,
         T::Uuid | T::Bytea => is_text(from) || from == to,
+        T::Array(to) => match from {
+            T::Array(from) => can_cast(from, to),
+            from => is_text(from),
+        },
         _ => can_assign(from, to) || is_text(from),
     }
 }

@@ -30,6 +30,33 @@ pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, SqlErro
     }
 }
 
+/// An interval as PostgreSQL shows it: `1 year 2 mons -3 days +04:05:06.7`.
+pub(crate) fn interval_text(value: IntervalMonthDayNano) -> String {
+    let mut parts: Vec<String> = vec![];
+    let mut after_negative = false;
+    for (n, unit) in [(value.months / 12, "year"), (value.months % 12, "mon"), (value.days, "day")] {
+        if n != 0 {
+            // A part after a negative one carries its sign.
+            let plus = if after_negative && n > 0 { "+" } else { "" };
+            parts.push(format!("{plus}{n} {unit}{}", if n == 1 { "" } else { "s" }));
+            after_negative = n < 0;
+        }
+    }
+    let micros = value.nanoseconds / 1000;
+    if micros != 0 || parts.is_empty() {
+        let sign = match micros < 0 {
+            true => "-",
+            false if after_negative => "+",
+            false => "",
+        };
+        let (seconds, fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+        let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
+        parts.push(format!("{sign}{clock}{}", fraction.trim_end_matches('0')));
+    }
+    parts.join(" ")
+}
+
 enum Bad {
     Syntax,
     Range,
@@ -256,6 +283,15 @@ fn number(chars: &mut Peekable<Chars<'_>>) -> Result<Number, Bad> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_are_shown_as_in_postgresql() {
+        let shown = |text| interval_text(parse_interval(text).unwrap());
+        assert_eq!(shown("1 mon"), "1 mon");
+        assert_eq!(shown("-14 mons +3 days -04:05:06.7"), "-1 years -2 mons +3 days -04:05:06.7");
+        assert_eq!(shown("0"), "00:00:00");
+        assert_eq!(shown("-1 day 2 hours"), "-1 days +02:00:00");
+    }
 
     #[test]
     fn intervals_are_read_in_postgresqls_forms() {

@@ -6,13 +6,12 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use sqlparser::ast::BinaryOperator;
-use tidewire_operators::aggregate::{self, functions::function_of};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::{arithmetic, cast, json};
+use super::{arithmetic, arrays, cast, date_fields, defined, json, json_operators, regexp};
 use crate::rewrite::with_seconds;
 use crate::windows;
 
@@ -21,13 +20,6 @@ use crate::windows;
 pub(crate) struct PostgresOperators;
 
 impl ExprPlanner for PostgresOperators {
-    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        if !matches!(function_of(&call.func), aggregate::Function::Count) {
-            call.args = call.args.into_iter().map(Self::narrowed).collect();
-        }
-        Ok(PlannerResult::Original(call))
-    }
-
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, mut left, mut right } = expr;
         let access = match op {
@@ -42,6 +34,24 @@ impl ExprPlanner for PostgresOperators {
             let call = ScalarFunction::new_udf(function, vec![left, right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
         }
+        if let (Some(l), Some(r)) = (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
+            let types = (&l, &r);
+            let planned = json_operators::plan(&op, &left, &right, types);
+            if let Some(planned) = planned.or_else(|| arrays::plan(&op, &left, &right, types)) {
+                return Ok(PlannerResult::Planned(planned));
+            }
+            let is_of_others = matches!(op, BinaryOperator::AtArrow | BinaryOperator::ArrowAt | BinaryOperator::PGOverlap);
+            if is_of_others && !matches!((&l, &r), (SqlType::Text, SqlType::Text)) {
+                return Err(no_operator(&l, &op, &r));
+            }
+            if matches!(op, BinaryOperator::PGBitwiseShiftLeft | BinaryOperator::PGBitwiseShiftRight)
+                && l != r
+                && matches!(l, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)
+            {
+                // The result is of the left side's type.
+                right = Expr::Cast(Cast::new(Box::new(right), l.data_type()));
+            }
+        }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }
@@ -55,38 +65,25 @@ impl ExprPlanner for PostgresOperators {
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let function = Arc::new(date_fields::function("extract"));
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))))
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let is_number = |expr: &Expr| match expr {
+            Expr::Literal(value, _) => value.data_type().is_integer(),
+            Expr::Cast(cast) => cast.field.data_type().is_integer(),
+            _ => false,
+        };
+        match args.as_slice() {
+            [_, from] if !is_number(from) => Ok(PlannerResult::Planned(defined::call(&regexp::SUBSTRING, args))),
+            _ => Ok(PlannerResult::Original(args)),
+        }
+    }
+
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
-    }
-}
-
-impl PostgresOperators {
-    /// DataFusion takes integer literals for bigints, and the sum of bigints is a numeric.
-    fn narrowed(expr: Expr) -> Expr {
-        match expr {
-            Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
-                Ok(value) => Expr::Literal(ScalarValue::Int32(Some(value)), metadata),
-                Err(_) => Expr::Literal(ScalarValue::Int64(Some(value)), metadata),
-            },
-            Expr::Negative(inner) => Expr::Negative(Box::new(Self::narrowed(*inner))),
-            Expr::Alias(mut alias) => {
-                alias.expr = Box::new(Self::narrowed(*alias.expr));
-                Expr::Alias(alias)
-            }
-            Expr::Case(mut case) => {
-                let results = case.when_then_expr.into_iter();
-                case.when_then_expr = results.map(|(when, then)| (when, Box::new(Self::narrowed(*then)))).collect();
-                case.else_expr = case.else_expr.map(|expr| Box::new(Self::narrowed(*expr)));
-                Expr::Case(case)
-            }
-            Expr::ScalarFunction(mut call)
-                if matches!(call.func.name(), "coalesce" | "nullif" | "greatest" | "least" | "abs") =>
-            {
-                call.args = call.args.into_iter().map(Self::narrowed).collect();
-                Expr::ScalarFunction(call)
-            }
-            other => other,
-        }
     }
 }
 
@@ -106,10 +103,14 @@ fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFS
     if !is_mixed {
         return Ok(());
     }
+    Err(no_operator(&left, op, &right))
+}
+
+fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusion::common::DataFusionError {
     let message = format!("operator does not exist: {left} {op} {right}");
-    Err(cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
+    cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
         "No operator matches the given name and argument types. You might need to add explicit type casts.",
-    )))
+    ))
 }
 
 /// Both sides of a comparison that is no binary operator, as that of `=` would get them.

@@ -67,7 +67,8 @@ impl ScalarUDFImpl for Concat {
     }
 }
 
-fn shown(array: &ArrayRef, sql_type: &SqlType) -> Result<ArrayRef> {
+/// As PostgreSQL shows a value where it becomes text by itself.
+pub(super) fn shown(array: &ArrayRef, sql_type: &SqlType) -> Result<ArrayRef> {
     match array.as_boolean_opt() {
         None => text::of(array, sql_type),
         Some(flags) => {

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringViewBuilder};
 use arrow::compute;
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalMonthDayNanoType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::Result;
 use tidewire_types::SqlType;
+
+use super::interval::interval_text;
 
 /// The texts of a column's values, as `text`.
 pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
@@ -24,10 +26,46 @@ pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
         }
         DataType::Timestamp(..) => formatted(input, without_zeros),
         DataType::Decimal128(..) if *from == SqlType::Numeric(None) => formatted(input, without_zeros),
-        DataType::Interval(_) | DataType::Duration(_) | DataType::List(_) | DataType::Struct(_) => {
-            formatted(input, |text| text)
+        DataType::Interval(_) | DataType::Duration(_) => {
+            let values = compute::cast(input, &SqlType::Interval.data_type())?;
+            let values = values.as_primitive::<IntervalMonthDayNanoType>();
+            Ok(by_value(input, |row| interval_text(values.value(row))))
         }
+        DataType::List(_) => arrays(input.as_list(), from),
+        DataType::Struct(_) => formatted(input, |text| text),
         _ => Ok(compute::cast(input, &DataType::Utf8View)?),
+    }
+}
+
+/// `{1,NULL,"a b"}`
+fn arrays(input: &ListArray, from: &SqlType) -> Result<ArrayRef> {
+    let element = match from {
+        SqlType::Array(element) => element.as_ref().clone(),
+        _ => SqlType::of_data_type(&input.value_type()),
+    };
+    let nested = matches!(element, SqlType::Array(_));
+    let texts = of(input.values(), &element)?;
+    let mut output = StringViewBuilder::with_capacity(input.len());
+    for (row, range) in input.value_offsets().windows(2).enumerate() {
+        let [start, end] = range else { continue };
+        let items = texts.slice(*start as usize, (*end - *start) as usize);
+        let items = items.as_string_view().iter().map(|item| match item {
+            None => "NULL".to_owned(),
+            Some(item) if nested => item.to_owned(),
+            Some(item) if element == SqlType::Bool => item.chars().take(1).collect(),
+            Some(item) => quoted_item(item),
+        });
+        output.append_option(input.is_valid(row).then(|| format!("{{{}}}", items.collect::<Vec<_>>().join(","))));
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+/// An item of an array, in quotes where it could be read as something else.
+fn quoted_item(item: &str) -> String {
+    let is_special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\') || c.is_ascii_whitespace();
+    match item.is_empty() || item.eq_ignore_ascii_case("null") || item.contains(is_special) {
+        true => format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")),
+        false => item.to_owned(),
     }
 }
 
@@ -107,5 +145,10 @@ mod tests {
         assert_eq!(shown, ["1", "-0.5", "0.0001", "1234.5", "100000000000000", "1e+15", "1.5e-07", "0", "Infinity"]);
         assert_eq!(hex(&[0, 255]), "\\x00ff");
         assert_eq!(without_zeros("1.500".into()), "1.5");
+    }
+
+    #[test]
+    fn items_of_arrays_are_quoted_where_they_must_be() {
+        assert_eq!(["a", "", "a b", "null", "a\"\\"].map(quoted_item), ["a", "\"\"", "\"a b\"", "\"null\"", "\"a\\\"\\\\\""]);
     }
 }

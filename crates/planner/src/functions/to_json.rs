@@ -60,7 +60,7 @@ impl ScalarUDFImpl for ToJson {
 }
 
 /// Every value as json; None is NULL.
-fn texts(column: &ArrayRef, from: &SqlType) -> Result<Vec<Option<String>>> {
+pub(super) fn texts(column: &ArrayRef, from: &SqlType) -> Result<Vec<Option<String>>> {
     use SqlType as T;
     if let T::Array(item) = from
         && let Some(lists) = column.as_list_opt::<i32>()

@@ -21,6 +21,7 @@ use tidewire_types::SqlError;
 use super::domain::Domain;
 use super::pull::{Pulled, equated, join, pull};
 use super::{Unnester, filtered, only, output, project, qualified};
+use crate::flat_map::{Call, FlatMap};
 use crate::provider::to_datafusion;
 
 /// A subquery for all sets of outer values.
@@ -69,6 +70,10 @@ impl Unnester {
             LogicalPlan::Join(join) => self.push_join(join, domain),
             LogicalPlan::Unnest(unnest) => self.push_unnest(unnest, domain),
             LogicalPlan::Values(values) => self.push_values(values, domain),
+            LogicalPlan::Extension(_) => match FlatMap::of(plan) {
+                Some(flat_map) => self.push_flat_map(flat_map, domain),
+                None => Err(refused("this correlated subquery")),
+            },
             LogicalPlan::RecursiveQuery(_) => Err(refused("WITH RECURSIVE in a correlated subquery")),
             _ => Err(refused("this correlated subquery")),
         }
@@ -314,6 +319,20 @@ impl Unnester {
         let plan = LogicalPlanBuilder::from(plan)
             .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
             .build()?;
+        Ok(Pushed { plan, keys, nulls })
+    }
+
+    /// Set-returning functions of each set's rows.
+    fn push_flat_map(&mut self, flat_map: &FlatMap, domain: &Domain<'_>) -> Result<Pushed> {
+        let input = self.push(&flat_map.input, domain)?;
+        let Pushed { plan, keys, nulls } = trimmed(input, &flat_map.input)?;
+        let calls = flat_map.calls.iter().map(|call| {
+            let args = call.args.iter().map(|arg| domain.replace(arg.clone(), &keys)).collect::<Result<_>>()?;
+            Ok(Call { args, ..call.clone() })
+        });
+        let calls = calls.collect::<Result<_>>()?;
+        let filter = flat_map.filter.clone().map(|filter| domain.replace(filter, &keys)).transpose()?;
+        let plan = flat_map.over(plan, calls, filter, &keys)?.into_plan();
         Ok(Pushed { plan, keys, nulls })
     }
 

@@ -318,7 +318,7 @@ impl Rewriter<'_> {
             _ => return None,
         };
         match (name.as_str(), &mut function.args) {
-            ("array", FunctionArguments::Subquery(query)) => Some(array_of(query)),
+            ("array", FunctionArguments::Subquery(query)) if reads_system_tables(query) => Some(array_of(query)),
             // No relation has options.
             ("array_to_string", FunctionArguments::List(list)) => match first_argument(list)? {
                 Expr::BinaryOp { left, op: BinaryOperator::StringConcat, .. } if name_of(left) == "reloptions" => {
@@ -408,6 +408,10 @@ fn compared_with(condition: &Expr, column: &str) -> Option<Expr> {
         Expr::Nested(inner) => compared_with(inner, column),
         _ => None,
     }
+}
+
+fn reads_system_tables(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if system_tables(&select.from).is_some())
 }
 
 /// `ARRAY(SELECT x ..)` is `(SELECT array_agg(x) ..)`, and `{}` over an empty table.

@@ -30,7 +30,7 @@ fn value(texts: &StringViewArray, row: usize) -> Option<&str> {
 
 /// A pattern with its flags, compiled.
 #[derive(Clone, Debug)]
-struct Pattern {
+pub(in crate::functions) struct Pattern {
     text: String,
     flags: String,
     regex: Regex,
@@ -40,7 +40,7 @@ struct Pattern {
 
 impl Pattern {
     /// Errors: `2201B`, `22023`.
-    fn new(text: &str, flags: &str) -> Result<Pattern, SqlError> {
+    pub(in crate::functions) fn new(text: &str, flags: &str) -> Result<Pattern, SqlError> {
         let (mut literal, mut global) = (false, false);
         let (mut ignore_case, mut dot_matches_new_line, mut multi_line, mut extended) = (false, true, false, false);
         for flag in flags.chars() {
@@ -76,6 +76,15 @@ impl Pattern {
                 SqlError::new(SqlState::InvalidRegularExpression, message)
             })?;
         Ok(Pattern { text: text.into(), flags: flags.into(), regex, global })
+    }
+
+    /// As it was written.
+    pub(in crate::functions) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(in crate::functions) fn regex(&self) -> &Regex {
+        &self.regex
     }
 }
 

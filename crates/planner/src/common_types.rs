@@ -1,0 +1,228 @@
+//! The types that CASE, coalesce(), greatest(), least(), nullif(), ARRAY[] and UNION give their values.
+//!
+//! DataFusion finds the common Arrow type and forgets what the fields say beyond it: whether a text is a uuid or a
+//! jsonb, and that a numeric has no scale of its own. Here the result of such an expression is [`typed`] again, after
+//! the analyzer has coerced the values. Invariant: both inputs of a UNION have the same fields but for names.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
+use tidewire_types::SqlType;
+
+use crate::functions::{cast, typed};
+
+/// Gives all expressions and unions of an analyzed plan their types.
+pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let plan = match plan {
+            LogicalPlan::Union(union) => return union_of_types(union).map(Transformed::yes),
+            other => other,
+        };
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        let plan = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(in_expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
+        })?;
+        // What an input has been given changes the columns of everything above it.
+        Ok(Transformed::yes(plan.data.recompute_schema()?))
+    })
+    .map(|t| t.data)
+}
+
+fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|mut expr| {
+        let values = match &mut expr {
+            Expr::Case(case) => {
+                let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+                thens.chain(case.else_expr.iter_mut().map(|otherwise| otherwise.as_mut())).collect()
+            }
+            Expr::ScalarFunction(call) => match call.func.name() {
+                "coalesce" | "nvl" | "greatest" | "least" | "make_array" => call.args.iter_mut().collect(),
+                "nullif" => call.args.iter_mut().take(1).collect(),
+                _ => vec![],
+            },
+            _ => vec![],
+        };
+        let mut values: Vec<&mut Expr> = values;
+        let mut types = vec![];
+        for value in &values {
+            types.push(type_of(value, schema)?);
+        }
+        let Some(target) = common(types.into_iter().flatten()) else { return Ok(Transformed::no(expr)) };
+        for value in &mut values {
+            read_literal(value, &target);
+        }
+        let is_array = matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == "make_array");
+        let target = if is_array { SqlType::Array(Box::new(target)) } else { target };
+        let (_, field) = expr.to_field(schema)?;
+        if SqlType::of(&field) == target || !is_represented(&target, field.data_type()) {
+            return Ok(Transformed::no(expr));
+        }
+        Ok(Transformed::yes(retyped(expr, target)))
+    })
+}
+
+fn retyped(expr: Expr, target: SqlType) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(target), vec![expr]))
+}
+
+/// Whether values of the type are of that Arrow type, but for what the fields inside say.
+fn is_represented(target: &SqlType, data_type: &arrow::datatypes::DataType) -> bool {
+    target.data_type().equals_datatype(data_type)
+}
+
+/// The type of a value. None: it is NULL, or a literal that takes the type of the others.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<Option<SqlType>> {
+    if is_open(expr) {
+        return Ok(None);
+    }
+    // The analyzer's own cast says only which Arrow type the value has now.
+    if let Expr::Cast(cast) = expr
+        && cast.field.metadata().is_empty()
+        && cast.field.name().is_empty()
+        && let Some(inner) = type_of(&cast.expr, schema)?
+        && matches!(inner, SqlType::Numeric(_) | SqlType::Int2 | SqlType::Int4 | SqlType::Int8)
+        && cast.field.data_type().is_decimal()
+    {
+        return Ok(Some(if matches!(inner, SqlType::Numeric(None)) { inner } else { SqlType::of(&cast.field) }));
+    }
+    let sql_type = SqlType::of(&expr.to_field(schema)?.1);
+    Ok((sql_type != SqlType::Null).then_some(sql_type))
+}
+
+fn is_open(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => value.is_null() || value.data_type().is_string(),
+        Expr::Cast(cast) => is_open(&cast.expr) && (cast.field.data_type().is_string() || is_null(&cast.expr)),
+        Expr::Alias(alias) => is_open(&alias.expr),
+        _ => false,
+    }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
+}
+
+/// The common type of values, where their fields have to say it. None: it is what DataFusion found.
+fn common(types: impl Iterator<Item = SqlType>) -> Option<SqlType> {
+    use SqlType as T;
+    let base = |t: &T| match t {
+        T::Varchar(_) => T::Varchar(None),
+        other => other.clone(),
+    };
+    let mut common: Option<T> = None;
+    for next in types {
+        common = Some(match common {
+            None => next,
+            Some(before) if before == next => before,
+            Some(T::Numeric(_)) if matches!(next, T::Numeric(_)) => T::Numeric(None),
+            // Of texts, the first one's type counts.
+            Some(before @ (T::Varchar(_) | T::Text)) if matches!(next, T::Varchar(_) | T::Text) => base(&before),
+            Some(_) => return None,
+        });
+    }
+    common.filter(is_tagged)
+}
+
+fn is_tagged(sql_type: &SqlType) -> bool {
+    use SqlType as T;
+    match sql_type {
+        T::Array(element) => is_tagged(element),
+        other => matches!(other, T::Uuid | T::Json | T::Jsonb | T::Varchar(_) | T::Char(_) | T::Numeric(None)),
+    }
+}
+
+/// A literal among values of a type is one of that type.
+fn read_literal(expr: &mut Expr, target: &SqlType) {
+    if !matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) || !is_open(expr) || is_null(expr) {
+        return;
+    }
+    if let Some(function) = cast::function_name(target).and_then(|name| cast::function(&name)) {
+        let literal = std::mem::replace(expr, Expr::Literal(datafusion::common::ScalarValue::Null, None));
+        *expr = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal]));
+    }
+}
+
+/// The union with fields that are the same in all inputs.
+fn union_of_types(union: Union) -> Result<LogicalPlan> {
+    let n_columns = union.schema.fields().len();
+    let mut targets: Vec<Option<SqlType>> = vec![];
+    for idx in 0..n_columns {
+        let fields: Vec<_> = union.inputs.iter().filter_map(|input| input.schema().fields().get(idx).cloned()).collect();
+        let same = fields.windows(2).all(|pair| pair.iter().map(|f| f.metadata()).collect::<Vec<_>>().windows(2).all(|m| m.first() == m.last()));
+        if same {
+            targets.push(None);
+            continue;
+        }
+        let types = union.inputs.iter().filter_map(|input| column_type(input, idx).transpose());
+        let types: Vec<SqlType> = types.collect::<Result<_>>()?;
+        let data_type = fields.first().map_or(arrow::datatypes::DataType::Null, |f| f.data_type().clone());
+        let target = common(types.into_iter()).filter(|target| is_represented(target, &data_type));
+        targets.push(Some(target.unwrap_or_else(|| SqlType::of_data_type(&data_type))));
+    }
+    let inputs = union.inputs.iter().map(|input| match targets.iter().any(Option::is_some) {
+        false => Ok(input.clone()),
+        true => with_types(input, &targets).map(Arc::new),
+    });
+    Ok(LogicalPlan::Union(Union::try_new(inputs.collect::<Result<_>>()?)?))
+}
+
+/// The type of a column of one input. None: it is open.
+fn column_type(input: &LogicalPlan, idx: usize) -> Result<Option<SqlType>> {
+    if let LogicalPlan::Projection(Projection { expr, input, .. }) = input
+        && let Some(expr) = expr.get(idx)
+    {
+        if let Expr::Column(column) = unaliased(expr)
+            && let LogicalPlan::Projection(_) = input.as_ref()
+            && let Some(below) = input.schema().maybe_index_of_column(column)
+        {
+            return column_type(input, below);
+        }
+        let cast_of_column = match unaliased(expr) {
+            Expr::Cast(cast) => match cast.expr.as_ref() {
+                Expr::Column(column) => input.schema().maybe_index_of_column(column),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(below) = cast_of_column
+            && column_type(input, below)?.is_none()
+        {
+            return Ok(None);
+        }
+        return type_of(unaliased(expr), input.schema());
+    }
+    Ok(input.schema().fields().get(idx).map(|field| SqlType::of(field)))
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+fn with_types(input: &Arc<LogicalPlan>, targets: &[Option<SqlType>]) -> Result<LogicalPlan> {
+    let columns = input.schema().iter().zip(targets).enumerate().map(|(idx, ((qualifier, field), target))| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        let Some(target) = target.as_ref().filter(|target| SqlType::of(field) != **target || !field.metadata().is_empty()) else {
+            return Ok(column);
+        };
+        let mut value = column;
+        if column_type(input, idx)?.is_none()
+            && matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb)
+            && let Some(function) = cast::function_name(target).and_then(|name| cast::function(&name))
+        {
+            value = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![value]));
+        }
+        Ok(retyped(value, target.clone()).alias_qualified(qualifier.cloned(), field.name()))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, input.clone())?))
+}

@@ -1,0 +1,196 @@
+//! `ceil`, `floor`, `sign`, `width_bucket` and `div`, of numerics as PostgreSQL's.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array};
+use arrow::compute;
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use datafusion::common::{DataFusionError, Result};
+use tidewire_types::{SqlError, SqlState, SqlType};
+
+use super::cast::external;
+use super::defined::{Definition, Overload, implied};
+
+/// One in a numeric's own units.
+const ONE: i128 = 1_000_000_000;
+
+/// The functions.
+pub(super) static ALL: &[Definition] = &[
+    Definition { name: "ceil", resolve: |types| whole(types, |c, t| rounded(c, t, f64::ceil, |value, unit| value.div_euclid(unit) + i128::from(value.rem_euclid(unit) > 0))) },
+    Definition { name: "floor", resolve: |types| whole(types, |c, t| rounded(c, t, f64::floor, i128::div_euclid)) },
+    Definition { name: "signum", resolve: |types| whole(types, |c, t| rounded(c, t, sign, |value, _| value.signum())) },
+    Definition { name: "gcd", resolve: |types| of_integers(types, |c, t| by_pair(c, t, gcd)) },
+    Definition { name: "lcm", resolve: |types| of_integers(types, |c, t| by_pair(c, t, lcm)) },
+    Definition { name: "width_bucket", resolve: width_bucket },
+    Definition {
+        name: "div",
+        resolve: |types| {
+            let numeric = SqlType::Numeric(None);
+            let fits = types.len() == 2 && types.iter().all(is_exact);
+            fits.then(|| Overload { args: vec![numeric.clone(); 2], result: numeric, call: div })
+        },
+    },
+];
+
+fn of_integers(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
+    let integer = if types.contains(&SqlType::Int8) { SqlType::Int8 } else { SqlType::Int4 };
+    Overload::exact(types, &[integer.clone(), integer.clone()], integer, call)
+}
+
+/// Errors: `22003` for a value that the type does not hold.
+fn by_pair(columns: &[ArrayRef], types: &[SqlType], of: impl Fn(i128, i128) -> i128) -> Result<ArrayRef> {
+    let [left, right] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let (left, right) = (compute::cast(left, &DataType::Int64)?, compute::cast(right, &DataType::Int64)?);
+    let pairs = left.as_primitive::<Int64Type>().iter().zip(right.as_primitive::<Int64Type>());
+    let of_type = types.first().cloned().unwrap_or(SqlType::Int8);
+    let max = if of_type == SqlType::Int4 { i128::from(i32::MAX) } else { i128::from(i64::MAX) };
+    let values = pairs.map(|pair| {
+        let (Some(left), Some(right)) = pair else { return Ok(None) };
+        let value = of(i128::from(left), i128::from(right));
+        let out_of_range = || SqlError::new(SqlState::NumericValueOutOfRange, format!("{of_type} out of range"));
+        i64::try_from(value).ok().filter(|_| value <= max).map(Some).ok_or_else(|| external(out_of_range()))
+    });
+    let values: Int64Array = values.collect::<Result<_>>()?;
+    Ok(compute::cast(&values, &of_type.data_type())?)
+}
+
+fn gcd(left: i128, right: i128) -> i128 {
+    let (mut left, mut right) = (left.abs(), right.abs());
+    while right != 0 {
+        (left, right) = (right, left % right);
+    }
+    left
+}
+
+fn lcm(left: i128, right: i128) -> i128 {
+    if left == 0 || right == 0 { 0 } else { (left / gcd(left, right) * right).abs() }
+}
+
+/// A numeric for a numeric, a double for other numbers.
+fn whole(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
+    match types {
+        [SqlType::Numeric(_)] => Overload::of(types, SqlType::Numeric(None), call),
+        _ => Overload::exact(types, &[SqlType::Float8], SqlType::Float8, call),
+    }
+}
+
+fn sign(value: f64) -> f64 {
+    if value == 0.0 || value.is_nan() { value } else { value.signum() }
+}
+
+/// `exact` takes a numeric in its own units, and how many of them are one.
+fn rounded(
+    columns: &[ArrayRef],
+    types: &[SqlType],
+    of: impl Fn(f64) -> f64,
+    exact: impl Fn(i128, i128) -> i128,
+) -> Result<ArrayRef> {
+    let Some(values) = columns.first() else { return Err(external(SqlError::internal("no argument"))) };
+    let Some(DataType::Decimal128(_, scale)) = types.first().map(SqlType::data_type) else {
+        return Ok(Arc::new(compute::unary::<_, _, Float64Type>(values.as_primitive::<Float64Type>(), of)));
+    };
+    let unit = 10_i128.pow(u32::from(scale.unsigned_abs()));
+    let values = values.as_primitive::<Decimal128Type>().iter().map(|value| {
+        let overflow = || external(SqlError::new(SqlState::NumericValueOutOfRange, "numeric field overflow"));
+        value.map(|value| exact(value, unit).checked_mul(ONE).ok_or_else(overflow)).transpose()
+    });
+    let values: Decimal128Array = values.collect::<Result<_>>()?;
+    Ok(Arc::new(values.with_data_type(SqlType::Numeric(None).data_type())))
+}
+
+fn is_exact(sql_type: &SqlType) -> bool {
+    use SqlType as T;
+    matches!(sql_type, T::Int2 | T::Int4 | T::Int8 | T::Numeric(_) | T::Null)
+}
+
+fn width_bucket(types: &[SqlType]) -> Option<Overload> {
+    let [value, low, high, count] = types else { return None };
+    if !implied(count, &SqlType::Int4) {
+        return None;
+    }
+    let bounds = [value, low, high];
+    let (of, call): (SqlType, super::defined::Call) = match bounds.iter().all(|t| is_exact(t)) {
+        true => (SqlType::Numeric(None), numeric_buckets),
+        false if bounds.iter().all(|t| implied(t, &SqlType::Float8)) => (SqlType::Float8, float_buckets),
+        false => return None,
+    };
+    Some(Overload { args: vec![of.clone(), of.clone(), of, SqlType::Int4], result: SqlType::Int4, call })
+}
+
+fn invalid(message: &str) -> DataFusionError {
+    external(SqlError::new(SqlState::InvalidArgumentForWidthBucket, message))
+}
+
+fn float_buckets(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    let [values, lows, highs, counts] = columns else { return Err(external(SqlError::internal("four arguments"))) };
+    let (values, lows) = (values.as_primitive::<Float64Type>(), lows.as_primitive::<Float64Type>());
+    let rows = values.iter().zip(lows).zip(highs.as_primitive::<Float64Type>()).zip(counts.as_primitive::<Int32Type>());
+    let buckets = rows.map(|(((value, low), high), count)| {
+        let (Some(value), Some(low), Some(high), Some(count)) = (value, low, high, count) else { return Ok(None) };
+        check_count(count)?;
+        if value.is_nan() || low.is_nan() || high.is_nan() {
+            return Err(invalid("operand, lower bound, and upper bound cannot be NaN"));
+        }
+        if !low.is_finite() || !high.is_finite() {
+            return Err(invalid("lower and upper bounds must be finite"));
+        }
+        let (first, last, share) = match low < high {
+            true => (value < low, value >= high, (value - low) / (high - low)),
+            false => (value > low, value <= high, (low - value) / (low - high)),
+        };
+        bucket(low == high, first, last, count, || (f64::from(count) * share) as i32)
+    });
+    Ok(Arc::new(buckets.collect::<Result<Int32Array>>()?))
+}
+
+fn numeric_buckets(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    let [values, lows, highs, counts] = columns else { return Err(external(SqlError::internal("four arguments"))) };
+    let (values, lows) = (values.as_primitive::<Decimal128Type>(), lows.as_primitive::<Decimal128Type>());
+    let rows = values.iter().zip(lows).zip(highs.as_primitive::<Decimal128Type>()).zip(counts.as_primitive::<Int32Type>());
+    let buckets = rows.map(|(((value, low), high), count)| {
+        let (Some(value), Some(low), Some(high), Some(count)) = (value, low, high, count) else { return Ok(None) };
+        check_count(count)?;
+        let (first, last, above, width) = match low < high {
+            true => (value < low, value >= high, value.saturating_sub(low), high.saturating_sub(low)),
+            false => (value > low, value <= high, low.saturating_sub(value), low.saturating_sub(high)),
+        };
+        bucket(low == high, first, last, count, || match above.checked_mul(i128::from(count)) {
+            Some(scaled) => (scaled / width) as i32,
+            None => (above as f64 / width as f64 * f64::from(count)) as i32,
+        })
+    });
+    Ok(Arc::new(buckets.collect::<Result<Int32Array>>()?))
+}
+
+/// Errors: `2201G`.
+fn check_count(count: i32) -> Result<()> {
+    if count > 0 { Ok(()) } else { Err(invalid("count must be greater than zero")) }
+}
+
+fn bucket(is_empty: bool, first: bool, last: bool, count: i32, inside: impl Fn() -> i32) -> Result<Option<i32>> {
+    if is_empty {
+        return Err(invalid("lower bound cannot equal upper bound"));
+    }
+    let out_of_range = || external(SqlError::new(SqlState::NumericValueOutOfRange, "integer out of range"));
+    match (first, last) {
+        (true, _) => Ok(Some(0)),
+        (_, true) => count.checked_add(1).map(Some).ok_or_else(out_of_range),
+        _ => Ok(Some(inside().min(count - 1) + 1)),
+    }
+}
+
+/// The whole part of a quotient.
+fn div(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
+    let [left, right] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let rows = left.as_primitive::<Decimal128Type>().iter().zip(right.as_primitive::<Decimal128Type>());
+    let quotients = rows.map(|pair| match pair {
+        (Some(_), Some(0)) => Err(external(SqlError::new(SqlState::DivisionByZero, "division by zero"))),
+        (Some(left), Some(right)) => (left / right).checked_mul(ONE).map(Some).ok_or_else(|| {
+            external(SqlError::new(SqlState::NumericValueOutOfRange, "value overflows numeric format"))
+        }),
+        _ => Ok(None),
+    });
+    let quotients: Decimal128Array = quotients.collect::<Result<_>>()?;
+    let data_type = types.first().map_or(SqlType::Numeric(None).data_type(), SqlType::data_type);
+    Ok(Arc::new(quotients.with_data_type(data_type)))
+}

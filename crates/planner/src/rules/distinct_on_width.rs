@@ -1,0 +1,28 @@
+//! DISTINCT ON gets an input that is as wide as its output.
+//!
+//! OptimizeProjections asks a DISTINCT ON's input for the columns that are read of its *output*, by their places. A place
+//! that the input does not have would be a panic; one that it has is a column too many.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection};
+
+/// Widens the inputs that need it with columns of NULLs, which nobody reads.
+pub(super) fn widen(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up(|plan| {
+        let LogicalPlan::Distinct(Distinct::On(distinct)) = plan else { return Ok(Transformed::no(plan)) };
+        let width = distinct.input.schema().fields().len();
+        if width >= distinct.select_expr.len() {
+            return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(distinct))));
+        }
+        let columns = distinct.input.schema().columns().into_iter().map(Expr::Column);
+        let nulls = (width..distinct.select_expr.len())
+            .map(|idx| Expr::Literal(ScalarValue::Boolean(None), None).alias(format!("wide\u{1}{idx}")));
+        let input = Projection::try_new(columns.chain(nulls).collect(), distinct.input.clone())?;
+        let input = Arc::new(LogicalPlan::Projection(input));
+        Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(DistinctOn { input, ..distinct }))))
+    })
+    .map(|t| t.data)
+}
