@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod aggregate;
 mod changes;
 mod cpu;
+mod durability;
 mod join;
 mod json;
 mod kafka;
@@ -44,6 +45,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "changes",
         help: "[THOUSAND ROWS] [CHANGES]: one-row changes under a view, and how their cost grows with the rows",
         run: changes::run,
+    },
+    Benchmark {
+        name: "durability",
+        help: "[THOUSAND ROWS] [ROUNDS]: ingest with checkpoints every second beside durability off; pauses, disk, recovery",
+        run: durability::run,
     },
     Benchmark {
         name: "kafka",

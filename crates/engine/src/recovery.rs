@@ -18,8 +18,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Connector, Positions, ReadMode, Source, SourceReader, SourceSpec};
-use tidewire_sql::Statement;
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_sql::Statement;
 use tidewire_state::{Checkpoints, Files, Log, Manifest, Record, Storage, StoredLetter, StoredObject, TableFiles};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{info, warn};
@@ -124,7 +124,8 @@ impl Engine {
     ) -> Result<()> {
         let why = |why: &str| SqlError::new(SqlState::ObjectNotInPrerequisiteState, why);
         let manifest = saved.manifest.as_ref().ok_or_else(|| why("there is no checkpoint"))?;
-        let files = manifest.view(stored.id).ok_or_else(|| why("it was not up to date at the last checkpoint"))?.clone();
+        let files =
+            manifest.view(stored.id).ok_or_else(|| why("it was not up to date at the last checkpoint"))?.clone();
         let settings = &self.shared.settings;
         if manifest.n_shards as usize != settings.n_shards {
             let why = format!("its state is divided into {} shards, not {}", manifest.n_shards, settings.n_shards);
@@ -144,7 +145,9 @@ impl Engine {
                 Some(Kind::MaterializedView(_)) if !restored.contains(input) => {
                     return Err(why("a view that it reads is built again"));
                 }
-                Some(Kind::Source(_)) if !manifest.sources.iter().any(|s| s.source == input.0 && s.positions.is_some()) => {
+                Some(Kind::Source(_))
+                    if !manifest.sources.iter().any(|s| s.source == input.0 && s.positions.is_some()) =>
+                {
                     return Err(why("the checkpoint does not say how far a source was read"));
                 }
                 _ => {}

@@ -19,8 +19,8 @@ use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
 
-pub use self::kept::{delta_bytes, fingerprint};
 use self::kept::Held;
+pub use self::kept::{delta_bytes, fingerprint};
 use crate::workers::Workers;
 use crate::{OperatorStatus, Operators, Settings};
 

@@ -21,7 +21,7 @@ mod store;
 
 use std::sync::Arc;
 
-pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut};
+pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut, Written};
 pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use log::{Log, LogOptions, Replayed};

@@ -263,7 +263,8 @@ async fn crash_and_recover(seed: u64, sabotage: Sabotage) -> Result<Lives, Strin
             machine.reboot();
         }
         machine.fill_every(None);
-        let started = open(&mut random, &machine, &memory).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
+        let started =
+            open(&mut random, &machine, &memory).await.map_err(|e| format!("life {life}, the next start: {e}"))?;
         let mut db = InProcess(started.session("tidewire", "tidewire"));
         for client in &mut clients {
             client.check(&mut db).await.map_err(|e| format!("life {life}: {e}"))?;

@@ -279,9 +279,14 @@ async fn check_views(server: &Server, when: &str) {
 /// Changes of all kinds, other ones each time.
 async fn change(server: &Server, round: i64) {
     let first = round * 40;
-    rows(server, &format!(
-        "INSERT INTO t SELECT n, n * 7 % 5, n * 13 % 17, 'note ' || n FROM generate_series({first}, {}) AS g(n)", first + 39
-    )).await;
+    rows(
+        server,
+        &format!(
+            "INSERT INTO t SELECT n, n * 7 % 5, n * 13 % 17, 'note ' || n FROM generate_series({first}, {}) AS g(n)",
+            first + 39
+        ),
+    )
+    .await;
     rows(server, &format!("UPDATE t SET v = v + 1, k = (k + 1) % 6 WHERE id % 7 = {}", round % 7)).await;
     rows(server, &format!("DELETE FROM t WHERE id % 9 = {}", round % 9)).await;
     rows(server, &format!("UPDATE u SET limits = limits + {round} WHERE k = {}", round % 3)).await;
@@ -383,17 +388,24 @@ async fn a_view_whose_plan_is_another_one_is_built_again_and_so_is_what_stands_o
     server.restart(End::Graceful).await.unwrap();
     assert_eq!(origins(&server, "restored").await, all_views());
     let oid: u32 = rows(&server, "SELECT oid::bigint FROM pg_class WHERE relname = 'agg'").await[0].parse().unwrap();
-    server.shutdown_and(|folder| {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if !path.file_name().unwrap().to_str().unwrap().starts_with("manifest-") {
-                continue;
+    server
+        .shutdown_and(|folder| {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if !path.file_name().unwrap().to_str().unwrap().starts_with("manifest-") {
+                    continue;
+                }
+                let mut manifest = Manifest::decode(&std::fs::read(&path).unwrap()).unwrap().unwrap();
+                manifest
+                    .views
+                    .iter_mut()
+                    .filter(|v| v.relation.table == oid)
+                    .for_each(|v| v.fingerprint = "other".into());
+                std::fs::write(&path, manifest.encode().unwrap()).unwrap();
             }
-            let mut manifest = Manifest::decode(&std::fs::read(&path).unwrap()).unwrap().unwrap();
-            manifest.views.iter_mut().filter(|v| v.relation.table == oid).for_each(|v| v.fingerprint = "other".into());
-            std::fs::write(&path, manifest.encode().unwrap()).unwrap();
-        }
-    }).await;
+        })
+        .await
+        .unwrap();
     assert_eq!(origins(&server, "rebuilt").await, ["agg", "on_agg"]);
     check_views(&server, "after").await;
     change(&server, 1).await;
@@ -417,19 +429,22 @@ async fn a_view_with_a_damaged_file_is_built_again() {
     }
     let content = rows(&server, "SELECT a.n, a.note, b.n FROM above a, beside b").await;
     let mut n_spoiled = 0;
-    server.shutdown_and(|folder| {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap().to_string();
-            if name.starts_with("view-") && name.contains("-operator") {
-                let mut bytes = std::fs::read(&path).unwrap();
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 1;
-                std::fs::write(&path, bytes).unwrap();
-                n_spoiled += 1;
+    server
+        .shutdown_and(|folder| {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_string();
+                if name.starts_with("view-") && name.contains("-operator") {
+                    let mut bytes = std::fs::read(&path).unwrap();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 1;
+                    std::fs::write(&path, bytes).unwrap();
+                    n_spoiled += 1;
+                }
             }
-        }
-    }).await;
+        })
+        .await
+        .unwrap();
     assert!(n_spoiled > 0);
     assert_eq!(rows(&server, ORIGINS).await, ["above|rebuilt", "beside|restored", "pairs|rebuilt"]);
     assert_eq!(rows(&server, "SELECT a.n, a.note, b.n FROM above a, beside b").await, content);

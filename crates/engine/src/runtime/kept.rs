@@ -168,7 +168,8 @@ impl Runtime {
                     Task::Shard(shard) => shard.load(files, now_us),
                     Task::Relation(relation) => load_relation(relation, saved, files, epoch),
                 };
-                let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+                let result =
+                    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
                 let mut last_step = last_step.lock();
                 match (&*last_step, result) {
                     (Err(_), _) => return,
@@ -285,7 +286,7 @@ fn array_bytes(array: &ArrayRef) -> usize {
             let offsets = list.value_offsets();
             let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
             let values = list.values().slice(first as usize, (last - first) as usize);
-            array_bytes(&values) + offsets.len() * size_of::<i32>()
+            array_bytes(&values) + size_of_val::<[i32]>(offsets)
         }
         other => other.primitive_width().unwrap_or(16) * array.len(),
     }

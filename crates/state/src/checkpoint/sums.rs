@@ -19,7 +19,11 @@ use crate::rows::compact;
 const CHANGE: &str = "tidewire.change";
 
 /// The rows of `deltas` as one delta: those of a bag summed up, or the newest of each key. None: nothing is left.
-pub(super) fn put_together(schema: &SchemaRef, deltas: &[Delta], n_key_columns: Option<usize>) -> Result<Option<Delta>> {
+pub(super) fn put_together(
+    schema: &SchemaRef,
+    deltas: &[Delta],
+    n_key_columns: Option<usize>,
+) -> Result<Option<Delta>> {
     let deltas: Vec<&Delta> = deltas.iter().filter(|delta| !delta.is_empty()).collect();
     let n_rows = deltas.iter().map(|delta| delta.n_rows()).sum();
     if n_rows == 0 {
@@ -90,7 +94,8 @@ pub(super) fn without_removed(delta: Delta) -> Result<Option<Delta>> {
     if adds_only(&delta) {
         return Ok(Some(delta));
     }
-    let kept: Vec<u32> = (0_u32..).zip(0..delta.n_rows()).filter(|(_, idx)| delta.weight(*idx) > 0).map(|(n, _)| n).collect();
+    let kept: Vec<u32> =
+        (0_u32..).zip(0..delta.n_rows()).filter(|(_, idx)| delta.weight(*idx) > 0).map(|(n, _)| n).collect();
     let weights = kept.iter().map(|idx| delta.weight(*idx as usize)).collect();
     let rows = take_record_batch(delta.rows(), &UInt32Array::from(kept))?;
     Ok((rows.num_rows() > 0).then(|| weighted(rows, weights)))

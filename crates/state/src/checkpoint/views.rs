@@ -126,7 +126,8 @@ impl Checkpoints {
             let unwritten = self.unwritten.views.get(&id);
             let is_new = unwritten.is_some_and(|view| view.is_new);
             let before = self.newest().and_then(|manifest| manifest.view(ObjectId(id))).filter(|_| !is_new);
-            let relation = self.write_table(writer, "view", view.relation, before.map(|v| &v.relation), cut.keeps_bases)?;
+            let relation =
+                self.write_table(writer, "view", view.relation, before.map(|v| &v.relation), cut.keeps_bases)?;
             let mut files: BTreeMap<StatePart, StateFiles> =
                 before.iter().flat_map(|v| &v.operators).map(|files| (files.part, files.clone())).collect();
             for (part, changed) in unwritten.iter().flat_map(|view| &view.parts) {
@@ -154,6 +155,7 @@ fn n_bytes(files: &[FileEntry]) -> u64 {
 
 fn write_part(writer: &mut Writer<'_>, view: u32, changed: &Part, files: &mut StateFiles, cut: &Cut) -> Result<()> {
     let Some(changes) = changed.changes.first() else { return Ok(()) };
+    writer.note_changes(std::slice::from_ref(changes));
     let bytes = write_changes(&changed.schema, changes)?;
     let (n_base, n_changes) = (n_bytes(&files.base), n_bytes(&files.changes) + bytes.len() as u64);
     let is_bag = changed.n_key_columns.is_none();
@@ -225,7 +227,10 @@ fn merge(writer: &mut Writer<'_>, view: u32, part: &Part, files: &mut StateFiles
             let adds = part.n_key_columns.is_none() && adds_only(&sums);
             let word = if which == Merged::Base { "base" } else { "changes" };
             let name = file_name(view, &files.part, &format!("{word}-{:012}-merged{}", writer.number, level + 1));
-            list.push(FileEntry { adds_only: adds, ..writer.put(name, write_changes(&part.schema, &sums)?, level + 1)? });
+            list.push(FileEntry {
+                adds_only: adds,
+                ..writer.put(name, write_changes(&part.schema, &sums)?, level + 1)?
+            });
         }
         *(if which == Merged::Base { &mut files.base } else { &mut files.changes }) = list;
     }
