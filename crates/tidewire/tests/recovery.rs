@@ -1,6 +1,7 @@
 //! A server that is killed over a real Kafka goes on after the last record that its views contain.
 //!
 //! Every wait is for a condition with a deadline.
+#![expect(clippy::expect_used, reason = "a test: what fails here fails it")]
 
 #[path = "common/process.rs"]
 mod process;
