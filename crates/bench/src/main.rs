@@ -8,6 +8,7 @@ mod aggregate;
 mod build;
 mod changes;
 mod cpu;
+mod durability;
 mod growth;
 mod join;
 mod json;
@@ -63,6 +64,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "tpch",
         help: "[SCALE FACTOR] [ROWS A CHANGE]: TPC-H's queries as views, beside one run of each as a batch",
         run: tpch::run,
+    },
+    Benchmark {
+        name: "durability",
+        help: "[THOUSAND ROWS] [ROUNDS]: ingest with checkpoints every second beside durability off; pauses, disk, recovery",
+        run: durability::run,
     },
     Benchmark {
         name: "kafka",

@@ -1,7 +1,9 @@
 //! A whole server in this process, for the end-to-end benchmarks.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::StreamExt;
@@ -10,17 +12,22 @@ use tidewire_connect::Connector;
 use tidewire_engine::{Components, Engine, Outcome, Session, Settings, Status};
 use tidewire_kafka::Kafka;
 use tidewire_server::PgSystem;
+use tidewire_state::DataDir;
 use tidewire_types::Result as SqlResult;
 use tokio::runtime::Runtime;
 
+use crate::durability::Feed;
+
 static KAFKA: Kafka = Kafka;
-static CONNECTORS: &[&dyn Connector] = &[&KAFKA, &tidewire_connect::nexmark::Nexmark];
+static CONNECTORS: &[&dyn Connector] = &[&KAFKA, &tidewire_connect::nexmark::Nexmark, &Feed];
 
 /// A server and one session.
 pub struct Server {
     pub runtime: Runtime,
     pub session: Session,
     engine: Arc<Engine>,
+    // Locked while the engine runs.
+    _data_dir: Option<DataDir>,
 }
 
 impl Server {
@@ -30,7 +37,37 @@ impl Server {
         let components = Components::new(CONNECTORS, Arc::new(PgSystem));
         let engine = Engine::start(Settings::default(), components)?;
         let session = engine.session("tidewire", "tidewire");
-        Ok(Server { runtime, session, engine })
+        Ok(Server { runtime, session, engine, _data_dir: None })
+    }
+
+    /// Starts one over what a directory has.
+    pub fn open(directory: &Path, settings: Settings) -> Result<Server, Box<dyn Error>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let components = Components::new(CONNECTORS, Arc::new(PgSystem));
+        let data_dir = DataDir::open(directory)?;
+        let engine = runtime.block_on(Engine::open(settings, components, data_dir.storage()?, false))?;
+        let session = engine.session("tidewire", "tidewire");
+        Ok(Server { runtime, session, engine, _data_dir: Some(data_dir) })
+    }
+
+    /// Where everything stands.
+    pub fn status(&self) -> Status {
+        self.engine.status()
+    }
+
+    /// Waits until it stands as is wanted.
+    pub fn wait(&self, is_so: impl Fn(&Status) -> bool) {
+        self.runtime.block_on(async {
+            let mut again = tokio::time::interval(Duration::from_millis(5));
+            while !is_so(&tokio::task::block_in_place(|| self.engine.status())) {
+                again.tick().await;
+            }
+        });
+    }
+
+    /// Has everything written that a checkpoint has.
+    pub fn checkpoint(&self) -> Result<(), Box<dyn Error>> {
+        Ok(self.runtime.block_on(self.engine.checkpoint())?)
     }
 
     /// Another session of the same server.

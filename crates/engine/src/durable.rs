@@ -19,7 +19,7 @@ use tidewire_catalog::Kind;
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
     BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject,
-    StoredSource, TableChange, TableCut, ViewCut,
+    StoredSource, TableChange, TableCut, ViewCut, Written,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
@@ -70,13 +70,6 @@ pub struct KeptView {
     pub is_new: bool,
     /// What changed in its operators.
     pub operators: Vec<StateCut>,
-}
-
-/// A checkpoint that was written: its bytes, and how long it took.
-#[derive(Clone, Copy, Debug)]
-pub struct Written {
-    n_bytes: u64,
-    elapsed: Duration,
 }
 
 /// What was found on disk, and what follows from it for the next checkpoint.
@@ -307,7 +300,7 @@ impl Durability {
     }
 
     /// A checkpoint was written, or was not. Errors: another process writes here.
-    pub fn cut_ended(&mut self, result: &Result<Written>) -> Result<()> {
+    pub fn cut_ended(&mut self, result: &Result<Written>, elapsed: Duration) -> Result<()> {
         self.is_cut_running = false;
         for waiting in self.waiting.drain(..) {
             // Whoever asked may be gone.
@@ -317,7 +310,8 @@ impl Durability {
             Ok(written) => {
                 self.status.n_written += 1;
                 self.status.n_bytes += written.n_bytes;
-                self.status.write_ns += written.elapsed.as_nanos() as u64;
+                self.status.n_changed_bytes += written.n_changed_bytes;
+                self.status.write_ns += elapsed.as_nanos() as u64;
                 Ok(())
             }
             Err(error) if error.state() == SqlState::ObjectInUse => Err(error.clone()),
@@ -410,24 +404,25 @@ impl Backup {
 
 /// The thread that writes checkpoints.
 struct Checkpointer {
-    sender: Option<Sender<(Cut, Vec<Backup>)>>,
+    sender: Option<Sender<(Box<Cut>, Vec<Backup>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
     fn start(mut checkpoints: Checkpoints, shared: &Arc<Shared>) -> Result<Checkpointer> {
-        let (sender, receiver) = channel::<(Cut, Vec<Backup>)>();
+        let (sender, receiver) = channel::<(Box<Cut>, Vec<Backup>)>();
         let shared = Arc::downgrade(shared);
         let run = move || {
             while let Ok((cut, backups)) = receiver.recv() {
                 let began = Instant::now();
-                let result = checkpoints.write(cut).map(|n_bytes| Written { n_bytes, elapsed: began.elapsed() });
-                if let Ok(Written { n_bytes, elapsed }) = result {
-                    debug!(elapsed_ms = elapsed.as_millis() as u64, n_bytes, "checkpoint written");
+                let result = checkpoints.write(*cut);
+                let elapsed = began.elapsed();
+                if let Ok(Written { n_bytes, n_changed_bytes }) = result {
+                    debug!(elapsed_ms = elapsed.as_millis() as u64, n_bytes, n_changed_bytes, "checkpoint written");
                 }
                 backups.into_iter().for_each(|backup| backup.answer(&result, &checkpoints));
                 if let Some(shared) = shared.upgrade() {
-                    shared.cast(move |core| core.checkpoint_ended(&result));
+                    shared.cast(move |core| core.checkpoint_ended(&result, elapsed));
                 }
             }
         };
@@ -439,7 +434,9 @@ impl Checkpointer {
 
     fn send(&self, cut: Cut, backups: Vec<Backup>) {
         // The thread lives as long as the sender.
-        let _ = self.sender.as_ref().map(|sender| sender.send((cut, backups)));
+        if let Some(sender) = &self.sender {
+            let _ = sender.send((Box::new(cut), backups));
+        }
     }
 
     /// Waits until the last checkpoint is written.

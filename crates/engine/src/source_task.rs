@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 use tidewire_connect::{Batch, Health, Positions, ReadMode, Source, SourceReader};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState};
@@ -18,9 +20,14 @@ const POLL_BYTES_MAX: usize = 4 << 20;
 /// How often positions are told to the outside system.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long it waits before it tries again to reach an outside system that was away when it began.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A running reader; it stops when this is dropped.
 pub struct SourceTask {
     cancelled: Arc<AtomicBool>,
+    // Its thread hears when this is gone.
+    _alive: Sender<()>,
     // What the views contain, for the consumer group.
     committed: Arc<Mutex<Option<Positions>>>,
 }
@@ -43,12 +50,16 @@ impl SourceTask {
     ) -> Result<SourceTask> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let committed = Arc::new(Mutex::new(None));
-        let task = SourceTask { cancelled: cancelled.clone(), committed: committed.clone() };
+        let (alive, gone) = channel();
+        let task = SourceTask { cancelled: cancelled.clone(), _alive: alive, committed: committed.clone() };
         let run = move || {
-            let result = source.read(positions, projection, ReadMode::Follow).and_then(|mut reader| {
-                let output = Output { shared: &shared, id, generation, cancelled: &cancelled };
-                output.follow(reader.as_mut(), source.as_ref(), &committed)
-            });
+            let output = Output { shared: &shared, id, generation, cancelled: &cancelled };
+            let open = || source.read(positions.clone(), projection.clone(), ReadMode::Follow);
+            let result = match output.open(&open, &gone) {
+                Ok(Some(mut reader)) => output.follow(reader.as_mut(), source.as_ref(), &committed),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
             if let Err(error) = result {
                 shared.push_batch(SourceBatch { source: id, generation, batch: Err(error) }, &cancelled);
             }
@@ -74,6 +85,28 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// A reader, as soon as the outside system answers: at a server's start it may come up later. None: nobody waits.
+    fn open(
+        &self,
+        open: &dyn Fn() -> Result<Box<dyn SourceReader>>,
+        gone: &Receiver<()>,
+    ) -> Result<Option<Box<dyn SourceReader>>> {
+        loop {
+            let error = match open() {
+                Err(error) if error.state() == SqlState::ConnectionFailure => error,
+                result => return result.map(Some),
+            };
+            let health = Health::Retrying(error.message().to_string());
+            let batch = Batch { health, ..Batch::empty(Arc::new(Schema::empty())) };
+            let batch = SourceBatch { source: self.id, generation: self.generation, batch: Ok(batch) };
+            if !self.shared.push_batch(batch, self.cancelled)
+                || gone.recv_timeout(REOPEN_INTERVAL) == Err(RecvTimeoutError::Disconnected)
+            {
+                return Ok(None);
+            }
+        }
+    }
+
     fn follow(
         &self,
         reader: &mut dyn SourceReader,

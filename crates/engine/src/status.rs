@@ -38,6 +38,8 @@ pub struct CheckpointStatus {
     pub n_failed: u64,
     /// Bytes of all that were written.
     pub n_bytes: u64,
+    /// Bytes in memory, about, of what had changed.
+    pub n_changed_bytes: u64,
     /// Time in which they were written, beside the epoch loop, in nanoseconds.
     pub write_ns: u64,
     /// How long the epoch loop stood still for one, at most, in nanoseconds.

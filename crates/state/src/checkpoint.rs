@@ -23,7 +23,7 @@ use tracing::warn;
 
 pub use self::files::Files;
 use self::files::Writer;
-use self::sums::{change_batches, change_schema, coalesce, with_schema};
+use self::sums::{change_batches, change_schema, coalesce, nullable, put_together, with_schema};
 use self::views::Unwritten;
 pub use self::views::{StateCut, ViewCut};
 use crate::log::Progress;
@@ -87,6 +87,15 @@ pub struct Cut {
     pub keeps_bases: bool,
     /// Whether the server is about to end by now.
     pub is_stopping: Box<dyn Fn() -> bool + Send>,
+}
+
+/// A checkpoint that was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of its files.
+    pub n_bytes: u64,
+    /// Bytes in memory, about, of what had changed.
+    pub n_changed_bytes: u64,
 }
 
 /// The rows of a table, one batch after another.
@@ -188,11 +197,11 @@ impl Checkpoints {
         Ok(letters)
     }
 
-    /// Writes a checkpoint, then removes the files and the log that no checkpoint needs any more. How many bytes it wrote.
+    /// Writes a checkpoint, then removes the files and the log that no checkpoint needs any more.
     ///
     /// Errors: `53100`, `58030`; then the last checkpoint stays the newest, and the next one will hold what this would
     /// have. `55006` when another process writes checkpoints here too.
-    pub fn write(&mut self, mut cut: Cut) -> Result<u64> {
+    pub fn write(&mut self, mut cut: Cut) -> Result<Written> {
         let number = self.next_number;
         self.next_number += 1;
         self.unwritten_letters.append(&mut cut.dead_letters);
@@ -200,7 +209,7 @@ impl Checkpoints {
         let changed = cut.tables.iter().chain(cut.views.iter().map(|v| &v.relation)).filter(|t| !t.changes.is_empty());
         let changed: Vec<u32> = changed.map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
-            Ok((manifest, n_bytes)) => {
+            Ok((manifest, written)) => {
                 self.next_manifest += 1;
                 self.kept.insert(0, manifest);
                 self.kept.truncate(2);
@@ -211,7 +220,7 @@ impl Checkpoints {
                 if let Err(error) = self.remove_unused() {
                     warn!(%error, "could not remove files of old checkpoints");
                 }
-                Ok(n_bytes)
+                Ok(written)
             }
             Err(error) => {
                 // Something may be there all the same.
@@ -222,7 +231,7 @@ impl Checkpoints {
         }
     }
 
-    fn write_files(&self, number: u64, mut cut: Cut) -> Result<(Manifest, u64)> {
+    fn write_files(&self, number: u64, mut cut: Cut) -> Result<(Manifest, Written)> {
         let before: HashMap<u32, &TableFiles> =
             self.newest().map(|m| m.tables.iter().map(|t| (t.table, t)).collect()).unwrap_or_default();
         let mut writer = Writer::new(&self.files, number, REWRITE_BYTES_MAX);
@@ -246,16 +255,16 @@ impl Checkpoints {
             manifest.dead_letters.remove(0);
         }
         let packs = self.newest().map_or(&[][..], |newest| &newest.packs);
-        let n_bytes = writer.finish(&mut manifest, packs)?;
+        let written = writer.finish(&mut manifest, packs)?;
         (manifest.log_from, manifest.last_oid, manifest.objects) = (cut.log_from, cut.last_oid, cut.objects);
         (manifest.n_shards, manifest.sources) = (cut.n_shards, cut.sources);
         cut.log.wait(cut.log_from)?;
         let bytes = manifest.encode()?;
-        let n_bytes = n_bytes + bytes.len() as u64;
+        let written = Written { n_bytes: written.n_bytes + bytes.len() as u64, ..written };
         self.files.reach("manifest.put.before")?;
         self.files.put_new(&Manifest::file_name(manifest.number), bytes)?;
         self.files.reach("manifest.put.after")?;
-        Ok((manifest, n_bytes))
+        Ok((manifest, written))
     }
 
     /// Writes what changed in a table or view (`kind` says which, for the names of files).
@@ -274,7 +283,14 @@ impl Checkpoints {
             return Ok(files);
         }
         if !needs_base {
-            let bytes = write_file(&change_schema(&cut.schema), &change_batches(&cut.schema, &cut.changes)?)?;
+            // A row that came and went since the last checkpoint leaves nothing.
+            let schema = nullable(&cut.schema);
+            let changes: Vec<Delta> = put_together(&schema, &cut.changes, None)?.into_iter().collect();
+            if changes.is_empty() {
+                return Ok(files);
+            }
+            writer.note_changes(&changes);
+            let bytes = write_file(&change_schema(&schema), &change_batches(&schema, &changes)?)?;
             let n_changes = bytes.len() as u64 + files.changes.iter().map(|f| f.n_bytes).sum::<u64>();
             let n_base = files.base.iter().map(|f| f.n_bytes).sum();
             if keeps_base || n_changes * CHANGES_PER_BASE <= n_base || !writer.may_rewrite(n_base) {
@@ -287,9 +303,13 @@ impl Checkpoints {
         (files.base, files.changes) = (vec![], vec![]);
         let mut batches: Vec<RecordBatch> = vec![];
         let mut n_bytes = 0;
+        let is_new = before.is_none();
         for rows in (cut.rows)()? {
             let rows = rows?;
             n_bytes += rows.get_array_memory_size();
+            if is_new {
+                writer.note_changes(&[Delta::insert(rows.clone())]);
+            }
             batches.push(rows);
             if n_bytes >= BASE_FILE_BYTES {
                 write_base(writer, kind, &cut.schema, &std::mem::take(&mut batches), &mut files)?;
@@ -416,7 +436,7 @@ mod tests {
             Fixture { _root: root, storage, log, checkpoints, content: vec![], views: vec![] }
         }
 
-        fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<u64> {
+        fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<Written> {
             self.log.append(b"x", true).unwrap();
             self.content.retain(|a| !removed.contains(a));
             self.content.extend(added.clone());
@@ -548,6 +568,9 @@ mod tests {
         RecordBatch::try_new(schema, vec![column(keys), column(values)]).unwrap()
     }
 
+    /// A row and how often it is added.
+    type Weighted = ((i64, i64), i64);
+
     /// The state of a view in three parts: one that only grows, a bag, and rows with a key.
     #[derive(Default)]
     struct State {
@@ -560,7 +583,7 @@ mod tests {
     impl State {
         /// Changes in each part: what is added, removed, and its weight.
         fn change(&mut self, round: i64, n_rows: i64) -> Vec<StateCut> {
-            let mut parts: [Vec<((i64, i64), i64)>; 3] = Default::default();
+            let mut parts: [Vec<Weighted>; 3] = Default::default();
             for n in round * n_rows..(round + 1) * n_rows {
                 parts[0].push(((n, n % 7), 1));
                 // Half of the bag's rows go again at once, some later, and some are there twice.
@@ -586,7 +609,7 @@ mod tests {
                 self.sums[idx].retain(|_, weight| *weight != 0);
                 self.n_changed += rows.len();
             }
-            let cut = |(idx, rows): (usize, Vec<((i64, i64), i64)>)| {
+            let cut = |(idx, rows): (usize, Vec<Weighted>)| {
                 let weights = rows.iter().map(|(_, weight)| *weight).collect();
                 let delta = Delta::new(pairs(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>()), Some(weights));
                 let part = StatePart { node: 3, shard: 0, input: (idx < 2).then_some(idx as u32) };
@@ -638,7 +661,7 @@ mod tests {
             let operators = state.change(if round == 0 { 0 } else { 49 + round }, n_rows);
             n_bytes_changed = state.n_changed * 24;
             fixture.views = vec![view(operators, round == 0)];
-            n_bytes += fixture.write(round..round + 1, 0..0).unwrap();
+            n_bytes += fixture.write(round..round + 1, 0..0).unwrap().n_bytes;
             if round % 10 == 0 || round > 110 {
                 state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
             }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use backup::{BackedUp, BackupTarget, restore};
 pub use bucket::{Bucket, BucketAddress, BucketFiles, BucketLog};
-pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut};
+pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut, Written};
 pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use log::{Log, LogOptions, Replayed};

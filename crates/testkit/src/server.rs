@@ -95,14 +95,12 @@ impl Server {
     }
 
     /// Stops the server, has `change` do something to the folder with the files of checkpoints, and starts it again.
-    pub async fn shutdown_and(&mut self, change: impl FnOnce(&Path)) {
+    pub async fn shutdown_and(&mut self, change: impl FnOnce(&Path)) -> Result<(), Failure> {
         self.engine.shutdown().await;
         if let Some((_, directory)) = &self.data_dir {
             change(&directory.path().join("checkpoints"));
         }
-        if let Err(error) = self.restart(End::Graceful).await {
-            panic!("{error}");
-        }
+        self.restart(End::Graceful).await
     }
 
     /// Opens a port for the Postgres protocol on loopback, chosen by the system.

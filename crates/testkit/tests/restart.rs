@@ -1,5 +1,5 @@
 //! What a start finds: where sources begin, dead letters, views that cannot be built; and what a bad disk does.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: what fails here fails it")]
 
 use std::time::Duration;
 
@@ -404,7 +404,8 @@ async fn a_view_whose_plan_is_another_one_is_built_again_and_so_is_what_stands_o
                 std::fs::write(&path, manifest.encode().unwrap()).unwrap();
             }
         })
-        .await;
+        .await
+        .unwrap();
     assert_eq!(origins(&server, "rebuilt").await, ["agg", "on_agg"]);
     check_views(&server, "after").await;
     change(&server, 1).await;
@@ -442,7 +443,8 @@ async fn a_view_with_a_damaged_file_is_built_again() {
                 }
             }
         })
-        .await;
+        .await
+        .unwrap();
     assert!(n_spoiled > 0);
     assert_eq!(rows(&server, ORIGINS).await, ["above|rebuilt", "beside|restored", "pairs|rebuilt"]);
     assert_eq!(rows(&server, "SELECT a.n, a.note, b.n FROM above a, beside b").await, content);

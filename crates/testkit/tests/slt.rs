@@ -1,7 +1,7 @@
 //! Runs every file of `sql-tests/` in every mode, and prints a line a file.
 //!
 //! `cargo test -p tidewire-testkit --test slt -- join` runs the files whose path has `join` in it. All failures are
-//! printed before the test fails.
+//! printed before the test fails. `TIDEWIRE_SLT_MODE=Restarted` runs one mode only.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test: what fails here fails it")]
 
 use std::path::{Path, PathBuf};
@@ -23,13 +23,16 @@ fn main() -> ExitCode {
         files.iter().for_each(|f| println!("{}: test", name(f)));
         return ExitCode::SUCCESS;
     }
+    let mode = std::env::var("TIDEWIRE_SLT_MODE").ok();
+    let modes: Vec<Mode> =
+        Mode::ALL.into_iter().filter(|m| mode.as_ref().is_none_or(|mode| *mode == format!("{m:?}"))).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let mut failures: Vec<(String, Vec<Mode>)> = vec![];
     for file in &files {
         let start = Instant::now();
         let mut n_checks = 0;
         let before = failures.len();
-        for mode in Mode::ALL {
+        for mode in modes.iter().copied() {
             match runtime.block_on(run_file(file, mode)) {
                 Ok(n) => n_checks += n,
                 Err(failed) => failed.into_iter().for_each(|f| note(&mut failures, mode, f)),
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
         println!("{verdict:6} {:32} {n_checks:5} comparisons {:6} ms", name(file), start.elapsed().as_millis());
     }
     failures.iter().for_each(|(failure, modes)| println!("\n{modes:?} {failure}"));
-    println!("\n{} files in {} modes, {} failures", files.len(), Mode::ALL.len(), failures.len());
+    println!("\n{} files in {} modes, {} failures", files.len(), modes.len(), failures.len());
     if failures.is_empty() && !(files.is_empty() && wanted.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

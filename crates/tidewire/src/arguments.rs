@@ -10,7 +10,7 @@ const AFTER_HELP: &str = "\
 Connect with any PostgreSQL client: psql -h 127.0.0.1 -p 7432 -U tidewire tidewire
 
 State is kept in the data directory: a server that is started in it again has the tables, views, sources and dead \
-letters that were there, however the last one ended. Materialized views are built again at the start.
+letters that were there, however the last one ended. Materialized views go on where they were.
 
 An option on the command line wins over its environment variable.";
 
@@ -82,8 +82,10 @@ pub struct ServeOptions {
     #[arg(long, env = "TIDEWIRE_MEMORY_LIMIT", value_name = "SIZE", value_parser = memory)]
     pub memory_limit: Option<usize>,
 
-    /// How many parts state and work are divided into, each with a thread of its own for large epochs; default: the
-    /// number of cores
+    /// How many parts state and work are divided into, each with a thread of its own for large epochs; default: what the
+    /// data directory has, else the number of cores
+    ///
+    /// With another number than the data directory has, materialized views are built again.
     #[arg(long, env = "TIDEWIRE_SHARDS", value_name = "N", value_parser = shards)]
     pub shards: Option<usize>,
 

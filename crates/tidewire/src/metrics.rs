@@ -37,6 +37,8 @@ fn server(page: &mut Page, status: &Status) {
     page.counter("tidewire_checkpoints_failed_total", "Checkpoints that could not be written.")
         .sample(&[], checkpoints.n_failed);
     page.counter("tidewire_checkpoint_bytes_total", "Bytes written for checkpoints.").sample(&[], checkpoints.n_bytes);
+    page.counter("tidewire_checkpoint_changed_bytes_total", "Bytes in memory of what had changed.")
+        .sample(&[], checkpoints.n_changed_bytes);
     page.counter(
         "tidewire_checkpoint_write_seconds_total",
         "Time in which checkpoints were written, beside the epoch loop.",
@@ -215,6 +217,7 @@ mod tests {
             tidewire_checkpoints_total 0
             tidewire_checkpoints_failed_total 0
             tidewire_checkpoint_bytes_total 0
+            tidewire_checkpoint_changed_bytes_total 0
             tidewire_checkpoint_write_seconds_total 0
             tidewire_checkpoint_pause_seconds_total 0
             tidewire_checkpoint_pause_seconds_max 0

@@ -59,6 +59,13 @@ async fn transfer(port: u16, client: u64, from: Known, total: &AtomicU64) -> Kno
     Known { answered, has_doubt: true }
 }
 
+fn wait_for_checkpoint(server: &process::Server) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while http_get(server.http_port, "/metrics").1.contains("\ntidewire_checkpoints_total 0\n") {
+        assert!(Instant::now() < deadline, "no checkpoint is written");
+    }
+}
+
 async fn rows(port: u16, sql: &str) -> Vec<Vec<i64>> {
     let parameters = format!("host=127.0.0.1 port={port} user=tidewire dbname=tidewire");
     let (session, connection) = tokio_postgres::connect(&parameters, NoTls).await.expect("connects");
@@ -88,6 +95,8 @@ fn what_a_client_was_told_survives_kill_9() {
          CREATE MATERIALIZED VIEW per_client AS SELECT client, count(*) AS n, max(n) AS last FROM transfers GROUP BY client;
          CREATE MATERIALIZED VIEW total AS SELECT sum(balance) AS balance FROM accounts;",
     );
+    // From now on a start finds the views in a checkpoint.
+    wait_for_checkpoint(&server);
     let mut known = vec![Known::default(); N_CLIENTS as usize];
     for kill in 0..n_kills {
         let done = AtomicU64::new(0);
@@ -109,6 +118,8 @@ fn what_a_client_was_told_survives_kill_9() {
         });
         assert_eq!(server.process.wait(), None, "killed");
         server = serve_in(directory.path());
+        let rebuilt = "SELECT count(*) FROM tidewire.materialized_views WHERE origin <> 'restored'";
+        assert_eq!(runtime.block_on(rows(server.pg_port, rebuilt)), [[0]], "views are restored");
         let found = runtime.block_on(rows(server.pg_port, "SELECT client, n, last FROM per_client ORDER BY client"));
         let table = "SELECT client, count(*), max(n) FROM transfers GROUP BY client ORDER BY client";
         assert_eq!(runtime.block_on(rows(server.pg_port, table)), found, "the view is its query");
@@ -155,6 +166,8 @@ fn everything_comes_back_after_a_stop_and_ids_stay() {
     assert_eq!(server.end("TERM"), Some(0));
     let server = serve_in(directory.path());
     assert_eq!(psql(server.pg_port, look), before);
+    let origins = "SELECT name, origin FROM tidewire.materialized_views ORDER BY name";
+    assert_eq!(psql(server.pg_port, origins), "m|restored\non_source|restored\n");
     psql(server.pg_port, "CREATE TABLE new (a INT); INSERT INTO t (a) VALUES (4);");
     let highest = psql(server.pg_port, "SELECT max(oid)::bigint FROM pg_class WHERE relname = 'new'");
     assert!(before.lines().filter_map(|line| line.split('|').next()).all(|oid| oid != highest.trim()), "{highest}");

@@ -10,7 +10,6 @@ use tidewire_connect::{Positions, Split};
 use tidewire_state::StoredSource;
 use tidewire_types::{ObjectId, Result};
 
-use super::publication::Unpublished;
 use super::{Core, SourceRead, View, now_us, start_reader};
 use crate::durable::KeptView;
 use crate::runtime::EpochChanges;
@@ -58,12 +57,8 @@ impl Core {
 
     /// All views of a checkpoint are there: brings them to where the log ends, and has sources go on.
     pub fn finish_restore(&mut self, mut changes: EpochChanges, sources: &[StoredSource]) -> Result<()> {
-        // The rows of tables are those at the end of the log already.
-        let (epoch, now_us) = (self.epoch.next(), now_us());
-        self.step_views(epoch, now_us, &mut changes);
-        self.epoch = epoch;
-        self.unpublished.push_back(Unpublished { epoch, n_durable: 0, changes, replies: vec![] });
-        self.publish_durable();
+        // In the epoch in which tables are as at the end of the log already: nobody has read it.
+        self.step_views(self.epoch, now_us(), &mut changes);
         for stored in sources {
             self.restore_source(stored)?;
         }

@@ -2,16 +2,16 @@
 //!
 //! Invariant: epochs are published in order, and one with writes that somebody waits for when the log has them on disk.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use tidewire_state::{BackedUp, BackupTarget, TableChange};
+use tidewire_state::{BackedUp, BackupTarget, TableChange, Written};
 use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::Core;
-use crate::durable::{Asking, Backup, Durability, Written};
+use crate::durable::{Asking, Backup, Durability};
 use crate::runtime::EpochChanges;
 use crate::stored;
 use crate::table::Applied;
@@ -144,8 +144,8 @@ impl Core {
     }
 
     /// A checkpoint was written, or was not.
-    pub fn checkpoint_ended(&mut self, result: &Result<Written>) {
-        let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result));
+    pub fn checkpoint_ended(&mut self, result: &Result<Written>, elapsed: Duration) {
+        let ended = self.durability.as_mut().map_or(Ok(()), |durability| durability.cut_ended(result, elapsed));
         if let Err(reason) = ended {
             error!(%reason, "another process writes here: this one ends");
             self.shared.fail(reason);

@@ -286,7 +286,7 @@ fn array_bytes(array: &ArrayRef) -> usize {
             let offsets = list.value_offsets();
             let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
             let values = list.values().slice(first as usize, (last - first) as usize);
-            array_bytes(&values) + offsets.len() * size_of::<i32>()
+            array_bytes(&values) + size_of_val::<[i32]>(offsets)
         }
         other => other.primitive_width().unwrap_or(16) * array.len(),
     }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewire_types::{Result, SqlError, SqlState};
+use tidewire_types::{Delta, Result, SqlError, SqlState};
 
+use super::Written;
 use crate::log::{failed, sql_error_in};
 use crate::{FileEntry, Manifest, Storage};
 
@@ -130,6 +131,7 @@ pub(super) struct Writer<'a> {
     pack_name: String,
     pack: Vec<u8>,
     n_bytes: u64,
+    n_changed_bytes: u64,
     // Bytes that bases may still be written anew with, in this checkpoint.
     rewrite_bytes_left: u64,
 }
@@ -138,7 +140,16 @@ impl<'a> Writer<'a> {
     pub(super) fn new(files: &'a Files, number: u64, rewrite_bytes_max: u64) -> Writer<'a> {
         let owner = files.storage.checkpoints.owner();
         let pack_name = owned(owner, format!("small-{number:012}.pack"));
-        Writer { files, number, owner, pack_name, pack: vec![], n_bytes: 0, rewrite_bytes_left: rewrite_bytes_max }
+        Writer {
+            files,
+            number,
+            owner,
+            pack_name,
+            pack: vec![],
+            n_bytes: 0,
+            n_changed_bytes: 0,
+            rewrite_bytes_left: rewrite_bytes_max,
+        }
     }
 
     /// Writes a file, or puts it into the pack.
@@ -181,9 +192,14 @@ impl<'a> Writer<'a> {
         may
     }
 
-    /// Writes the pack, and notes in the manifest which packs there are. `before` are those of the last checkpoint. How
-    /// many bytes this checkpoint has written.
-    pub(super) fn finish(mut self, manifest: &mut Manifest, before: &[FileEntry]) -> Result<u64> {
+    /// Counts what had changed.
+    pub(super) fn note_changes(&mut self, changes: &[Delta]) {
+        let bytes = |delta: &Delta| delta.rows().get_array_memory_size() + delta.weights().map_or(0, |w| w.len() * 8);
+        self.n_changed_bytes += changes.iter().map(bytes).sum::<usize>() as u64;
+    }
+
+    /// Writes the pack, and notes in the manifest which packs there are. `before` are those of the last checkpoint.
+    pub(super) fn finish(mut self, manifest: &mut Manifest, before: &[FileEntry]) -> Result<Written> {
         let mut used: HashMap<&str, u64> = HashMap::new();
         for entry in manifest.entries().filter(|entry| entry.offset.is_some()) {
             *used.entry(&entry.name).or_default() += entry.n_bytes;
@@ -209,7 +225,7 @@ impl<'a> Writer<'a> {
             packs.push(FileEntry { name, n_bytes, crc32c, ..FileEntry::default() });
         }
         manifest.packs = packs;
-        Ok(self.n_bytes)
+        Ok(Written { n_bytes: self.n_bytes, n_changed_bytes: self.n_changed_bytes })
     }
 
     fn move_out_of(&mut self, pack: &str, manifest: &mut Manifest) -> Result<()> {

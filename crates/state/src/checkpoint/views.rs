@@ -155,6 +155,7 @@ fn n_bytes(files: &[FileEntry]) -> u64 {
 
 fn write_part(writer: &mut Writer<'_>, view: u32, changed: &Part, files: &mut StateFiles, cut: &Cut) -> Result<()> {
     let Some(changes) = changed.changes.first() else { return Ok(()) };
+    writer.note_changes(std::slice::from_ref(changes));
     let bytes = write_changes(&changed.schema, changes)?;
     let (n_base, n_changes) = (n_bytes(&files.base), n_bytes(&files.changes) + bytes.len() as u64);
     let is_bag = changed.n_key_columns.is_none();
