@@ -47,9 +47,6 @@ const VACUUM_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the loop waits when nothing happens.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
-/// How many epochs may wait for a store that is away.
-const UNPUBLISHED_MAX: usize = 1024;
-
 /// Everything that the loop owns.
 pub struct Core {
     pub shared: Arc<Shared>,
@@ -214,21 +211,6 @@ impl Core {
         }
         self.end();
         shared.close();
-    }
-
-    /// What callers want done between two epochs. While the store of the log is away it waits, and the loop goes on.
-    fn run_calls(&mut self, calls: Vec<Call>) {
-        self.calls.extend(calls);
-        let is_stalled = self.durability.as_ref().is_some_and(Durability::is_stalled);
-        if is_stalled && self.unpublished.len() < UNPUBLISHED_MAX {
-            return;
-        }
-        if !self.calls.is_empty() {
-            self.settle();
-        }
-        for call in std::mem::take(&mut self.calls) {
-            call(self);
-        }
     }
 
     /// When the loop has something to do even if nothing comes.

@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn error_of(path: &Path) -> SqlError {
-        DataDir::open(path).err().expect("an error")
+        DataDir::open(path).unwrap_err()
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `BACKUP TO` while clients write, and what `tidewire restore` makes of it: one moment, whole.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
 use std::path::Path;
 use std::sync::Arc;

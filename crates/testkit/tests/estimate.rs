@@ -1,5 +1,5 @@
 //! `EXPLAIN (STATE)` before a view is created, beside what it takes then.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
+#![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what fails here fails it")]
 
 use tidewire_engine::Settings;
 use tidewire_testkit::database::Database;

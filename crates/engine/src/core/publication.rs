@@ -13,8 +13,12 @@ use tracing::{error, info};
 use super::Core;
 use crate::durable::{Asking, Backup, Durability};
 use crate::runtime::EpochChanges;
+use crate::shared::Call;
 use crate::stored;
 use crate::table::Applied;
+
+/// How many epochs may wait for a store that is away.
+const UNPUBLISHED_MAX: usize = 1024;
 
 /// An epoch that readers do not see yet.
 pub(super) struct Unpublished {
@@ -60,6 +64,21 @@ impl Core {
             for (reply, _) in self.unpublished.drain(..).flat_map(|u| u.replies) {
                 let _ = reply.send(Err(error.clone()));
             }
+        }
+    }
+
+    /// What callers want done between two epochs. While the store of the log is away it waits, and the loop goes on.
+    pub(super) fn run_calls(&mut self, calls: Vec<Call>) {
+        self.calls.extend(calls);
+        let is_stalled = self.durability.as_ref().is_some_and(Durability::is_stalled);
+        if is_stalled && self.unpublished.len() < UNPUBLISHED_MAX {
+            return;
+        }
+        if !self.calls.is_empty() {
+            self.settle();
+        }
+        for call in std::mem::take(&mut self.calls) {
+            call(self);
         }
     }
 
