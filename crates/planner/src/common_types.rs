@@ -154,8 +154,11 @@ fn union_of_types(union: Union) -> Result<LogicalPlan> {
     let n_columns = union.schema.fields().len();
     let mut targets: Vec<Option<SqlType>> = vec![];
     for idx in 0..n_columns {
-        let fields: Vec<_> = union.inputs.iter().filter_map(|input| input.schema().fields().get(idx).cloned()).collect();
-        let same = fields.windows(2).all(|pair| pair.iter().map(|f| f.metadata()).collect::<Vec<_>>().windows(2).all(|m| m.first() == m.last()));
+        let fields: Vec<_> =
+            union.inputs.iter().filter_map(|input| input.schema().fields().get(idx).cloned()).collect();
+        let same = fields.windows(2).all(|pair| {
+            pair.iter().map(|f| f.metadata()).collect::<Vec<_>>().windows(2).all(|m| m.first() == m.last())
+        });
         if same {
             targets.push(None);
             continue;
@@ -211,7 +214,9 @@ fn unaliased(expr: &Expr) -> &Expr {
 fn with_types(input: &Arc<LogicalPlan>, targets: &[Option<SqlType>]) -> Result<LogicalPlan> {
     let columns = input.schema().iter().zip(targets).enumerate().map(|(idx, ((qualifier, field), target))| {
         let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-        let Some(target) = target.as_ref().filter(|target| SqlType::of(field) != **target || !field.metadata().is_empty()) else {
+        let Some(target) =
+            target.as_ref().filter(|target| SqlType::of(field) != **target || !field.metadata().is_empty())
+        else {
             return Ok(column);
         };
         let mut value = column;

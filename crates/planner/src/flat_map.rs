@@ -74,7 +74,13 @@ impl FlatMap {
     }
 
     /// The same calls with other arguments over another input, of which `more` columns are kept too.
-    pub(crate) fn over(&self, input: LogicalPlan, calls: Vec<Call>, filter: Option<Expr>, more: &[Column]) -> Result<FlatMap> {
+    pub(crate) fn over(
+        &self,
+        input: LogicalPlan,
+        calls: Vec<Call>,
+        filter: Option<Expr>,
+        more: &[Column],
+    ) -> Result<FlatMap> {
         let kept = self.kept.iter().chain(more).cloned().collect();
         FlatMap { input: Arc::new(input), calls, kept, filter, ..self.clone() }.with_schema()
     }

@@ -42,7 +42,13 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     all.extend(unary::all());
     all.extend(date_fields::all());
     let tables = [arrays::ALL, dates::ALL, json_build::ALL, math::ALL, regexp::ALL];
-    all.extend(tables.into_iter().flatten().chain([&format::FORMAT, &maybe_null::FUNCTION, &to_char::TO_CHAR]).map(defined::function));
+    all.extend(
+        tables
+            .into_iter()
+            .flatten()
+            .chain([&format::FORMAT, &maybe_null::FUNCTION, &to_char::TO_CHAR])
+            .map(defined::function),
+    );
     all.push(timezone::timezone());
     all.push(to_json::to_json());
     all.push(ScalarUDF::from(datafusion::functions::string::uuid::UuidFunc::new()).with_aliases(["gen_random_uuid"]));

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
-use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use tidewire_types::{SqlError, SqlState};
 

@@ -35,7 +35,10 @@ use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::set_returning::from::RowNames;
-use crate::{aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, unnest_query, using, windows};
+use crate::{
+    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, unnest_query, using,
+    windows,
+};
 
 /// Depth of a statement from which it is planned on a stack of its own.
 const LARGE_STACK_DEPTH: usize = 50;

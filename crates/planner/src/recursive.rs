@@ -75,7 +75,9 @@ pub(crate) fn let_first_rows_be_null(query: &mut Query) {
                     }
                 }
             }
-            SetExpr::Values(values) => values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(let_be_null),
+            SetExpr::Values(values) => {
+                values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(let_be_null)
+            }
             _ => {}
         }
     }

@@ -248,7 +248,9 @@ impl VisitorMut for Rewriter {
         any_to_in(expr);
         let arrays = array_query::rewrite(expr);
         if let Err(error) = arrays
-            .and_then(|()| row_values::rewrite(expr, &mut self.n_copies)).and_then(|()| aggregates::check_call(expr)) {
+            .and_then(|()| row_values::rewrite(expr, &mut self.n_copies))
+            .and_then(|()| aggregates::check_call(expr))
+        {
             return flow(Err(error));
         }
         if let Expr::Value(value) = expr

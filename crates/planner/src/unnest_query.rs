@@ -42,8 +42,8 @@ pub(crate) use rows::{ROW, RowPlanner, row_function};
 pub(crate) use types::check_types;
 
 use self::membership::Member;
-use crate::functions;
 use self::scope::{Scope, Scopes, bind, names_in};
+use crate::functions;
 
 /// Unnests all subqueries of an analyzed plan.
 pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {

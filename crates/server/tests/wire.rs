@@ -150,7 +150,7 @@ async fn an_error_in_the_extended_protocol_leaves_the_session_usable() {
     assert_eq!(error.code(), Some(&SqlState::DIVISION_BY_ZERO));
     let error = client.prepare("SELECT 1; SELECT 2").await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR));
-    assert_eq!(client.query_one("SELECT 3", &[]).await.unwrap().get::<_, i64>(0), 3);
+    assert_eq!(client.query_one("SELECT 3", &[]).await.unwrap().get::<_, i32>(0), 3);
     server.stop().await;
 }
 
@@ -164,7 +164,7 @@ async fn a_portal_goes_on_where_its_limit_stopped_it() {
     let mut seen = vec![];
     for _ in 0..3 {
         let rows = transaction.query_portal(&portal, 2).await.unwrap();
-        seen.push(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>());
+        seen.push(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>());
     }
     assert_eq!(seen, [vec![1, 2], vec![3], vec![]]);
     transaction.commit().await.unwrap();
@@ -193,7 +193,7 @@ async fn a_push_sends_each_change_at_once_and_ends_with_a_cancel() {
     cancel.cancel_query(NoTls).await.unwrap();
     let error = within(pushed.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
-    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
     server.stop().await;
 }
 
@@ -337,7 +337,7 @@ async fn bytes_that_are_no_postgres_protocol_end_only_their_connection() {
     socket.write_all(&message(b'Q', b"SELECT 1\0")).await.unwrap();
     assert_eq!(read_to(&mut socket, b'Z').await[0].0, b'E');
     assert_eq!(read_to(&mut socket, b'Z').await[0].0, b'T');
-    assert_eq!(server.client().await.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(server.client().await.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
     server.stop().await;
 }
 
@@ -411,7 +411,7 @@ async fn copy_from_is_refused_and_the_session_goes_on() {
     client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
     let error = client.batch_execute("COPY t FROM STDIN").await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
-    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
     server.stop().await;
 }
 
@@ -473,7 +473,7 @@ async fn a_subscription_that_is_copied_sends_each_change_at_once() {
     cancel.cancel_query(NoTls).await.unwrap();
     let error = within(lines.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
-    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(reader.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
     server.stop().await;
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Date32Array, Int32Array, IntervalMonthDayNanoArray};
 use arrow::compute::{self, kernels::numeric};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
@@ -53,14 +53,12 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf(function)), args)))
     };
     match (op, &left_type, &right_type) {
-        (op, l, r) if is_integer(l) && is_integer(r) => {
-            match op {
-                Op::Plus => call(Function::Add, left, right),
-                Op::Minus => call(Function::Subtract, left, right),
-                Op::Multiply => call(Function::Multiply, left, right),
-                _ => None,
-            }
-        }
+        (op, l, r) if is_integer(l) && is_integer(r) => match op {
+            Op::Plus => call(Function::Add, left, right),
+            Op::Minus => call(Function::Subtract, left, right),
+            Op::Multiply => call(Function::Multiply, left, right),
+            _ => None,
+        },
         (op, l, r) if is_number(l) && is_number(r) && !is_float(l) && !is_float(r) => {
             super::numeric::plan(op, left, right, (l, r))
         }

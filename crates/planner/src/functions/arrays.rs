@@ -25,8 +25,17 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "array_lower", resolve: |types| with_dimension(types, |c, _| by_dimension(c, |_| 1)) },
     Definition { name: "array_position", resolve: position },
     Definition { name: "array_ndims", resolve: |types| of_array(types, |c, _| by_row(c, n_dimensions)) },
-    Definition { name: NOT_NULL, resolve: |types| of_array(types, |c, t| not_null(c, t)).map(|o| Overload { result: types.first().cloned().unwrap_or(SqlType::Null), ..o }) },
-    Definition { name: "cardinality", resolve: |types| of_array(types, |c, _| by_row(c, |items| Some(n_items(items)))) },
+    Definition {
+        name: NOT_NULL,
+        resolve: |types| {
+            of_array(types, not_null)
+                .map(|o| Overload { result: types.first().cloned().unwrap_or(SqlType::Null), ..o })
+        },
+    },
+    Definition {
+        name: "cardinality",
+        resolve: |types| of_array(types, |c, _| by_row(c, |items| Some(n_items(items)))),
+    },
 ];
 
 /// The function that makes an empty array of NULL.
@@ -39,7 +48,8 @@ static CONTAINED: Definition = Definition { name: "<@", resolve: |types| of_two(
 static LESS: Definition = Definition { name: "<", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_lt)) };
 static LESS_OR_EQUAL: Definition =
     Definition { name: "<=", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_le)) };
-static GREATER: Definition = Definition { name: ">", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_gt)) };
+static GREATER: Definition =
+    Definition { name: ">", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_gt)) };
 static GREATER_OR_EQUAL: Definition =
     Definition { name: ">=", resolve: |types| of_two(types, |c, _| compared(c, Ordering::is_ge)) };
 
@@ -78,7 +88,9 @@ fn with_dimension(types: &[SqlType], call: defined::Call) -> Option<Overload> {
 fn of_two(types: &[SqlType], call: defined::Call) -> Option<Overload> {
     let common = match types {
         [SqlType::Array(left), SqlType::Array(right)] => common(left, right)?,
-        [SqlType::Array(own), other] | [other, SqlType::Array(own)] if matches!(other, SqlType::Text | SqlType::Null) => {
+        [SqlType::Array(own), other] | [other, SqlType::Array(own)]
+            if matches!(other, SqlType::Text | SqlType::Null) =>
+        {
             own.as_ref().clone()
         }
         _ => return None,
@@ -121,9 +133,8 @@ fn compared(columns: &[ArrayRef], is: impl Fn(Ordering) -> bool) -> Result<Array
     let converter = RowConverter::new(vec![SortField::new_with_options(left.data_type().clone(), order)])?;
     let right = compute::cast(right, left.data_type())?;
     let (lefts, rights) = (converter.convert_columns(&[left.clone()])?, converter.convert_columns(&[right.clone()])?);
-    let rows = (0..left.len()).map(|row| {
-        (left.is_valid(row) && right.is_valid(row)).then(|| is(lefts.row(row).cmp(&rights.row(row))))
-    });
+    let rows = (0..left.len())
+        .map(|row| (left.is_valid(row) && right.is_valid(row)).then(|| is(lefts.row(row).cmp(&rights.row(row)))));
     Ok(Arc::new(rows.collect::<BooleanArray>()))
 }
 

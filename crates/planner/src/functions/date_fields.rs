@@ -95,7 +95,8 @@ impl ScalarUDFImpl for DateField {
         let output: ArrayRef = match args.return_field.data_type() {
             to @ DataType::Decimal128(_, to_scale) => {
                 let to_scale = u32::from(to_scale.unsigned_abs());
-                let values = units.into_iter().map(|u| u.map(|(n, scale)| n * 10_i128.pow(to_scale.saturating_sub(scale))));
+                let values =
+                    units.into_iter().map(|u| u.map(|(n, scale)| n * 10_i128.pow(to_scale.saturating_sub(scale))));
                 Arc::new(values.collect::<Decimal128Array>().with_data_type(to.clone()))
             }
             _ => {
@@ -171,11 +172,17 @@ impl Values {
                 let moment = DateTime::from_timestamp_micros(micros).map(|moment| moment.naive_utc());
                 let found = match (moment, field) {
                     (_, "epoch") => Some((i128::from(micros), 6)),
-                    (_, "timezone" | "timezone_hour" | "timezone_minute") if *sql_type == SqlType::Timestamptz => Some((0, 0)),
+                    (_, "timezone" | "timezone_hour" | "timezone_minute") if *sql_type == SqlType::Timestamptz => {
+                        Some((0, 0))
+                    }
                     (Some(moment), _) => of_date(&moment, field).or_else(|| of_clock(micros.rem_euclid(DAY_US), field)),
                     (None, _) => None,
                 };
-                let name = if *sql_type == SqlType::Timestamptz { "timestamp with time zone" } else { "timestamp without time zone" };
+                let name = if *sql_type == SqlType::Timestamptz {
+                    "timestamp with time zone"
+                } else {
+                    "timestamp without time zone"
+                };
                 (found, name)
             }
             Values::Time(times) if times.is_valid(row) => {
@@ -210,10 +217,36 @@ const DAY_US: i64 = 86_400_000_000;
 fn is_field(field: &str) -> bool {
     matches!(
         field,
-        "year" | "years" | "month" | "months" | "day" | "days" | "hour" | "hours" | "minute" | "minutes" | "second"
-            | "seconds" | "millisecond" | "milliseconds" | "microsecond" | "microseconds" | "dow" | "isodow" | "doy"
-            | "week" | "weeks" | "quarter" | "decade" | "century" | "millennium" | "isoyear" | "julian" | "timezone"
-            | "timezone_hour" | "timezone_minute"
+        "year"
+            | "years"
+            | "month"
+            | "months"
+            | "day"
+            | "days"
+            | "hour"
+            | "hours"
+            | "minute"
+            | "minutes"
+            | "second"
+            | "seconds"
+            | "millisecond"
+            | "milliseconds"
+            | "microsecond"
+            | "microseconds"
+            | "dow"
+            | "isodow"
+            | "doy"
+            | "week"
+            | "weeks"
+            | "quarter"
+            | "decade"
+            | "century"
+            | "millennium"
+            | "isoyear"
+            | "julian"
+            | "timezone"
+            | "timezone_hour"
+            | "timezone_minute"
     )
 }
 

@@ -53,7 +53,8 @@ fn age(left: i64, right: i64) -> Option<IntervalMonthDayNano> {
     let (later, earlier, sign) = if left < right { (right, left, -1) } else { (left, right, 1) };
     let moment = |micros| Some(DateTime::from_timestamp_micros(micros)?.naive_utc());
     let (later, earlier): (NaiveDateTime, NaiveDateTime) = (moment(later)?, moment(earlier)?);
-    let micros = |t: &NaiveDateTime| i64::from(t.num_seconds_from_midnight()) * 1_000_000 + i64::from(t.nanosecond() / 1000);
+    let micros =
+        |t: &NaiveDateTime| i64::from(t.num_seconds_from_midnight()) * 1_000_000 + i64::from(t.nanosecond() / 1000);
     let mut months = (later.year() - earlier.year()) * 12 + later.month0() as i32 - earlier.month0() as i32;
     let mut days = later.day() as i32 - earlier.day() as i32;
     let mut time = micros(&later) - micros(&earlier);

@@ -46,7 +46,8 @@ impl Overload {
 
     /// The overload whose arguments are of `wanted`. None: the given ones are not, and no conversion is implied.
     pub(super) fn exact(given: &[SqlType], wanted: &[SqlType], result: SqlType, call: Call) -> Option<Overload> {
-        let fits = given.len() == wanted.len() && given.iter().zip(wanted).all(|(given, wanted)| implied(given, wanted));
+        let fits =
+            given.len() == wanted.len() && given.iter().zip(wanted).all(|(given, wanted)| implied(given, wanted));
         fits.then(|| Overload { args: wanted.to_vec(), result, call })
     }
 }
@@ -83,13 +84,22 @@ pub(super) fn scalar(array: &ArrayRef) -> Result<ScalarValue> {
 /// The function to register.
 pub(super) fn function(definition: &'static Definition) -> ScalarUDF {
     let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
-    ScalarUDF::from(Defined { name: definition.name, definition: Same(definition), signature: Signature::one_of(any, Volatility::Immutable) })
+    ScalarUDF::from(Defined {
+        name: definition.name,
+        definition: Same(definition),
+        signature: Signature::one_of(any, Volatility::Immutable),
+    })
 }
 
 /// A call of the function over arguments that are planned.
-pub(super) fn call(definition: &'static Definition, args: Vec<datafusion::logical_expr::Expr>) -> datafusion::logical_expr::Expr {
+pub(super) fn call(
+    definition: &'static Definition,
+    args: Vec<datafusion::logical_expr::Expr>,
+) -> datafusion::logical_expr::Expr {
     let function = Arc::new(function(definition));
-    datafusion::logical_expr::Expr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(function, args))
+    datafusion::logical_expr::Expr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(
+        function, args,
+    ))
 }
 
 /// Equal by its name.

@@ -71,7 +71,10 @@ fn fill_in(format: &str, args: &[Option<String>]) -> Result<String, SqlError> {
             let given: i64 = match given {
                 None => 0,
                 Some(text) => text.parse().map_err(|_| {
-                    SqlError::new(SqlState::InvalidTextRepresentation, format!("invalid input syntax for type integer: \"{text}\""))
+                    SqlError::new(
+                        SqlState::InvalidTextRepresentation,
+                        format!("invalid input syntax for type integer: \"{text}\""),
+                    )
                 })?,
             };
             left |= given < 0;
@@ -79,7 +82,9 @@ fn fill_in(format: &str, args: &[Option<String>]) -> Result<String, SqlError> {
         } else if width.is_none() {
             width = number(&mut chars);
         }
-        let Some(kind) = chars.next() else { return Err(invalid("unterminated format() type specifier").with_hint("For a single \"%\" use \"%%\".")) };
+        let Some(kind) = chars.next() else {
+            return Err(invalid("unterminated format() type specifier").with_hint("For a single \"%\" use \"%%\"."));
+        };
         if !matches!(kind, 's' | 'I' | 'L') {
             return Err(invalid(format!("unrecognized format() type specifier \"{kind}\""))
                 .with_hint("For a single \"%\" use \"%%\"."));
@@ -87,7 +92,10 @@ fn fill_in(format: &str, args: &[Option<String>]) -> Result<String, SqlError> {
         let value = match (kind, argument(args, position, &mut next)?) {
             ('s', value) => value.unwrap_or_default(),
             ('I', None) => {
-                return Err(SqlError::new(SqlState::NullValueNotAllowed, "null values cannot be formatted as an SQL identifier"));
+                return Err(SqlError::new(
+                    SqlState::NullValueNotAllowed,
+                    "null values cannot be formatted as an SQL identifier",
+                ));
             }
             ('I', Some(value)) => identifier(&value),
             (_, None) => "NULL".into(),

@@ -18,12 +18,30 @@ use super::{text, to_json};
 pub(super) static ALL: &[Definition] = &[
     Definition { name: "to_json", resolve: |types| one(types, SqlType::Json, json_of) },
     Definition { name: "to_jsonb", resolve: |types| one(types, SqlType::Jsonb, jsonb_of) },
-    Definition { name: "json_build_array", resolve: |types| Overload::of(types, SqlType::Json, |c, t| array(c, t, false)) },
-    Definition { name: "jsonb_build_array", resolve: |types| Overload::of(types, SqlType::Jsonb, |c, t| array(c, t, true)) },
-    Definition { name: "json_build_object", resolve: |types| Overload::of(types, SqlType::Json, |c, t| object(c, t, false)) },
-    Definition { name: "jsonb_build_object", resolve: |types| Overload::of(types, SqlType::Jsonb, |c, t| object(c, t, true)) },
-    Definition { name: "json_strip_nulls", resolve: |types| Overload::exact(types, &[SqlType::Json], SqlType::Json, strip) },
-    Definition { name: "jsonb_strip_nulls", resolve: |types| Overload::exact(types, &[SqlType::Jsonb], SqlType::Jsonb, strip_binary) },
+    Definition {
+        name: "json_build_array",
+        resolve: |types| Overload::of(types, SqlType::Json, |c, t| array(c, t, false)),
+    },
+    Definition {
+        name: "jsonb_build_array",
+        resolve: |types| Overload::of(types, SqlType::Jsonb, |c, t| array(c, t, true)),
+    },
+    Definition {
+        name: "json_build_object",
+        resolve: |types| Overload::of(types, SqlType::Json, |c, t| object(c, t, false)),
+    },
+    Definition {
+        name: "jsonb_build_object",
+        resolve: |types| Overload::of(types, SqlType::Jsonb, |c, t| object(c, t, true)),
+    },
+    Definition {
+        name: "json_strip_nulls",
+        resolve: |types| Overload::exact(types, &[SqlType::Json], SqlType::Json, strip),
+    },
+    Definition {
+        name: "jsonb_strip_nulls",
+        resolve: |types| Overload::exact(types, &[SqlType::Jsonb], SqlType::Jsonb, strip_binary),
+    },
 ];
 
 fn one(types: &[SqlType], result: SqlType, call: super::defined::Call) -> Option<Overload> {
@@ -104,7 +122,8 @@ fn normalized(rows: impl Iterator<Item = Option<String>>) -> Result<ArrayRef> {
 fn strip(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let Some(documents) = columns.first() else { return Err(external(SqlError::internal("no argument"))) };
     let rows = documents.as_string_view().iter().map(|json| {
-        let invalid = |_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"));
+        let invalid =
+            |_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"));
         json.map(|json| Ok(without_nulls(serde_json::from_str(json).map_err(invalid)?).to_string())).transpose()
     });
     Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))

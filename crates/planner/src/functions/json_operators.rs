@@ -41,8 +41,9 @@ pub(super) fn plan(op: &Op, left: &Expr, right: &Expr, types: (&SqlType, &SqlTyp
         Op::Question if *l == T::Jsonb || open(l) => &EXISTS,
         Op::QuestionPipe if *l == T::Jsonb || open(l) => &ANY_EXISTS,
         Op::QuestionAnd if *l == T::Jsonb || open(l) => &ALL_EXIST,
-        Op::StringConcat if *l == T::Jsonb && (*r == T::Jsonb || matches!(right, Expr::Literal(..)))
-            || matches!(op, Op::StringConcat) && *r == T::Jsonb && matches!(left, Expr::Literal(..)) =>
+        Op::StringConcat
+            if *l == T::Jsonb && (*r == T::Jsonb || matches!(right, Expr::Literal(..)))
+                || matches!(op, Op::StringConcat) && *r == T::Jsonb && matches!(left, Expr::Literal(..)) =>
         {
             &JOINED
         }
@@ -73,8 +74,13 @@ fn without(types: &[SqlType]) -> Option<Overload> {
 
 fn documents(columns: &[ArrayRef], idx: usize) -> Result<Vec<Option<Value>>> {
     let Some(column) = columns.get(idx) else { return Err(external(SqlError::internal("two arguments"))) };
-    let invalid = |_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"));
-    column.as_string_view().iter().map(|json| json.map(|j| serde_json::from_str(j).map_err(invalid)).transpose()).collect()
+    let invalid =
+        |_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"));
+    column
+        .as_string_view()
+        .iter()
+        .map(|json| json.map(|j| serde_json::from_str(j).map_err(invalid)).transpose())
+        .collect()
 }
 
 fn of_pairs(columns: &[ArrayRef], is: impl Fn(&Value, &Value) -> bool) -> Result<ArrayRef> {
@@ -97,7 +103,9 @@ fn is_inside(whole: &Value, part: &Value) -> bool {
         (Value::Object(whole), Value::Object(part)) => {
             part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| is_inside(whole, part)))
         }
-        (Value::Array(whole), Value::Array(part)) => part.iter().all(|part| whole.iter().any(|whole| is_inside(whole, part))),
+        (Value::Array(whole), Value::Array(part)) => {
+            part.iter().all(|part| whole.iter().any(|whole| is_inside(whole, part)))
+        }
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
         (whole, part) => whole == part,
     }
@@ -172,9 +180,13 @@ fn join(left: Value, right: Value) -> Result<Value> {
         (left @ (Value::Array(_) | Value::Object(_)), right) if left.is_array() || right.is_array() => {
             Ok(Value::Array(items(left).into_iter().chain(items(right)).collect()))
         }
-        (left, right) if left.is_object() || right.is_object() && !left.is_array() => match right.is_array() || !left.is_object() && !right.is_object() {
+        (left, right) if left.is_object() || right.is_object() && !left.is_array() => match right.is_array()
+            || !left.is_object() && !right.is_object()
+        {
             true => Ok(Value::Array(items(left).into_iter().chain(items(right)).collect())),
-            false => Err(external(SqlError::new(SqlState::InvalidParameterValue, "invalid concatenation of jsonb objects"))),
+            false => {
+                Err(external(SqlError::new(SqlState::InvalidParameterValue, "invalid concatenation of jsonb objects")))
+            }
         },
         (left, right) => Ok(Value::Array(items(left).into_iter().chain(items(right)).collect())),
     }

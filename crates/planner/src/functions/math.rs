@@ -16,7 +16,14 @@ const ONE: i128 = 1_000_000_000;
 
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
-    Definition { name: "ceil", resolve: |types| whole(types, |c, t| rounded(c, t, f64::ceil, |value, unit| value.div_euclid(unit) + i128::from(value.rem_euclid(unit) > 0))) },
+    Definition {
+        name: "ceil",
+        resolve: |types| {
+            whole(types, |c, t| {
+                rounded(c, t, f64::ceil, |value, unit| value.div_euclid(unit) + i128::from(value.rem_euclid(unit) > 0))
+            })
+        },
+    },
     Definition { name: "floor", resolve: |types| whole(types, |c, t| rounded(c, t, f64::floor, i128::div_euclid)) },
     Definition { name: "signum", resolve: |types| whole(types, |c, t| rounded(c, t, sign, |value, _| value.signum())) },
     Definition { name: "gcd", resolve: |types| of_integers(types, |c, t| by_pair(c, t, gcd)) },
@@ -146,7 +153,8 @@ fn float_buckets(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
 fn numeric_buckets(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let [values, lows, highs, counts] = columns else { return Err(external(SqlError::internal("four arguments"))) };
     let (values, lows) = (values.as_primitive::<Decimal128Type>(), lows.as_primitive::<Decimal128Type>());
-    let rows = values.iter().zip(lows).zip(highs.as_primitive::<Decimal128Type>()).zip(counts.as_primitive::<Int32Type>());
+    let rows =
+        values.iter().zip(lows).zip(highs.as_primitive::<Decimal128Type>()).zip(counts.as_primitive::<Int32Type>());
     let buckets = rows.map(|(((value, low), high), count)| {
         let (Some(value), Some(low), Some(high), Some(count)) = (value, low, high, count) else { return Ok(None) };
         check_count(count)?;
@@ -185,9 +193,10 @@ fn div(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let rows = left.as_primitive::<Decimal128Type>().iter().zip(right.as_primitive::<Decimal128Type>());
     let quotients = rows.map(|pair| match pair {
         (Some(_), Some(0)) => Err(external(SqlError::new(SqlState::DivisionByZero, "division by zero"))),
-        (Some(left), Some(right)) => (left / right).checked_mul(ONE).map(Some).ok_or_else(|| {
-            external(SqlError::new(SqlState::NumericValueOutOfRange, "value overflows numeric format"))
-        }),
+        (Some(left), Some(right)) => (left / right)
+            .checked_mul(ONE)
+            .map(Some)
+            .ok_or_else(|| external(SqlError::new(SqlState::NumericValueOutOfRange, "value overflows numeric format"))),
         _ => Ok(None),
     });
     let quotients: Decimal128Array = quotients.collect::<Result<_>>()?;

@@ -11,7 +11,10 @@ pub(super) static FUNCTION: Definition = Definition {
     name: MAYBE_NULL,
     resolve: |types| match types {
         [only] => Overload::of(types, only.clone(), |columns, _| {
-            columns.first().cloned().ok_or_else(|| super::cast::external(tidewire_types::SqlError::internal("no argument")))
+            columns
+                .first()
+                .cloned()
+                .ok_or_else(|| super::cast::external(tidewire_types::SqlError::internal("no argument")))
         }),
         _ => None,
     },

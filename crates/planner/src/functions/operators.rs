@@ -40,7 +40,8 @@ impl ExprPlanner for PostgresOperators {
             if let Some(planned) = planned.or_else(|| arrays::plan(&op, &left, &right, types)) {
                 return Ok(PlannerResult::Planned(planned));
             }
-            let is_of_others = matches!(op, BinaryOperator::AtArrow | BinaryOperator::ArrowAt | BinaryOperator::PGOverlap);
+            let is_of_others =
+                matches!(op, BinaryOperator::AtArrow | BinaryOperator::ArrowAt | BinaryOperator::PGOverlap);
             if is_of_others && !matches!((&l, &r), (SqlType::Text, SqlType::Text)) {
                 return Err(no_operator(&l, &op, &r));
             }
@@ -108,9 +109,11 @@ fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFS
 
 fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusion::common::DataFusionError {
     let message = format!("operator does not exist: {left} {op} {right}");
-    cast::external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
-        "No operator matches the given name and argument types. You might need to add explicit type casts.",
-    ))
+    cast::external(
+        SqlError::new(SqlState::UndefinedFunction, message).with_hint(
+            "No operator matches the given name and argument types. You might need to add explicit type casts.",
+        ),
+    )
 }
 
 /// Both sides of a comparison that is no binary operator, as that of `=` would get them.

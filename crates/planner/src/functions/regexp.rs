@@ -12,12 +12,16 @@ use super::defined::{Definition, Overload, implied};
 use super::sets::Pattern;
 
 /// What `substring(text FROM pattern)` calls.
-pub(super) static SUBSTRING: Definition =
-    Definition { name: "substring", resolve: substring };
+pub(super) static SUBSTRING: Definition = Definition { name: "substring", resolve: substring };
 
 /// The functions to register.
-pub(super) static ALL: &[Definition] =
-    &[Definition { name: "regexp_count", resolve: |types| Overload::exact(types, &[SqlType::Text, SqlType::Text], SqlType::Int4, count) }, Definition { name: "regexp_substr", resolve: |types| of_texts(types, |c, _| first_match(c, false)) }];
+pub(super) static ALL: &[Definition] = &[
+    Definition {
+        name: "regexp_count",
+        resolve: |types| Overload::exact(types, &[SqlType::Text, SqlType::Text], SqlType::Int4, count),
+    },
+    Definition { name: "regexp_substr", resolve: |types| of_texts(types, |c, _| first_match(c, false)) },
+];
 
 /// From a place, or what a pattern finds.
 fn substring(types: &[SqlType]) -> Option<Overload> {

@@ -149,6 +149,9 @@ mod tests {
 
     #[test]
     fn items_of_arrays_are_quoted_where_they_must_be() {
-        assert_eq!(["a", "", "a b", "null", "a\"\\"].map(quoted_item), ["a", "\"\"", "\"a b\"", "\"null\"", "\"a\\\"\\\\\""]);
+        assert_eq!(
+            ["a", "", "a b", "null", "a\"\\"].map(quoted_item),
+            ["a", "\"\"", "\"a b\"", "\"null\"", "\"a\\\"\\\\\""]
+        );
     }
 }

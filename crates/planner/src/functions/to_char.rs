@@ -39,13 +39,23 @@ fn to_char(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
 
 /// The patterns, longer ones before those that they begin with.
 const PATTERNS: &[&str] = &[
-    "HH24", "HH12", "HH", "MI", "MONTH", "Month", "month", "MON", "Mon", "mon", "MM", "MS", "SSSSS", "SSSS", "SS", "US",
-    "YYYY", "YYY", "YY", "Y", "IYYY", "IW", "ID", "DDD", "DD", "DAY", "Day", "day", "DY", "Dy", "dy", "D", "Q", "WW", "W",
-    "CC", "J", "AM", "PM", "am", "pm", "TZ", "tz", "OF",
+    "HH24", "HH12", "HH", "MI", "MONTH", "Month", "month", "MON", "Mon", "mon", "MM", "MS", "SSSSS", "SSSS", "SS",
+    "US", "YYYY", "YYY", "YY", "Y", "IYYY", "IW", "ID", "DDD", "DD", "DAY", "Day", "day", "DY", "Dy", "dy", "D", "Q",
+    "WW", "W", "CC", "J", "AM", "PM", "am", "pm", "TZ", "tz", "OF",
 ];
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -69,7 +79,8 @@ fn shown(moment: &NaiveDateTime, format: &str, zone: bool) -> Result<String, Sql
         }
         // Digits are of either case, names of months and days have that of the pattern.
         let found = PATTERNS.iter().find(|p| {
-            let is_name = matches!(p.to_ascii_lowercase().as_str(), "month" | "mon" | "day" | "dy" | "am" | "pm" | "tz");
+            let is_name =
+                matches!(p.to_ascii_lowercase().as_str(), "month" | "mon" | "day" | "dy" | "am" | "pm" | "tz");
             rest.get(..p.len()).is_some_and(|start| if is_name { start == **p } else { start.eq_ignore_ascii_case(p) })
         });
         let Some(pattern) = found else {
@@ -80,7 +91,10 @@ fn shown(moment: &NaiveDateTime, format: &str, zone: bool) -> Result<String, Sql
         };
         rest = rest.get(pattern.len()..).unwrap_or_default();
         if rest.get(..2).is_some_and(|m| m.eq_ignore_ascii_case("th") || m == "SP") {
-            return Err(SqlError::unsupported(format!("to_char with the modifier \"{}\"", rest.get(..2).unwrap_or_default())));
+            return Err(SqlError::unsupported(format!(
+                "to_char with the modifier \"{}\"",
+                rest.get(..2).unwrap_or_default()
+            )));
         }
         output.push_str(&part(moment, pattern, fill, zone));
         fill = true;
@@ -130,8 +144,20 @@ fn part(moment: &NaiveDateTime, pattern: &str, fill: bool, zone: bool) -> String
         "W" => (moment.day0() / 7 + 1).to_string(),
         "CC" => number((year + 99).div_euclid(100), 2),
         "J" => (i64::from(moment.date().num_days_from_ce()) + 1_721_425).to_string(),
-        "AM" | "PM" => if hour < 12 { "AM".into() } else { "PM".into() },
-        "am" | "pm" => if hour < 12 { "am".into() } else { "pm".into() },
+        "AM" | "PM" => {
+            if hour < 12 {
+                "AM".into()
+            } else {
+                "PM".into()
+            }
+        }
+        "am" | "pm" => {
+            if hour < 12 {
+                "am".into()
+            } else {
+                "pm".into()
+            }
+        }
         "TZ" if zone => "UTC".into(),
         "tz" if zone => "utc".into(),
         "OF" => "+00".into(),

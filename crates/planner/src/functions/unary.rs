@@ -23,7 +23,8 @@ pub(crate) const COMPLEMENT: &str = "complement of";
 
 /// The functions to register.
 pub(super) fn all() -> Vec<ScalarUDF> {
-    let function = |complement| ScalarUDF::from(Unary { complement, signature: Signature::any(1, Volatility::Immutable) });
+    let function =
+        |complement| ScalarUDF::from(Unary { complement, signature: Signature::any(1, Volatility::Immutable) });
     vec![function(false), function(true)]
 }
 
@@ -74,7 +75,8 @@ impl ScalarUDFImpl for Unary {
         let Some(arg) = args.args.into_iter().next() else { return Err(external(SqlError::internal("no argument"))) };
         let is_scalar = matches!(arg, ColumnarValue::Scalar(_));
         let input = arg.into_array(if is_scalar { 1 } else { args.number_rows })?;
-        let (from, to) = (args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f)), SqlType::of(&args.return_field));
+        let (from, to) =
+            (args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f)), SqlType::of(&args.return_field));
         let input = convert(&input, &from, &to, false)?;
         let output = match self.complement {
             true => complement(&input),

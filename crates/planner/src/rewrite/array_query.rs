@@ -40,7 +40,10 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
         && let FunctionArguments::List(list) = &mut function.args
         && !keys.is_empty()
     {
-        let order = keys.into_iter().enumerate().map(|(idx, key)| ast::OrderByExpr { expr: Expr::Identifier(key_name(idx)), ..key });
+        let order = keys
+            .into_iter()
+            .enumerate()
+            .map(|(idx, key)| ast::OrderByExpr { expr: Expr::Identifier(key_name(idx)), ..key });
         list.clauses.push(ast::FunctionArgumentClause::OrderBy(order.collect()));
     }
     let all = select(vec![SelectItem::UnnamedExpr(aggregate)], from, None, None);
@@ -84,5 +87,6 @@ fn order_of(query: &Query) -> Result<Option<Vec<ast::OrderByExpr>>> {
 fn add_keys(query: &mut Query, keys: &[ast::OrderByExpr]) {
     let SetExpr::Select(body) = query.body.as_mut() else { return };
     let keys = keys.iter().enumerate();
-    body.projection.extend(keys.map(|(idx, key)| SelectItem::ExprWithAlias { expr: key.expr.clone(), alias: key_name(idx) }));
+    body.projection
+        .extend(keys.map(|(idx, key)| SelectItem::ExprWithAlias { expr: key.expr.clone(), alias: key_name(idx) }));
 }

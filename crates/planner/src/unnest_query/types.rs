@@ -54,8 +54,9 @@ fn check_value(expr: &Expr, schema: &DFSchema, op: &str, right: &Field) -> Resul
 fn comparable(left: &Field, op: &str, right: &Field) -> Result<()> {
     let (l, r) = (SqlType::of(left), SqlType::of(right));
     // CASE and its like are told to be a text here although their values are uuids or documents.
-    let is_text =
-        |t: &SqlType| matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Jsonb);
+    let is_text = |t: &SqlType| {
+        matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Jsonb)
+    };
     if is_text(&l) == is_text(&r) || matches!(l, SqlType::Null) || matches!(r, SqlType::Null) {
         return Ok(());
     }
