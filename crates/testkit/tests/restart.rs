@@ -452,3 +452,47 @@ async fn a_view_with_a_damaged_file_is_built_again() {
     assert_eq!(origins(&server, "restored").await, ["above", "beside", "pairs"]);
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn indexes_are_there_again_over_tables_and_over_views_restored_or_built_again() {
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
+    for sql in [
+        "CREATE TABLE t (id INT PRIMARY KEY, k TEXT, v INT)",
+        "CREATE MATERIALIZED VIEW m AS SELECT k, v, count(*) AS n FROM t GROUP BY k, v",
+        "CREATE MATERIALIZED VIEW above AS SELECT k, sum(n) AS n FROM m GROUP BY k",
+        "CREATE INDEX t_k ON t (k)",
+        "CREATE INDEX m_k ON m (k)",
+        "CREATE INDEX above_n ON above (n)",
+        "INSERT INTO t SELECT i, 'k' || i % 100, i % 3 FROM generate_series(1, 2000) AS g(i)",
+    ] {
+        rows(&server, sql).await;
+    }
+    let names = "SELECT name, relation FROM tidewire.indexes WHERE name NOT LIKE '%pkey' ORDER BY name";
+    let indexes = ["above_n|above", "m_k|m", "t_k|t"];
+    assert_eq!(rows(&server, names).await, indexes);
+    let mut id = 2000;
+    for (end, origin) in [(End::Killed, "rebuilt"), (End::Graceful, "restored"), (End::Killed, "restored")] {
+        server.restart(end).await.unwrap();
+        server.caught_up().await.unwrap();
+        assert_eq!(rows(&server, ORIGINS).await, [format!("above|{origin}"), format!("m|{origin}")], "{end:?}");
+        assert_eq!(rows(&server, names).await, indexes, "{end:?}");
+        // What the index finds follows writes.
+        id += 1;
+        rows(&server, &format!("INSERT INTO t VALUES ({id}, 'k7', 5), ({id} + 10000, 'new{id}', 0)")).await;
+        let n = id - 2000;
+        assert_eq!(rows(&server, "SELECT sum(n) FROM m WHERE k = 'k7'").await, [format!("{}", 20 + n)], "{end:?}");
+        assert_eq!(rows(&server, "SELECT count(*) FROM above WHERE n = 1").await, [n.to_string()], "{end:?}");
+        assert_eq!(rows(&server, "SELECT count(*) FROM t WHERE k = 'k7'").await, [format!("{}", 20 + n)], "{end:?}");
+        let building = "SELECT count(*) FROM tidewire.indexes WHERE state <> 'ready'";
+        while rows(&server, building).await != ["0"] {
+            tokio::task::yield_now().await;
+        }
+        let plan = rows(&server, "EXPLAIN SELECT n FROM m WHERE k = 'k7'").await.join("\n");
+        assert!(plan.contains("k = 'k7'") && plan.to_lowercase().contains("lookup"), "{end:?}: {plan}");
+    }
+    // An index is dropped with its name for good.
+    rows(&server, "DROP INDEX m_k").await;
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(rows(&server, names).await, ["above_n|above", "t_k|t"]);
+    server.shutdown().await;
+}
