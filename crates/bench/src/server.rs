@@ -89,11 +89,6 @@ impl Server {
         }
     }
 
-    /// Where everything stands.
-    pub fn status(&self) -> Status {
-        self.engine.status()
-    }
-
     /// Waits until the epoch loop has done what was asked before.
     pub fn settle(&self) {
         self.engine.status();

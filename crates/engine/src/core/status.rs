@@ -34,7 +34,7 @@ impl Core {
 }
 
 impl View {
-    fn state_bytes(&self) -> usize {
+    pub(super) fn state_bytes(&self) -> usize {
         self.runtime.state_bytes() + self.relation.as_ref().map_or(0, Arrangement::state_bytes)
     }
 

@@ -28,8 +28,7 @@ pub(super) static ALL: &[Definition] = &[
     Definition {
         name: NOT_NULL,
         resolve: |types| {
-            of_array(types, not_null)
-                .map(|o| Overload { result: types.first().cloned().unwrap_or(SqlType::Null), ..o })
+            of_array(types, not_null).map(|o| Overload { result: types.first().cloned().unwrap_or(SqlType::Null), ..o })
         },
     },
     Definition {
@@ -132,7 +131,10 @@ fn compared(columns: &[ArrayRef], is: impl Fn(Ordering) -> bool) -> Result<Array
     let order = SortOptions { descending: false, nulls_first: false };
     let converter = RowConverter::new(vec![SortField::new_with_options(left.data_type().clone(), order)])?;
     let right = compute::cast(right, left.data_type())?;
-    let (lefts, rights) = (converter.convert_columns(&[left.clone()])?, converter.convert_columns(&[right.clone()])?);
+    let (lefts, rights) = (
+        converter.convert_columns(std::slice::from_ref(left))?,
+        converter.convert_columns(std::slice::from_ref(&right))?,
+    );
     let rows = (0..left.len())
         .map(|row| (left.is_valid(row) && right.is_valid(row)).then(|| is(lefts.row(row).cmp(&rights.row(row)))));
     Ok(Arc::new(rows.collect::<BooleanArray>()))
