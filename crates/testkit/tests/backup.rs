@@ -116,7 +116,7 @@ async fn a_backup_in_a_bucket_is_checked_when_it_is_restored() {
     let copy = start(&root.path().join("restored")).await;
     assert_eq!(copy.numbers("SELECT sum(a) FROM t").await, [3]);
     copy.engine.shutdown().await;
-    let file = server.objects("backups/monday").into_iter().find(|o| o.ends_with(".arrow")).unwrap();
+    let file = server.objects("backups/monday").into_iter().find(|o| o.ends_with(".pack")).unwrap();
     let mut bytes = std::fs::read(server.path_of(&file)).unwrap();
     bytes[100] ^= 1;
     std::fs::write(server.path_of(&file), bytes).unwrap();

@@ -1,8 +1,8 @@
 //! An index that readers use: from the values of some columns to the rows that have them, or had them.
 //!
-//! Each hash of key values has a chain of slots, the newest row first, linked both ways through arrays beside the
-//! segments, so that adding and removing a row cost the same in a chain of a million. Nothing here compares keys: a
-//! reader gets every row whose hash is right and compares itself. Rows with NULL in a key column are left out: no
+//! Each tag (the upper half of the hash of key values) has a chain of slots, the newest row first, linked both ways through
+//! arrays beside the segments, so that adding and removing a row cost the same in a chain of a million. Nothing here
+//! compares keys: a reader gets every row whose tag is right and compares itself. Rows with NULL in a key column are left out: no
 //! equality finds them. A row that died stays until `vacuum` knows that nobody reads its epoch any more.
 //!
 //! Invariant: at every epoch from `ready_from` on that can still be read, each row without NULL in its key is in the
@@ -37,7 +37,7 @@ pub struct KeyIndex {
 /// The chains.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
-    /// The newest slot of each hash.
+    /// The newest slot of each tag.
     heads: Index,
     /// By segment, then by offset.
     links: Vec<Option<Box<[Link]>>>,
@@ -320,10 +320,10 @@ mod tests {
         fn agrees_with_lists(ops in prop::collection::vec((0u8..4, 0u32..600), 0..300)) {
             let slot_of = |n: u32| (n / 200) << SEGMENT_BITS | (n % 200);
             let mut map = Map::default();
-            let mut lists: BTreeMap<u64, Vec<u32>> = (0..7).map(|hash| (hash, vec![])).collect();
+            let mut lists: BTreeMap<u64, Vec<u32>> = (0..7).map(|tag| (tag << 32, vec![])).collect();
             for (op, n) in ops {
                 // A slot always has the same hash, as a row has.
-                let (slot, hash) = (slot_of(n), u64::from(n % 7));
+                let (slot, hash) = (slot_of(n), u64::from(n % 7) << 32);
                 let list = lists.get_mut(&hash).unwrap();
                 let place = list.iter().position(|s| *s == slot);
                 match op {

@@ -46,8 +46,12 @@ pub(super) fn put_together(
         Some(n) => rows.columns().get(..n).unwrap_or_default(),
         None => rows.columns(),
     };
-    let kept: Vec<(u32, i64)> = if columns.is_empty() && n_key_columns.is_none() {
-        vec![(0, weights.iter().sum())]
+    let kept: Vec<(u32, i64)> = if columns.is_empty() {
+        // All rows of a bag are equal; a key of no columns has one row.
+        match n_key_columns {
+            None => vec![(0, weights.iter().sum())],
+            Some(_) => weights.last().map(|weight| (n_rows as u32 - 1, *weight)).into_iter().collect(),
+        }
     } else {
         let fields: Vec<_> = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
         if !RowConverter::supports_fields(&fields) {
@@ -220,6 +224,9 @@ mod tests {
         let expected = vec![(Some(1), "d".into(), 1), (None, "b".into(), 1), (Some(2), String::new(), -1)];
         assert_eq!(content(Some(&kept)), expected);
         assert_eq!(content(without_removed(kept).unwrap().as_ref()), expected[..2]);
+        // A key of no columns has one row.
+        let kept = put_together(&first.schema(), std::slice::from_ref(&first), Some(0)).unwrap();
+        assert_eq!(content(kept.as_ref()), [(Some(2), "c".into(), 1)]);
     }
 
     proptest! {
