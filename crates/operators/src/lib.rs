@@ -63,7 +63,8 @@ pub trait Operator: Send {
         self.step(inputs, cx, &mut vec![])
     }
 
-    /// For [`Kept::Rows`]: from now on it remembers what changes. Called before the first step, or not at all.
+    /// For [`Kept::Rows`]: from now on it remembers what changes. Called before the first step (and before or after
+    /// `restore`), or not at all.
     fn track_changes(&mut self) {}
 
     /// For [`Kept::Rows`]: what changed since the last call. It copies no more than it must, for it runs between two

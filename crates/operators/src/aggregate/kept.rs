@@ -78,6 +78,11 @@ impl Tracking {
         Tracking { is_on, cut: 0, dirty: vec![], removed: Copies::default() }
     }
 
+    /// From now on it notes what changes.
+    pub(super) fn begin(&mut self) {
+        self.is_on = true;
+    }
+
     /// A group with this header is touched for the first time in a step. Returns whether the last checkpoint has it, as a
     /// bit of the header.
     #[inline]

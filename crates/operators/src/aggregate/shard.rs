@@ -69,6 +69,9 @@ impl Operator for AggregateShard {
 
     fn track_changes(&mut self) {
         self.tracks_changes = true;
+        if let Some(state) = &mut self.state {
+            state.tracking.begin();
+        }
     }
 
     fn take_changes(&mut self) -> Result<StateChanges> {

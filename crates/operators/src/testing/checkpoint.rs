@@ -152,7 +152,10 @@ impl Checkpoint {
     /// The operator as it is after a restart. All cuts must be settled.
     pub(crate) fn restored(&self, subject: &dyn Subject, random: &mut Random) -> Box<dyn Operator> {
         let mut operator = subject.build();
-        operator.track_changes();
+        let is_tracked_first = random.below(2) == 0;
+        if is_tracked_first {
+            operator.track_changes();
+        }
         match &self.held {
             Held::Nothing => {}
             Held::Bag(bag) => pieces(bag.delta(), random).iter().for_each(|rows| operator.restore(rows).unwrap()),
@@ -178,6 +181,9 @@ impl Checkpoint {
                     operator.load(&mut inputs, &steps.context(1)).unwrap();
                 }
             }
+        }
+        if !is_tracked_first {
+            operator.track_changes();
         }
         operator
     }
