@@ -276,8 +276,7 @@ impl Session {
                 | Statement::CreateTable(_)
                 | Statement::CreateView(_)
                 | Statement::CreateIndex(_)
-                | Statement::Drop(_)
-                | Statement::Truncate(_),
+                | Statement::Drop(_),
             ) if !self.written.is_empty() => Err(SqlError::unsupported("DDL behind a write in one transaction")
                 .with_hint("Commit first: DDL takes effect at once.")),
             _ => Ok(()),

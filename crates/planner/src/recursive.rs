@@ -53,12 +53,26 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> datafusion::common::Result<()> 
     .map(|_| ())
 }
 
-/// A column that is never NULL in the first term may be in what follows, and its type in the plan is that of both.
-pub(crate) fn let_first_rows_be_null(query: &mut Query) {
+/// Writes the recursive queries of a WITH clause as DataFusion plans them rightly.
+///
+/// A column that is never NULL in the first term may be in what follows, and its type in the plan is that of both. A query
+/// beside them that is none, though it is a UNION, may have a WITH of its own, which DataFusion would not see.
+pub(crate) fn prepare(query: &mut Query) {
     let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
     for cte in &mut with.cte_tables {
         let name = tidewire_sql::fold(&cte.alias.name);
         if n_references(cte.query.as_ref(), &name) == 0 {
+            if cte.query.with.is_some() {
+                let inner = cte.query.clone();
+                *cte.query = Query {
+                    with: None,
+                    body: Box::new(SetExpr::Query(inner)),
+                    order_by: None,
+                    limit_clause: None,
+                    fetch: None,
+                    ..cte.query.as_ref().clone()
+                };
+            }
             continue;
         }
         let SetExpr::SetOperation { op: SetOperator::Union, left, .. } = cte.query.body.as_mut() else { continue };

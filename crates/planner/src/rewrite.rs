@@ -174,7 +174,7 @@ impl VisitorMut for Rewriter {
         if let Err(error) = recursive::check(query) {
             return flow(Err(error));
         }
-        recursive::let_first_rows_be_null(query);
+        recursive::prepare(query);
         if let Err(error) = set_operation::rewrite(&mut query.body) {
             return flow(Err(error));
         }

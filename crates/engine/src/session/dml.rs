@@ -223,7 +223,10 @@ impl Session {
             }
             operations.push(Operation { table: object.id, change: Change::Truncate });
         }
-        self.write(operations).await?;
+        match self.transaction {
+            Transaction::Open => self.written.extend(operations),
+            Transaction::Idle | Transaction::Failed => drop(self.write(operations).await?),
+        }
         Ok(Outcome::command("TRUNCATE TABLE"))
     }
 
