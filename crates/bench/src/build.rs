@@ -31,7 +31,7 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     for first in (0..n_rows).step_by(1_000_000) {
         let last = (first + 1_000_000).min(n_rows) - 1;
         server.rows(&format!(
-            "INSERT INTO t SELECT g, g * 7919 % {n_keys}, g % 1000 FROM generate_series({first}, {last}) AS s(g)"
+            "INSERT INTO t SELECT g, g * 7919 % {n_keys}, g % 1000 FROM generate_series({first}::bigint, {last}) AS s(g)"
         ))?;
     }
     server.rows(&format!("INSERT INTO u SELECT g, g % 7 FROM generate_series(0, {}) AS s(g)", n_keys - 1))?;

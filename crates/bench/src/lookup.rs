@@ -26,7 +26,7 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     for first in (0..n_rows).step_by(INSERT_ROWS as usize) {
         let last = (first + INSERT_ROWS).min(n_rows) - 1;
         server.rows(&format!(
-            "INSERT INTO t SELECT i, i % {}, i * 7919 % 1000003 FROM generate_series({first}, {last}) AS s(i)",
+            "INSERT INTO t SELECT i, i % {}, i * 7919 % 1000003 FROM generate_series({first}::bigint, {last}) AS s(i)",
             (n_rows / 10).max(1)
         ))?;
     }
