@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
-use tidewire_catalog::{Catalog, Object};
+use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Health, Position, Positions, Source, Split};
 use tidewire_operators::RowError;
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_state::{Record, TableChange};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{error, info, warn};
 
@@ -39,13 +40,24 @@ use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
 use crate::subscription::Subscriber;
-use crate::table::{Applied, Change, Operation, Table, Write, row_text};
+use crate::table::{Applied, Change, OnConflict, Operation, Table, Write, row_text};
 use crate::workers::Workers;
 
 /// How often dead rows are looked for.
 const VACUUM_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the loop waits when nothing happens.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
+
+/// What is done in the same moment as an object's creation.
+#[derive(Default)]
+pub struct CreatedWith {
+    /// Of a source: what reads it, and where it begins, where its options alone do not say it.
+    pub source: Option<(Arc<dyn Source>, Option<Positions>)>,
+    /// Of a table: its first rows.
+    pub rows: Option<RecordBatch>,
+    /// The object in whose place it comes; nothing stands on that.
+    pub replaces: Option<ObjectId>,
+}
 
 /// Everything that the loop owns.
 pub struct Core {
@@ -261,7 +273,8 @@ impl Core {
     ) -> Result<(Vec<RecordBatch>, u64)> {
         let mut done: Vec<(ObjectId, Applied)> = vec![];
         for operation in operations {
-            if let (Change::Insert(rows, _), Some(table)) = (&operation.change, self.tables.get(&operation.table))
+            if let (Change::Insert(rows, _) | Change::Update(_, rows), Some(table)) =
+                (&operation.change, self.tables.get(&operation.table))
                 && let Err(error) = self.shared.memory.check_write(&table.object.name.name, rows)
             {
                 self.undo(&done, epoch)?;
@@ -466,26 +479,49 @@ impl Core {
         self.shared.publish(|p| *p = Published { epoch, catalog, relations, sources });
     }
 
-    /// Adds a table, source (with where it begins, where its options alone do not say it) or plain view: `make` gets the
-    /// new OID. It is durable when this returns: DDL is rare, and so the loop waits for it.
-    pub fn create(
-        &mut self,
-        make: impl FnOnce(ObjectId) -> Object,
-        source: Option<(Arc<dyn Source>, Option<Positions>)>,
-    ) -> Result<Arc<Object>> {
+    /// Adds a table, source, index or plain view: `make` gets the new OID. It is durable, with what it comes with, when
+    /// this returns: DDL is rare, and so the loop waits for it.
+    pub fn create(&mut self, make: impl FnOnce(ObjectId) -> Object, with: CreatedWith) -> Result<Arc<Object>> {
         let mut catalog = Catalog::clone(&self.catalog);
         let object = make(catalog.allocate());
         self.check_inputs_exist(object.depends_on())?;
         self.check_name_free(&object)?;
-        let object = catalog.insert(object)?;
-        if let Some(durability) = &mut self.durability {
-            let start = source.as_ref().and_then(|(_, start)| start.as_ref());
-            durability.create(vec![stored::store(&object, start)])?;
+        let replaced = with.replaces.filter(|id| catalog.by_id(*id).is_some());
+        if let Some(replaced) = replaced {
+            self.check_not_built_on(replaced)?;
+            if let Some(dependant) = catalog.dependants(replaced).next() {
+                let message = format!("\"{}\" depends on it", dependant.name);
+                return Err(SqlError::new(SqlState::DependentObjectsStillExist, message));
+            }
+            catalog.remove(replaced);
         }
-        if let Some((source, _)) = source {
+        let object = catalog.insert(object)?;
+        let mut table = None;
+        let mut records: Vec<Record> = replaced.map(|id| Record::Drop(vec![id])).into_iter().collect();
+        let start = with.source.as_ref().and_then(|(_, start)| start.as_ref());
+        records.push(Record::Create(vec![stored::store(&object, start)]));
+        if matches!(object.def, Kind::Table(_)) {
+            let table = table.insert(Table::new(object.clone())?);
+            if let Some(rows) = with.rows.filter(|rows| rows.num_rows() > 0) {
+                self.shared.memory.check_write(&object.name.name, &rows)?;
+                let rows = RecordBatch::try_new(object.schema.clone(), rows.columns().to_vec())?;
+                // Nobody can have read the table: what is put in now was always there.
+                let applied = table.apply(Change::Insert(rows, OnConflict::Fail), self.published)?;
+                let changes = applied.deltas.iter().map(|delta| TableChange::new(object.id, delta));
+                records.push(Record::Rows(changes.collect::<Result<_>>()?));
+            }
+        }
+        if let Some(durability) = &mut self.durability {
+            durability.change_catalog(Record::Together(records))?;
+        }
+        if let Some((source, _)) = with.source {
             self.sources.insert(object.id, RunningSource::new(object.name.to_string(), source));
-        } else if matches!(object.def, tidewire_catalog::Kind::Table(_)) {
-            self.tables.insert(object.id, Table::new(object.clone())?);
+        }
+        if let Some(table) = table {
+            self.tables.insert(object.id, table);
+        }
+        if let Some(replaced) = replaced {
+            self.remove(replaced);
         }
         self.catalog = Arc::new(catalog);
         self.publish_relations();
@@ -510,18 +546,18 @@ impl Core {
         }
     }
 
+    fn check_not_built_on(&self, id: ObjectId) -> Result<()> {
+        let Some(build) = self.builds.values().find(|b| b.tap.reads(id)) else { return Ok(()) };
+        let name = build.object.as_ref().map_or_else(|| "a subscription".to_string(), |o| format!("\"{}\"", o.name));
+        Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
+            .with_hint("Cancel that statement, or wait until it has ended."))
+    }
+
     /// Drops objects; each must come after what stands on it.
     pub fn drop_objects(&mut self, ids: &[ObjectId]) -> Result<()> {
-        for id in ids {
-            if let Some(build) = self.builds.values().find(|b| b.tap.reads(*id)) {
-                let name =
-                    build.object.as_ref().map_or_else(|| "a subscription".to_string(), |o| format!("\"{}\"", o.name));
-                return Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
-                    .with_hint("Cancel that statement, or wait until it has ended."));
-            }
-        }
+        ids.iter().try_for_each(|id| self.check_not_built_on(*id))?;
         if let Some(durability) = &mut self.durability {
-            durability.drop_objects(ids)?;
+            durability.change_catalog(Record::Drop(ids.to_vec()))?;
         }
         let mut catalog = Catalog::clone(&self.catalog);
         for id in ids {
@@ -589,7 +625,7 @@ impl Core {
             if state.in_log == InLog::FromTheStart
                 && let Some(durability) = &mut self.durability
             {
-                durability.create(vec![stored::store(&object, None)])?;
+                durability.change_catalog(Record::Create(vec![stored::store(&object, None)]))?;
             }
             state.object = Some(object);
         }
@@ -684,7 +720,7 @@ impl Core {
         self.check_inputs_exist(build.object.as_ref().map_or(&[], |o| o.depends_on()))?;
         if let (Some(durability), Some(object), InLog::WhenBuilt) = (&mut self.durability, &build.object, build.in_log)
         {
-            durability.create(vec![stored::store(object, None)])?;
+            durability.change_catalog(Record::Create(vec![stored::store(object, None)]))?;
         }
         let tap = build.tap.clone();
         while let Some(changes) = tap.pop()? {
@@ -723,7 +759,7 @@ impl Core {
             && build.in_log == InLog::FromTheStart
             && !self.shared.is_stopping()
             && let Some(durability) = &mut self.durability
-            && let Err(error) = durability.drop_objects(&[id])
+            && let Err(error) = durability.change_catalog(Record::Drop(vec![id]))
         {
             warn!(%error, "a view that could not be built is still in the log: it is tried again at the next start");
         }

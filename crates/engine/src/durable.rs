@@ -143,10 +143,7 @@ impl Durability {
     pub fn write(&mut self, changes: Vec<TableChange>, synchronous: bool) -> Result<u64> {
         let record = Record::Rows(changes);
         let number = self.log.append(&record.encode()?, synchronous)?;
-        if let Record::Rows(changes) = record {
-            changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().push(c.delta));
-        }
-        self.is_dirty = true;
+        self.note(record);
         Ok(number + 1)
     }
 
@@ -168,28 +165,34 @@ impl Durability {
         self.last_cut = Instant::now();
     }
 
-    /// Writes new objects; they are durable when this returns.
-    pub fn create(&mut self, objects: Vec<StoredObject>) -> Result<()> {
-        self.write_and_wait(&Record::Create(objects.clone()))?;
-        self.objects.extend(objects.into_iter().map(|object| (object.oid, object)));
-        Ok(())
-    }
-
-    /// Writes that objects are dropped; durable when this returns.
-    pub fn drop_objects(&mut self, ids: &[ObjectId]) -> Result<()> {
-        self.write_and_wait(&Record::Drop(ids.to_vec()))?;
-        for id in ids {
-            self.objects.remove(&id.0);
-            self.changes.remove(id);
-        }
-        self.dead_letters.retain(|letter| !ids.contains(&ObjectId(letter.object)));
-        Ok(())
-    }
-
-    fn write_and_wait(&mut self, record: &Record) -> Result<()> {
+    /// Writes a change of the catalog; it is durable when this returns.
+    pub fn change_catalog(&mut self, record: Record) -> Result<()> {
         let number = self.log.append(&record.encode()?, true)?;
         self.is_dirty = true;
-        self.wait(number + 1)
+        self.wait(number + 1)?;
+        self.note(record);
+        Ok(())
+    }
+
+    /// What the log has and the next checkpoint must have.
+    fn note(&mut self, record: Record) {
+        self.is_dirty = true;
+        match record {
+            Record::Rows(changes) => {
+                changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().push(c.delta));
+            }
+            Record::Create(objects) => self.objects.extend(objects.into_iter().map(|object| (object.oid, object))),
+            Record::Drop(ids) => {
+                for id in &ids {
+                    self.objects.remove(&id.0);
+                    self.changes.remove(id);
+                }
+                self.dead_letters.retain(|letter| !ids.contains(&ObjectId(letter.object)));
+            }
+            Record::DeadLetters(letters) => self.dead_letters.extend(letters),
+            Record::End => {}
+            Record::Together(records) => records.into_iter().for_each(|record| self.note(record)),
+        }
     }
 
     /// Writes dead letters; nobody waits for them.
@@ -199,10 +202,7 @@ impl Durability {
         if let Err(error) = written {
             warn!(%error, "dead letters are not in the log; the next checkpoint may still have them");
         }
-        if let Record::DeadLetters(letters) = record {
-            self.dead_letters.extend(letters);
-        }
-        self.is_dirty = true;
+        self.note(record);
     }
 
     /// Has the next checkpoint written at once.

@@ -19,6 +19,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 use tokio::sync::oneshot;
 
 use super::{Outcome, Prepared, Session, Transaction, ddl};
+use crate::core::CreatedWith;
 use crate::shared::{Snapshot, stopped};
 use crate::table::{Change, OnConflict, Operation, Write, check_not_null};
 
@@ -247,11 +248,10 @@ impl Session {
         }
         let rows = compute::concat_batches(&ready.planned.schema, &batches)?;
         let (sql, def) = (text.to_string(), Kind::Table(TableDef { primary_key: vec![] }));
-        let make = |id| Object::new(id, name, sql, columns, def);
-        let table = self.shared().call(move |core| core.create(make, None)).await??;
         let n_rows = rows.num_rows();
-        let change = Change::Insert(table_rows(&table, &rows)?, OnConflict::Fail);
-        self.write(vec![Operation { table: table.id, change }]).await?;
+        let make = |id| Object::new(id, name, sql, columns, def);
+        let with = CreatedWith { rows: Some(rows), ..CreatedWith::default() };
+        self.shared().call(move |core| core.create(make, with)).await??;
         Ok(Outcome::command(format!("SELECT {n_rows}")))
     }
 
