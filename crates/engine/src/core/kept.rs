@@ -47,7 +47,7 @@ impl Core {
 
     /// Adds a view that a checkpoint had.
     pub fn add_restored_view(&mut self, object: Object, view: View) -> Result<()> {
-        if let Err(error) = self.view_memory.took(object.id, &view.name, view.state_bytes(), Some(&object)) {
+        if let Err(error) = self.state_memory.view_took(object.id, &view.name, view.state_bytes(), Some(&object)) {
             // It was within its limit when it was written: the next step that makes it larger stops it.
             tracing::warn!(%error, "a restored view takes more than before");
         }
