@@ -261,9 +261,15 @@ impl Build {
             })
             .await??;
         let (sender, done) = oneshot::channel();
-        let (tap_, progress_) = (tap.clone(), progress.clone());
-        let worker =
-            Worker { shared: shared.clone(), id, tap: tap_, progress: progress_, snapshot, runtime, workers: None };
+        let worker = Worker {
+            shared: shared.clone(),
+            id,
+            tap: tap.clone(),
+            progress: progress.clone(),
+            snapshot,
+            runtime,
+            workers: None,
+        };
         let run = move || {
             let shared = worker.shared.clone();
             let result = catch_unwind(AssertUnwindSafe(|| worker.run(self, inputs)));
@@ -387,23 +393,29 @@ impl Worker {
     fn step(&mut self, changes: &EpochChanges, build: &Build, content: &mut Content) -> Result<()> {
         self.check_cancelled()?;
         self.progress.n_rows.fetch_add(n_rows(changes) as u64, Ordering::Relaxed);
-        let own = build.memory_limit.unwrap_or(usize::MAX);
-        self.runtime.set_room(self.shared.memory.room().min(own));
+        self.set_room(build);
         if self.workers.is_none() && n_rows(changes) >= self.shared.settings.parallel_rows_min {
             self.workers = Some(Workers::start(self.shared.settings.n_shards)?);
         }
         let output = self.runtime.step_part(changes, now_us(), self.workers.as_ref());
-        let output = output.map_err(|error| too_large(&build.name, error))?;
-        self.keep(output, build, content)?;
-        let n_bytes = self.runtime.state_bytes() + content.state_bytes();
-        self.shared.memory.build_takes(self.id, &build.name, n_bytes, build.memory_limit)
+        self.stepped(output, build, content)
     }
 
     /// Has operators put out what they waited with.
     fn end_step(&mut self, build: &Build, content: &mut Content) -> Result<()> {
+        self.set_room(build);
         let output = self.runtime.step(&EpochChanges::new(), now_us(), self.workers.as_ref());
-        let output = output.map_err(|error| too_large(&build.name, error))?;
-        self.keep(output, build, content)
+        self.stepped(output, build, content)
+    }
+
+    fn set_room(&mut self, build: &Build) {
+        self.runtime.set_room(self.shared.memory.room().min(build.memory_limit.unwrap_or(usize::MAX)));
+    }
+
+    fn stepped(&mut self, output: Result<StepOutput>, build: &Build, content: &mut Content) -> Result<()> {
+        self.keep(output.map_err(|error| too_large(&build.name, error))?, build, content)?;
+        let n_bytes = self.runtime.state_bytes() + content.state_bytes();
+        self.shared.memory.build_takes(self.id, &build.name, n_bytes, build.memory_limit)
     }
 
     fn keep(&self, output: StepOutput, build: &Build, content: &mut Content) -> Result<()> {
@@ -550,7 +562,7 @@ impl Worker {
             self.drain_tap(&build, &mut content)?;
             self.end_step(&build, &mut content)?;
             // All of the state at once would keep the loop from its work.
-            self.runtime.collect_changes();
+            self.runtime.collect_changes(self.workers.as_ref());
             let subscriber = build.subscriber.take();
             let view = View {
                 name: build.name.clone(),
