@@ -33,8 +33,8 @@ use self::publication::Unpublished;
 use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
-use crate::memory::ViewMemory;
-use crate::runtime::{Changes, EpochChanges, Runtime};
+use crate::memory::StateMemory;
+use crate::runtime::{Changes, EpochChanges, Runtime, delta_bytes};
 use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
@@ -77,7 +77,7 @@ pub struct Core {
     sources: BTreeMap<ObjectId, RunningSource>,
     // In the order of their OIDs, which is topological: a view stands on older objects.
     views: BTreeMap<ObjectId, View>,
-    view_memory: ViewMemory,
+    state_memory: StateMemory,
     builds: BTreeMap<ObjectId, BuildState>,
     subscribers: HashMap<ObjectId, Vec<Subscriber>>,
     next_generation: u64,
@@ -186,7 +186,7 @@ impl Core {
             tables,
             sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
-            view_memory: ViewMemory::default(),
+            state_memory: StateMemory::default(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
             next_generation: 0,
@@ -360,17 +360,30 @@ impl Core {
     /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
     fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
         let mut failed = vec![];
+        let mut sizes: HashMap<ObjectId, usize> = changes.iter().map(|(id, c)| (*id, bytes_of(&c.deltas))).collect();
+        for (id, n_bytes) in &sizes {
+            if let Some(table) = self.tables.get(id)
+                && self.state_memory.table_brought(*id, *n_bytes)
+            {
+                self.state_memory.table_took(*id, table.rows.state_bytes());
+            }
+        }
         for (id, view) in &mut self.views {
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
-            view.runtime.set_room(self.view_memory.room(*id, &self.shared.memory));
+            view.runtime.set_room(self.state_memory.room(*id, &self.shared.memory));
             let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
                 if let Some(relation) = &mut view.relation {
                     relation.apply(&output.deltas, epoch)?;
                 }
-                let object = self.catalog.by_id(*id).map(|object| &**object);
-                self.view_memory.took(*id, &view.name, view.state_bytes(), object)?;
+                let n_taken: usize = view.inputs.iter().filter_map(|input| sizes.get(input)).sum();
+                let n_put_out = bytes_of(&output.deltas);
+                sizes.insert(*id, n_put_out);
+                if self.state_memory.view_brought(*id, n_taken + n_put_out) {
+                    let object = self.catalog.by_id(*id).map(|object| &**object);
+                    self.state_memory.view_took(*id, &view.name, view.state_bytes(), object)?;
+                }
                 Ok(output)
             });
             match result {
@@ -394,13 +407,33 @@ impl Core {
 
     /// Stops views while all state together takes more than it may.
     fn check_memory(&mut self) {
-        let tables = self.tables.values().map(|table| table.rows.state_bytes()).sum();
         let views = &self.views;
         let name = |id: ObjectId| views.get(&id).map_or_else(String::new, |view| view.name.clone());
-        if let Some((id, err)) = self.view_memory.too_much(tables, &self.shared.memory, name) {
+        if let Some((id, err)) = self.state_memory.too_much(&self.shared.memory, name) {
             self.fail_view(id, err);
             self.check_memory();
         }
+    }
+
+    /// Counts what tables and views take where changes were not counted yet.
+    fn count_memory(&mut self) {
+        for (id, table) in &self.tables {
+            if self.state_memory.is_table_uncounted(*id) {
+                self.state_memory.table_took(*id, table.rows.state_bytes());
+            }
+        }
+        let mut failed = vec![];
+        for (id, view) in self.views.iter().filter(|(_, view)| view.error.is_none()) {
+            if self.state_memory.is_view_uncounted(*id) {
+                let object = self.catalog.by_id(*id).map(|object| &**object);
+                let took = self.state_memory.view_took(*id, &view.name, view.state_bytes(), object);
+                failed.extend(took.err().map(|err| (*id, err)));
+            }
+        }
+        for (id, err) in failed {
+            self.fail_view(id, err);
+        }
+        self.check_memory();
     }
 
     /// Marks a view failed, and what stands on it.
@@ -414,7 +447,7 @@ impl Core {
         view.error = Some(err.clone());
         if err.state() == SqlState::OutOfMemory {
             (view.runtime, view.relation) = (Runtime::without_state(), None);
-            self.view_memory.forget(id);
+            self.state_memory.forget(id);
         }
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(view_failed(&name, &err));
@@ -449,7 +482,7 @@ impl Core {
         self.vacuum_due = oldest < self.epoch;
         self.tables.values_mut().for_each(|t| t.rows.vacuum(oldest));
         self.views.values_mut().filter_map(|v| v.relation.as_mut()).for_each(|r| r.vacuum(oldest));
-        self.check_memory();
+        self.count_memory();
     }
 
     // ---- What sessions ask for, between two epochs ----
@@ -574,7 +607,7 @@ impl Core {
         self.tables.remove(&id);
         self.sources.remove(&id);
         self.views.remove(&id);
-        self.view_memory.forget(id);
+        self.state_memory.forget(id);
         self.shared.dead_letters.forget(id);
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(gone.clone());
@@ -737,7 +770,7 @@ impl Core {
         }
         self.shared.memory.build_ended(id);
         // The build was within its limit: what its last changes took beyond, its next step says.
-        let _ = self.view_memory.took(id, &view.name, view.state_bytes(), object.as_deref());
+        let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), object.as_deref());
         self.views.insert(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
@@ -788,7 +821,7 @@ impl Core {
     /// Ends a subscription's own view.
     pub fn drop_view(&mut self, id: ObjectId) {
         self.views.remove(&id);
-        self.view_memory.forget(id);
+        self.state_memory.forget(id);
         self.subscribers.remove(&id);
         self.stop_idle_sources();
     }
@@ -848,6 +881,10 @@ fn start_reader(
     let source = source.source.clone();
     let task = SourceTask::start(shared.clone(), id, generation, source, positions.clone(), columns.to_vec())?;
     Ok(Reader { task, generation, projection: columns.into(), positions })
+}
+
+fn bytes_of(deltas: &[Delta]) -> usize {
+    deltas.iter().map(delta_bytes).sum()
 }
 
 /// Keeps the rows whose expression failed.

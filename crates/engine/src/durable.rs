@@ -291,12 +291,12 @@ impl Durability {
         self.waiting.append(&mut self.asking);
     }
 
-    /// How long the loop stood still for the cut.
+    /// How long the loop stood still for a cut, or for a part of one.
     pub fn paused(&mut self, pause: Duration) {
         let pause_ns = pause.as_nanos() as u64;
         self.status.pause_ns += pause_ns;
         self.status.pause_ns_max = self.status.pause_ns_max.max(pause_ns);
-        debug!(pause_us = pause.as_micros() as u64, "checkpoint begun");
+        debug!(pause_us = pause.as_micros() as u64, "copied for a checkpoint");
     }
 
     /// A checkpoint was written, or was not. Errors: another process writes here.

@@ -107,6 +107,7 @@ impl Core {
     /// Begins a checkpoint where one is due.
     pub(super) fn checkpoint(&mut self) {
         if self.checkpoint_due().is_none_or(|due| due > Instant::now()) {
+            self.collect_ahead();
             return;
         }
         let began = Instant::now();
