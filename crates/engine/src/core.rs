@@ -15,6 +15,7 @@ pub mod indexes;
 mod kept;
 mod publication;
 mod status;
+mod writes;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
 use crate::subscription::Subscriber;
-use crate::table::{Applied, Change, OnConflict, Operation, Table, Write, row_text};
+use crate::table::{Change, OnConflict, Table, Write, row_text};
 use crate::workers::Workers;
 
 /// How often dead rows are looked for.
@@ -237,16 +238,7 @@ impl Core {
         let now_us = now_us();
         let epoch = self.epoch.next();
         let mut changes = EpochChanges::new();
-        let mut replies = vec![];
-        let mut n_durable = 0;
-        for write in writes {
-            let result = self.write(write.operations, write.synchronous, epoch, &mut changes);
-            let result = result.map(|(rows, n)| {
-                n_durable = n_durable.max(n);
-                rows
-            });
-            replies.push((write.reply, result));
-        }
+        let (replies, n_durable) = self.write_all(writes, epoch, &mut changes);
         for batch in batches {
             self.take_batch(batch, now_us, &mut changes);
         }
@@ -260,66 +252,6 @@ impl Core {
         self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, replies });
         self.publish_durable();
         self.step_ns += began.elapsed().as_nanos() as u64;
-    }
-
-    /// One transaction: all of its operations or none. Its rows, and how many records of the log must be durable
-    /// before anybody is told.
-    fn write(
-        &mut self,
-        operations: Vec<Operation>,
-        synchronous: bool,
-        epoch: Epoch,
-        changes: &mut EpochChanges,
-    ) -> Result<(Vec<RecordBatch>, u64)> {
-        let mut done: Vec<(ObjectId, Applied)> = vec![];
-        for operation in operations {
-            if let (Change::Insert(rows, _) | Change::Update(_, rows), Some(table)) =
-                (&operation.change, self.tables.get(&operation.table))
-                && let Err(error) = self.shared.memory.check_write(&table.object.name.name, rows)
-            {
-                self.undo(&done, epoch)?;
-                return Err(error);
-            }
-            let result = match self.tables.get_mut(&operation.table) {
-                Some(table) => table.apply(operation.change, epoch),
-                None => Err(SqlError::new(SqlState::UndefinedTable, "the table has been dropped")),
-            };
-            match result {
-                Ok(applied) => done.push((operation.table, applied)),
-                Err(error) => {
-                    self.undo(&done, epoch)?;
-                    return Err(error);
-                }
-            }
-        }
-        let n_durable = match self.log(&done, synchronous) {
-            Ok(n_durable) => n_durable,
-            Err(error) => {
-                self.undo(&done, epoch)?;
-                return Err(error);
-            }
-        };
-        let mut rows = vec![];
-        for (id, applied) in done {
-            if let Some(table) = self.tables.get(&id)
-                && !applied.deltas.is_empty()
-            {
-                let all = || (0..table.object.columns.len()).collect();
-                let entry = changes.entry(id).or_insert_with(|| Changes { columns: all(), deltas: vec![] });
-                entry.deltas.extend(applied.deltas);
-            }
-            rows.push(applied.rows);
-        }
-        Ok((rows, n_durable))
-    }
-
-    fn undo(&mut self, done: &[(ObjectId, Applied)], epoch: Epoch) -> Result<()> {
-        for (id, applied) in done.iter().rev() {
-            if let Some(table) = self.tables.get_mut(id) {
-                table.undo(applied, epoch)?;
-            }
-        }
-        Ok(())
     }
 
     fn take_batch(&mut self, from: SourceBatch, now_us: i64, changes: &mut EpochChanges) {

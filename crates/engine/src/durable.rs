@@ -139,7 +139,7 @@ impl Durability {
         self.log.progress().error()
     }
 
-    /// Writes what one transaction changed: when that many records are durable, it is.
+    /// Writes what transactions changed, all or nothing of it: when that many records are durable, it is.
     pub fn write(&mut self, changes: Vec<TableChange>, synchronous: bool) -> Result<u64> {
         let record = Record::Rows(changes);
         let number = self.log.append(&record.encode()?, synchronous)?;

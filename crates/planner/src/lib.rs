@@ -45,7 +45,7 @@ mod query_tests;
 mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
-pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, OnConflict, Returning, Update};
+pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, InsertRows, OnConflict, Returning, Update, ValueRows};
 pub use point::PointQuery;
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;
