@@ -20,6 +20,7 @@ pub(crate) mod patterns;
 mod regexp;
 mod replaced;
 pub(crate) mod sets;
+mod spans;
 mod text;
 mod timezone;
 mod to_char;
@@ -31,6 +32,7 @@ mod unknown;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 pub(crate) use operators::{PostgresOperators, comparable};
+pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
 

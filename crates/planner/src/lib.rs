@@ -29,6 +29,7 @@ mod session;
 mod set_operation;
 mod set_returning;
 mod single_distinct;
+mod spans;
 mod unnest_query;
 mod using;
 mod windows;

@@ -36,7 +36,7 @@ use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::set_returning::from::RowNames;
 use crate::{
-    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, unnest_query, using,
+    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, spans, unnest_query, using,
     windows,
 };
 
@@ -265,7 +265,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     }
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
-    let plan = unnest_query::unnest(plan)?;
+    let plan = unnest_query::unnest(spans::in_plan(plan)?)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }

@@ -235,7 +235,7 @@ impl Unnester {
         let InSubquery { expr, subquery, .. } = in_subquery;
         let expr = self.without_subqueries(*expr, query)?;
         let subquery = self.subquery(subquery, query)?;
-        Member::of(expr, subquery)
+        Member::of(expr, subquery, query.input.schema())
     }
 }
 

@@ -53,6 +53,10 @@ impl ExprPlanner for PostgresOperators {
                 right = Expr::Cast(Cast::new(Box::new(right), l.data_type()));
             }
         }
+        if matches!(op, BinaryOperator::Plus | BinaryOperator::Minus) {
+            left = interval_beside(left, &right, schema);
+            right = interval_beside(right, &left, schema);
+        }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }
@@ -146,6 +150,14 @@ fn takes_type_of_other_side(op: &BinaryOperator) -> bool {
             | BinaryOperator::Gt
             | BinaryOperator::GtEq
     )
+}
+
+/// A string literal added to an interval or taken from one is an interval.
+fn interval_beside(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
+    match arithmetic::type_of(other, schema) {
+        Some(SqlType::Interval) => typed(literal, other, schema),
+        _ => literal,
+    }
 }
 
 /// A string literal compared with something that is no text is read as that thing's type, so that a bad one is an
