@@ -153,6 +153,20 @@ pub(crate) fn check_select(select: &Select) -> Result<()> {
     Ok(())
 }
 
+/// HAVING without GROUP BY makes one group of all rows; DataFusion plans that only where there is an aggregate.
+pub(crate) fn group_for_having(select: &mut Select) {
+    let is_grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+    let Some(having) = &mut select.having else { return };
+    if is_grouped || found(having).aggregate || found(&select.projection).aggregate {
+        return;
+    }
+    let number = |n: &str| Expr::value(Value::Number(n.into(), false));
+    let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
+    let rows = binary(crate::rewrite::call("count", vec![number("1")]), ast::BinaryOperator::GtEq, number("0"));
+    let given = Expr::Nested(Box::new(std::mem::replace(having, number("0"))));
+    *having = binary(given, ast::BinaryOperator::And, rows);
+}
+
 /// Spells out sets that DataFusion cannot plan: `ROLLUP ((a, b), c)`, `GROUPING SETS (ROLLUP (a), ..)`, `()`.
 ///
 /// Errors: `54001` for more sets than PostgreSQL takes.

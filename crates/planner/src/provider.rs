@@ -24,13 +24,12 @@ use tidewire_catalog::{Kind, Name, Object, ViewDef};
 use tidewire_sql::{Statement, sql_type};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
-use crate::comparisons;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, sets, unknown_function};
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
-use crate::windows;
+use crate::{common_types, comparisons, windows};
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -108,7 +107,8 @@ impl<'a> Provider<'a> {
         let fields = types.iter().map(|t| t.as_ref().map(|t| Arc::new(t.field("", true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
         let planned = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
-        planned.and_then(|expr| comparisons::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
+        let planned = planned.and_then(|expr| comparisons::in_expr(expr, schema));
+        planned.and_then(|expr| common_types::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
     }
 
     /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.

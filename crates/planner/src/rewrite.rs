@@ -208,6 +208,7 @@ impl VisitorMut for Rewriter {
         }
         column_names::name_select_list(&mut select.projection);
         using::nest(select, &mut self.n_merged);
+        aggregates::group_for_having(select);
         flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
     }
 

@@ -82,6 +82,10 @@ impl Dialect for TidewireDialect {
         explicit || !begins_emit(parser) && self.is_table_alias(keyword, parser)
     }
 
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        begins_values(parser).then(|| values(parser))
+    }
+
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         let depth = chain(left, CHAIN_MAX);
         if depth >= BALANCE_MIN
@@ -101,6 +105,20 @@ fn begins_emit(parser: &Parser<'_>) -> bool {
     let emit = |token: &Token, names: &[&str]| matches!(token, Token::Word(Word { value, quote_style: None, .. }) if names.iter().any(|n| value.eq_ignore_ascii_case(n)));
     emit(&parser.get_current_token().token, &["emit"])
         && emit(&parser.peek_token_ref().token, &["changes", "final", "on"])
+}
+
+/// Whether `(VALUES ..)` comes next: a query, which sqlparser takes for the call of a function.
+fn begins_values(parser: &Parser<'_>) -> bool {
+    let word = &parser.peek_nth_token_ref(1).token;
+    parser.peek_token_ref().token == Token::LParen
+        && matches!(word, Token::Word(Word { keyword: Keyword::VALUES, quote_style: None, .. }))
+}
+
+fn values(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let query = parser.parse_query()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Subquery(query))
 }
 
 /// `a IS [NOT] DISTINCT FROM b`, whose right side ends before AND, unlike sqlparser's.

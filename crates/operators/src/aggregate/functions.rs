@@ -284,6 +284,8 @@ impl Udaf {
         match (self.native, types, fields) {
             (Native::Sum, [t], _) => of(sum_type(t)?),
             (Native::Avg, [t], _) => of(average_type(t)?),
+            // They are functions of text.
+            (Native::Min | Native::Max, [SqlType::Varchar(_)], _) => of(SqlType::Text),
             (Native::Min | Native::Max, [t], [field]) if is_ordered(t) => same(field),
             (Native::BoolAnd | Native::BoolOr, [SqlType::Bool | SqlType::Null], _) => of(SqlType::Bool),
             (

@@ -57,6 +57,14 @@ impl ExprPlanner for PostgresOperators {
             left = interval_beside(left, &right, schema);
             right = interval_beside(right, &left, schema);
         }
+        if op == BinaryOperator::StringConcat {
+            let is_bytes = |expr: &Expr| arithmetic::type_of(expr, schema) == Some(SqlType::Bytea);
+            if is_bytes(&left) {
+                right = typed(right, &left, schema);
+            } else if is_bytes(&right) {
+                left = typed(left, &right, schema);
+            }
+        }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }

@@ -1,13 +1,13 @@
-//! Functions that DataFusion has under the same name, with other results: `concat`, `encode`; and
-//! `convert_from`, which it has not.
+//! Functions that DataFusion has under the same name, with other results: `concat`, `encode`, and those that give
+//! bytes; and `convert_from`, which it has not.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions::encoding;
+use datafusion::functions::{crypto, encoding};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -18,11 +18,15 @@ use super::text;
 
 pub(super) fn all() -> Vec<ScalarUDF> {
     let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
-    vec![
+    let bytes =
+        [encoding::decode(), crypto::digest(), crypto::sha224(), crypto::sha256(), crypto::sha384(), crypto::sha512()];
+    let mut all: Vec<_> = bytes.into_iter().map(|inner| ScalarUDF::from(Bytes { inner })).collect();
+    all.extend([
         ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
         ScalarUDF::from(Encode { inner: encoding::encode() }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
-    ]
+    ]);
+    all
 }
 
 /// The texts of all arguments that are not NULL, as PostgreSQL shows values (a boolean is `t`).
@@ -85,6 +89,36 @@ fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
     match scalar {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
+    }
+}
+
+/// DataFusion's, whose `Binary` would not go together with a bytea, a `BinaryView`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bytes {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Bytes {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(types)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types).map(|_| SqlType::Bytea.data_type())
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let types: Vec<_> = args.args.iter().map(ColumnarValue::data_type).collect();
+        args.return_field = Arc::new(Field::new(self.name(), self.inner.return_type(&types)?, true));
+        self.inner.invoke_with_args(args)?.cast_to(&SqlType::Bytea.data_type(), None)
     }
 }
 
