@@ -24,6 +24,7 @@ use tidewire_catalog::{Kind, Name, Object, ViewDef};
 use tidewire_sql::{Statement, sql_type};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
+use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, sets, unknown_function};
 use crate::query::Context;
@@ -39,7 +40,7 @@ pub(crate) struct Provider<'a> {
     cx: &'a Context<'a>,
     state: &'a SessionState,
     planners: Vec<Arc<dyn ExprPlanner>>,
-    relation_planners: [Arc<dyn RelationPlanner>; 2],
+    relation_planners: [Arc<dyn RelationPlanner>; 3],
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
     unnests_structs: AtomicBool,
@@ -81,7 +82,8 @@ impl<'a> Provider<'a> {
     pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        let relation_planners: [Arc<dyn RelationPlanner>; 2] = [Arc::new(UsingPlanner), Arc::new(RowPlanner)];
+        let relation_planners: [Arc<dyn RelationPlanner>; 3] =
+            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner)];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }

@@ -34,6 +34,7 @@ use crate::errors::planning_error;
 use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
+use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
     aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, spans, unnest_query, using,
@@ -216,7 +217,8 @@ impl Context<'_> {
         let Logical { plan, schema, parameters, objects } = logical;
         let is_lasting = crate::lasting::is_lasting(&plan);
         let plan = self.with_tables(plan, None)?;
-        let plan = self.session.state().optimize(&plan).and_then(windows::batch::replace);
+        let plan = unnest_query::when_asked(plan).and_then(|plan| self.session.state().optimize(&plan));
+        let plan = plan.and_then(windows::batch::replace);
         let plan = plan.map_err(|e| planning_error(e, text))?;
         Ok(Planned { plan, parameters, schema, objects, is_lasting })
     }
@@ -265,7 +267,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     }
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
-    let plan = unnest_query::unnest(spans::in_plan(plan)?)?;
+    let plan = unnest_query::unnest(distinct_on::without_repeats(spans::in_plan(plan)?)?)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }

@@ -271,6 +271,7 @@ impl VisitorMut for Rewriter {
             let take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
+        array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);
         if let Err(error) = aggregates::rewrite_call(expr) {
@@ -339,6 +340,15 @@ fn plain_interval(interval: &mut ast::Interval) -> Result<()> {
     Ok(())
 }
 
+/// `ARRAY[..]` as a call: DataFusion plans the items of such a literal as if nothing were around the query that it is in.
+fn array_to_call(expr: &mut Expr) {
+    if let Expr::Array(array) = expr
+        && !array.elem.is_empty()
+    {
+        *expr = call("make_array", std::mem::take(&mut array.elem));
+    }
+}
+
 /// Functions that DataFusion has under another name, or as an operator.
 fn rename_function(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
@@ -355,6 +365,16 @@ fn rename_function(expr: &mut Expr) {
         "localtimestamp" => {
             let (kind, data_type) = (ast::CastKind::Cast, ast::DataType::Timestamp(None, ast::TimezoneInfo::None));
             *expr = Expr::Cast { kind, expr: Box::new(call("now", vec![])), data_type, array: false, format: None };
+            return;
+        }
+        // From the day's beginning, where nothing else is said.
+        "age" => {
+            if let FunctionArguments::List(list) = &mut function.args
+                && list.args.len() == 1
+            {
+                let today = call("current_date", vec![]);
+                list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(today)));
+            }
             return;
         }
         "mod" => {

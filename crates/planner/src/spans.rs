@@ -9,7 +9,6 @@
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, InList, ScalarFunction, Sort as SortExpr, WindowFunction,
 };
@@ -19,9 +18,12 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Sort, lit,
     when,
 };
-use tidewire_types::SqlType;
+use tidewire_operators::aggregate::Function;
+use tidewire_operators::aggregate::functions::{function_of, udaf_of};
+use tidewire_types::{SqlError, SqlType};
 
 use crate::functions::{self, cast, span};
+use crate::provider::to_datafusion;
 use crate::windows::spec::frame_items;
 
 /// Puts spans in the place of all intervals of an analyzed plan that are compared.
@@ -111,8 +113,8 @@ fn in_aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Expr {
     if call.func.name() == "count" && params.distinct {
         params.args = std::mem::take(&mut params.args).into_iter().map(|arg| key(arg, schema)).collect();
     }
-    // An ordered-set aggregate returns what it is ordered by.
-    if params.order_by.iter().all(|sort| !params.args.contains(&sort.expr)) {
+    // An ordered-set aggregate returns what it is ordered by, and one of different values is ordered by those.
+    if !params.distinct && !matches!(function_of(&call.func), Function::Ordered(_)) {
         params.order_by = sort_keys(std::mem::take(&mut params.order_by), schema);
     }
     Expr::AggregateFunction(call)
@@ -181,6 +183,11 @@ fn has_interval(schema: &DFSchema) -> bool {
     schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano)))
 }
 
+fn least(interval: Expr) -> Result<Expr> {
+    let min = udaf_of(&Function::Min).ok_or_else(|| to_datafusion(SqlError::internal("no function min")))?;
+    Ok(Expr::AggregateFunction(AggregateFunction::new_udf(min, vec![interval], false, None, vec![], None)))
+}
+
 /// The aggregate with spans as keys, and the least of each group's intervals in the place of the key.
 fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let Aggregate { input, group_expr, mut aggr_expr, schema, .. } = aggregate;
@@ -191,7 +198,7 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     for ((idx, expr), place) in group_expr.into_iter().enumerate().zip(&mut places) {
         if is_interval(&expr, input.schema()) {
             *place = n_keys + aggr_expr.len();
-            aggr_expr.push(min(expr.clone().unalias()).alias(format!("least\u{1}{idx}")));
+            aggr_expr.push(least(expr.clone().unalias())?.alias(format!("least\u{1}{idx}")));
             by.push(span(expr.unalias()).alias(format!("span\u{1}{idx}")));
         } else {
             by.push(expr);

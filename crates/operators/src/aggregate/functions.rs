@@ -65,6 +65,11 @@ pub fn all() -> Vec<AggregateUDF> {
     all.map(Udaf::new).collect()
 }
 
+/// The one of them that computes `function` in a batch query.
+pub fn udaf_of(function: &Function) -> Option<Arc<AggregateUDF>> {
+    all().into_iter().find(|udaf| udaf.name() == function.name()).map(Arc::new)
+}
+
 const WITHIN_GROUP: &str = " within group";
 
 /// The name under which a function is registered that is another one with OVER.

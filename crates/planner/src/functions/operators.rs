@@ -34,6 +34,10 @@ impl ExprPlanner for PostgresOperators {
             let call = ScalarFunction::new_udf(function, vec![left, right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
         }
+        if matches!(op, BinaryOperator::StringConcat) {
+            // A char(n) becomes text, which has no blanks at its end.
+            (left, right) = (trimmed(left, schema), trimmed(right, schema));
+        }
         if let (Some(l), Some(r)) = (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
             let types = (&l, &r);
             let planned = json_operators::plan(&op, &left, &right, types);
@@ -146,6 +150,14 @@ fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         false => expr,
     };
     (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
+}
+
+/// A char(n) without the blanks at its end.
+fn trimmed(expr: Expr, schema: &DFSchema) -> Expr {
+    match arithmetic::type_of(&expr, schema) {
+        Some(SqlType::Char(_)) => Expr::ScalarFunction(ScalarFunction::new_udf(rtrim(), vec![expr])),
+        _ => expr,
+    }
 }
 
 fn takes_type_of_other_side(op: &BinaryOperator) -> bool {
