@@ -29,6 +29,7 @@ mod rules;
 mod session;
 mod set_operation;
 mod set_returning;
+mod sharing;
 mod single_distinct;
 mod spans;
 mod unnest_query;
