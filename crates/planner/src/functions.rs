@@ -14,6 +14,7 @@ mod json_build;
 mod json_operators;
 mod math;
 pub(crate) mod maybe_null;
+pub(crate) mod nullif;
 mod numeric;
 mod operators;
 pub(crate) mod patterns;
@@ -46,7 +47,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         tables
             .into_iter()
             .flatten()
-            .chain([&format::FORMAT, &maybe_null::FUNCTION, &to_char::TO_CHAR])
+            .chain([&format::FORMAT, &maybe_null::FUNCTION, &nullif::FUNCTION, &to_char::TO_CHAR])
             .map(defined::function),
     );
     all.push(timezone::timezone());
