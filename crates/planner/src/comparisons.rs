@@ -1,17 +1,19 @@
-//! IN lists, BETWEEN, IS DISTINCT FROM and CASE x WHEN compare as `=` and `<` do.
+//! IN lists, BETWEEN, IS DISTINCT FROM, CASE x WHEN and nullif() compare as `=` and `<` do.
 //!
 //! Binary operators meet PostgreSQL's rules while they are planned (`functions/operators.rs`): blanks at the end of a
-//! char(n) do not count, a string literal is read as the type of the other side. DataFusion plans these four without
+//! char(n) do not count, a string literal is read as the type of the other side. DataFusion plans these without
 //! asking, so that the same is done for them here, before the analyzer coerces types.
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 
 use crate::functions::comparable;
+use crate::functions::nullif::NULLIF;
 use crate::literals;
 
 /// Applies the rules to all expressions of a plan.
@@ -22,7 +24,7 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         // grouping() finds its arguments by how they are written.
         let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate)
             if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))));
-        let rewritten = if has_sets { compared_as_operators } else { rewritten };
+        let rewritten = if has_sets { compared_in_sets } else { rewritten };
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             Ok(rewritten(expr, &schema)?.update_data(|expr| name.restore(expr)))
@@ -37,7 +39,38 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema))
+    let compared = literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema));
+    compared?.transform_data(|expr| each_nullif(expr, |value, other| nullif_as_case(value, other, schema)))
+}
+
+/// A key of grouping sets cannot keep its name when it changes: its nullif() stays one, of the arguments' common type.
+fn compared_in_sets(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    compared_as_operators(expr, schema)?.transform_data(|expr| {
+        each_nullif(expr, |value, other| {
+            let args = vec![value.clone(), other.clone()];
+            Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::core::nullif(), args)))
+        })
+    })
+}
+
+fn each_nullif(expr: Expr, write: impl Fn(&Expr, &Expr) -> Result<Expr>) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match &expr {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == NULLIF => match args.as_slice() {
+            [value, other] => write(value, other).map(Transformed::yes),
+            _ => Ok(Transformed::no(expr)),
+        },
+        _ => Ok(Transformed::no(expr)),
+    })
+}
+
+fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let (left, right) = comparable(value.clone(), other.clone(), schema);
+    let data_type = match value.get_type(schema)? {
+        DataType::Null => other.get_type(schema)?,
+        own => own,
+    };
+    let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
+    when(left.eq(right), null).otherwise(value.clone())
 }
 
 fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {

@@ -14,6 +14,7 @@ mod json_build;
 mod json_operators;
 mod math;
 pub(crate) mod maybe_null;
+pub(crate) mod nullif;
 mod number_format;
 mod numeric;
 mod operators;
@@ -49,7 +50,8 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         tables
             .into_iter()
             .flatten()
-            .chain([&format::FORMAT, &maybe_null::FUNCTION, &number_format::TO_NUMBER, &to_char::TO_CHAR])
+            .chain([&format::FORMAT, &maybe_null::FUNCTION, &nullif::FUNCTION, &number_format::TO_NUMBER])
+            .chain([&to_char::TO_CHAR])
             .map(defined::function),
     );
     all.push(timezone::timezone());

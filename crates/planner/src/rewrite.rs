@@ -444,6 +444,10 @@ fn values_to_relation(expr: &mut Expr) {
 /// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.
 /// So it is with the columns of what stands before a LATERAL (VALUES ..).
 fn values_to_selects(body: &mut SetExpr) {
+    if let SetExpr::SetOperation { left, right, .. } = body {
+        values_to_selects(left);
+        values_to_selects(right);
+    }
     let SetExpr::Values(values) = body else { return };
     let is_plain = |expr: &Expr| !has_subquery(expr) && !set_returning::from::reads_columns(expr);
     if values.rows.iter().all(|row| row.content.iter().all(is_plain)) && !has_mixed_casts(&values.rows) {

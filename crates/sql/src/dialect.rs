@@ -5,7 +5,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr};
+use sqlparser::ast::{BinaryOperator, Expr, Query};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -83,7 +83,7 @@ impl Dialect for TidewireDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-        begins_values(parser).then(|| values(parser))
+        subquery(parser)
     }
 
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
@@ -107,18 +107,59 @@ fn begins_emit(parser: &Parser<'_>) -> bool {
         && emit(&parser.peek_token_ref().token, &["changes", "final", "on"])
 }
 
-/// Whether `(VALUES ..)` comes next: a query, which sqlparser takes for the call of a function.
-fn begins_values(parser: &Parser<'_>) -> bool {
-    let word = &parser.peek_nth_token_ref(1).token;
-    parser.peek_token_ref().token == Token::LParen
-        && matches!(word, Token::Word(Word { keyword: Keyword::VALUES, quote_style: None, .. }))
+/// Queries that sqlparser takes for something else: `(VALUES ..)` and, behind ANY and ALL, `VALUES ..` for the call of
+/// a function, `((SELECT ..) UNION ..)` for an expression in brackets.
+fn subquery(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let in_brackets = parser.peek_token_ref().token == Token::LParen;
+    let is_values = |idx: usize| {
+        is_keyword(&parser.peek_nth_token_ref(idx).token, &[Keyword::VALUES])
+            && parser.peek_nth_token_ref(idx + 1).token == Token::LParen
+    };
+    if !is_values(usize::from(in_brackets)) && !(in_brackets && is_set_operation(parser)) {
+        return None;
+    }
+    Some(query(parser, in_brackets).map(Expr::Subquery))
 }
 
-fn values(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+fn query(parser: &mut Parser<'_>, in_brackets: bool) -> Result<Box<Query>, ParserError> {
+    if !in_brackets {
+        return parser.parse_query();
+    }
     parser.expect_token(&Token::LParen)?;
     let query = parser.parse_query()?;
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Subquery(query))
+    Ok(query)
+}
+
+/// Whether a query in brackets of its own comes behind the next bracket, and behind that something of a larger query.
+/// Looks at each token once: to try and go back would double the work with each level of brackets.
+fn is_set_operation(parser: &Parser<'_>) -> bool {
+    let tokens = (0..).map(|idx| parser.peek_nth_token_no_skip(idx).token);
+    let mut tokens = tokens.filter(|token| !matches!(token, Token::Whitespace(_))).skip(1);
+    let mut depth = 0usize;
+    let first = loop {
+        match tokens.next() {
+            Some(Token::LParen) => depth += 1,
+            other => break other,
+        }
+    };
+    if depth == 0 || !first.is_some_and(|t| is_keyword(&t, &[Keyword::SELECT, Keyword::WITH, Keyword::VALUES])) {
+        return false;
+    }
+    while depth > 0 {
+        match tokens.next() {
+            Some(Token::LParen) => depth += 1,
+            Some(Token::RParen) => depth -= 1,
+            Some(Token::EOF) | None => return false,
+            Some(_) => {}
+        }
+    }
+    let larger = [Keyword::UNION, Keyword::EXCEPT, Keyword::INTERSECT, Keyword::ORDER, Keyword::LIMIT, Keyword::OFFSET];
+    tokens.next().is_some_and(|token| is_keyword(&token, &larger))
+}
+
+fn is_keyword(token: &Token, keywords: &[Keyword]) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && keywords.contains(&word.keyword))
 }
 
 /// `a IS [NOT] DISTINCT FROM b`, whose right side ends before AND, unlike sqlparser's.

@@ -214,7 +214,9 @@ impl Unnester {
         self.push_union(&union, domain)
     }
 
+    /// All inputs get the union's names: DataFusion, which flattens unions, finds the columns of each under them.
     fn push_union(&mut self, union: &Union, domain: &Domain<'_>) -> Result<Pushed> {
+        let keys: Vec<Column> = domain.values.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
         let mut inputs = vec![];
         let mut all_nulls = NullEquality::NullEqualsNothing;
         for input in &union.inputs {
@@ -223,15 +225,14 @@ impl Unnester {
             if nulls == NullEquality::NullEqualsNull {
                 all_nulls = nulls;
             }
-            inputs.push(Arc::new(plan));
+            let names = qualified(&union.schema).into_iter().chain(keys.iter().map(|k| (None, k.name.clone())));
+            let exprs = plan.schema().columns().into_iter().zip(names);
+            let exprs =
+                exprs.map(|(column, (qualifier, name))| output(Expr::Column(column), qualifier.as_ref(), &name));
+            let exprs = exprs.collect();
+            inputs.push(Arc::new(project(plan, exprs)?));
         }
-        let plan = LogicalPlan::Union(Union::try_new(inputs)?);
-        let keys: Vec<Column> = domain.values.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
-        let names = qualified(&union.schema).into_iter().chain(keys.iter().map(|k| (None, k.name.clone())));
-        let exprs = plan.schema().columns().into_iter().zip(names);
-        let exprs = exprs.map(|(column, (qualifier, name))| output(Expr::Column(column), qualifier.as_ref(), &name));
-        let exprs = exprs.collect();
-        Ok(Pushed { plan: project(plan, exprs)?, keys, nulls: all_nulls })
+        Ok(Pushed { plan: LogicalPlan::Union(Union::try_new(inputs)?), keys, nulls: all_nulls })
     }
 
     fn push_window(&mut self, window: &Window, domain: &Domain<'_>) -> Result<Pushed> {
