@@ -31,6 +31,7 @@ mod set_returning;
 mod single_distinct;
 mod unnest_query;
 mod using;
+mod whole_rows;
 mod windows;
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Functions that DataFusion has under the same name, with other results: `concat`, `encode`; and
-//! `convert_from`, which it has not.
+//! `concat`, which DataFusion has with other results, and `convert_from`, which it has not.
 
 use std::sync::Arc;
 
@@ -7,7 +6,6 @@ use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions::encoding;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -20,7 +18,6 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
     vec![
         ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
-        ScalarUDF::from(Encode { inner: encoding::encode() }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
     ]
 }
@@ -86,50 +83,6 @@ fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
     }
-}
-
-/// DataFusion's, and the format `escape`.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Encode {
-    inner: Arc<ScalarUDF>,
-}
-
-impl ScalarUDFImpl for Encode {
-    fn name(&self) -> &str {
-        "encode"
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(types)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [bytes, ColumnarValue::Scalar(format)] = args.args.as_slice() else {
-            return self.inner.invoke_with_args(args);
-        };
-        let is_escape = format.try_as_str().flatten().is_some_and(|f| f.eq_ignore_ascii_case("escape"));
-        if !is_escape {
-            return self.inner.invoke_with_args(args);
-        }
-        let output = by_bytes(bytes, args.number_rows, |bytes| Ok(escaped(bytes)))?;
-        output.cast_to(args.return_field.data_type(), None)
-    }
-}
-
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            0 | 128.. => text.push_str(&format!("\\{byte:03o}")),
-            byte => text.push(char::from(*byte)),
-        }
-    }
-    text
 }
 
 /// `convert_from(bytea, encoding)`, for UTF8.
@@ -205,14 +158,4 @@ fn by_bytes(
         output.append_option(bytes.map(&show).transpose().map_err(external)?);
     }
     finished(Arc::new(output.finish()), scalar)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_escaped_as_in_postgresql() {
-        assert_eq!(escaped(b"a\\b\x00\xff\n"), "a\\\\b\\000\\377\n");
-    }
 }
