@@ -34,6 +34,7 @@ mod single_distinct;
 mod spans;
 mod unnest_query;
 mod using;
+mod whole_rows;
 mod windows;
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
     aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, spans, unnest_query, using,
-    windows,
+    whole_rows, windows,
 };
 
 /// Depth of a statement from which it is planned on a stack of its own.
@@ -150,12 +150,18 @@ impl Context<'_> {
     ) -> Result<Logical> {
         let mut row_names = RowNames::default();
         let mut first_error = None;
+        let mut spelled_out = None;
         loop {
-            let error = match self.logical_with(query, text, declared, depth, &mut row_names) {
+            let read = spelled_out.as_ref().unwrap_or(query);
+            let error = match self.logical_with(read, text, declared, depth, &mut row_names) {
                 Ok(logical) => return Ok(logical),
                 Err(error) => error,
             };
-            let is_read = row_names.read_instead(&error);
+            let mut is_read = row_names.read_instead(&error);
+            if !is_read && spelled_out.is_none() {
+                spelled_out = whole_rows::spelled_out(self, query, &error, text, depth);
+                is_read = spelled_out.is_some();
+            }
             let first = first_error.get_or_insert(error);
             if !is_read {
                 return Err(first.clone());

@@ -160,7 +160,7 @@ fn is_number(sql_type: &SqlType) -> bool {
 fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     use SqlType as T;
     match to {
-        T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || *from == T::Bool,
+        T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || matches!(from, T::Bool | T::Jsonb),
         T::Uuid | T::Bytea => is_text(from) || from == to,
         T::Array(to) => match from {
             T::Array(from) => can_cast(from, to),

@@ -45,10 +45,7 @@ impl ScalarUDFImpl for Only {
         Ok(types.first().cloned().unwrap_or(DataType::Null))
     }
 
-    fn return_field_from_args(
-        &self,
-        args: ReturnFieldArgs<'_>,
-    ) -> Result<FieldRef> {
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         match args.arg_fields.first() {
             // With the metadata, which says what type it is in SQL.
             Some(value) => Ok(Arc::new(value.as_ref().clone().with_nullable(true))),

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, TableReference};
-use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
@@ -383,7 +382,7 @@ impl Unnester {
         let order: Vec<SortExpr> = order.iter().cloned().chain(ties).collect();
         let partition = keys.iter().cloned().map(Expr::Column).chain(groups).collect();
         let number = Column::new_unqualified(self.name("number"));
-        let function = row_number().partition_by(partition).order_by(order).build()?;
+        let function = crate::windows::function::row_number().partition_by(partition).order_by(order).build()?;
         let names: Vec<_> = qualified(plan.schema());
         let window = Window::try_new(vec![function.alias(&number.name)], Arc::new(plan))?;
         let conditions = bounds.conditions(&number, |e| domain.replace(e, &keys))?;
@@ -414,15 +413,15 @@ impl Bounds {
 
     fn conditions(&self, number: &Column, replace: impl Fn(Expr) -> Result<Expr>) -> Result<Vec<Expr>> {
         let constant = |e: &Expr| match e {
-            Expr::Literal(ScalarValue::Int64(Some(n)), _) => u64::try_from(*n).ok(),
+            Expr::Literal(ScalarValue::Int64(Some(n)), _) => Some(*n).filter(|n| *n >= 0),
             _ => None,
         };
         let number = Expr::Column(number.clone());
         let skip = self.skip.as_ref().map_or(Some(0), constant);
-        let fetch = self.fetch.as_ref().map_or(Some(i64::MAX as u64), constant);
+        let fetch = self.fetch.as_ref().map_or(Some(i64::MAX), constant);
         if let (Some(skip), Some(fetch)) = (skip, fetch) {
             // Also where there is only an OFFSET, for a view to know a top-N by it.
-            let last = skip.saturating_add(fetch).min(i64::MAX as u64);
+            let last = skip.saturating_add(fetch);
             let mut all = vec![number.clone().lt_eq(lit(last))];
             if skip > 0 {
                 all.push(number.gt(lit(skip)));
@@ -430,7 +429,6 @@ impl Bounds {
             return Ok(all);
         }
         let bigint = arrow::datatypes::DataType::Int64;
-        let number = cast(number, bigint.clone());
         let or_zero = |e: Expr| datafusion::functions::core::expr_fn::coalesce(vec![e, lit(0i64)]);
         let skip = self.skip.clone().map(&replace).transpose()?.map(|e| or_zero(cast(e, bigint.clone())));
         let fetch = self.fetch.clone().map(&replace).transpose()?.map(|e| cast(e, bigint.clone()));
