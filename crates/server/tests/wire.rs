@@ -547,7 +547,7 @@ async fn drivers_find_their_way_in_the_catalogs() {
         ("SELECT current_database(), current_schema(), current_user", "tidewire|public|ada"),
         ("SELECT 't'::regclass::oid = c.oid FROM pg_catalog.pg_class c WHERE relname = 't'", "t"),
         ("SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = 't'::regclass", "t"),
-        ("SELECT 'i'::regclass::text, to_regclass('public.t_pkey')::text", "i|t_pkey"),
+        ("SELECT 'i'::regclass::text, to_regclass('public.t_pkey')::regclass::text", "i|t_pkey"),
         ("SELECT indisprimary FROM pg_index WHERE indexrelid = 't_pkey'::regclass", "t"),
         ("SELECT relname FROM pg_class WHERE relkind = ANY ('{r,v}') AND relnamespace = 'public'::regnamespace", "t"),
         ("SELECT string_agg(column_name, ',') FROM information_schema.columns WHERE table_name = 't'", "a,b"),
