@@ -96,7 +96,9 @@ impl Dialect for TidewireDialect {
         if depth >= CHAIN_MAX {
             return Some(Err(ParserError::RecursionLimitExceeded));
         }
-        between_symmetric(parser, left).or_else(|| is_distinct_from(parser, left, precedence))
+        between_symmetric(parser, left)
+            .or_else(|| is_distinct_from(parser, left, precedence))
+            .or_else(|| in_list(parser, left))
     }
 }
 
@@ -132,10 +134,16 @@ fn query(parser: &mut Parser<'_>, in_brackets: bool) -> Result<Box<Query>, Parse
 }
 
 /// Whether a query in brackets of its own comes behind the next bracket, and behind that something of a larger query.
-/// Looks at each token once: to try and go back would double the work with each level of brackets.
 fn is_set_operation(parser: &Parser<'_>) -> bool {
+    let larger = [Keyword::UNION, Keyword::EXCEPT, Keyword::INTERSECT, Keyword::ORDER, Keyword::LIMIT, Keyword::OFFSET];
+    behind_query_in_brackets(parser, 1).is_some_and(|token| is_keyword(&token, &larger))
+}
+
+/// Where a query in brackets of its own comes after so many tokens, what comes behind it.
+/// Looks at each token once: to try and go back would double the work with each level of brackets.
+fn behind_query_in_brackets(parser: &Parser<'_>, n_tokens: usize) -> Option<Token> {
     let tokens = (0..).map(|idx| parser.peek_nth_token_no_skip(idx).token);
-    let mut tokens = tokens.filter(|token| !matches!(token, Token::Whitespace(_))).skip(1);
+    let mut tokens = tokens.filter(|token| !matches!(token, Token::Whitespace(_))).skip(n_tokens);
     let mut depth = 0usize;
     let first = loop {
         match tokens.next() {
@@ -144,18 +152,35 @@ fn is_set_operation(parser: &Parser<'_>) -> bool {
         }
     };
     if depth == 0 || !first.is_some_and(|t| is_keyword(&t, &[Keyword::SELECT, Keyword::WITH, Keyword::VALUES])) {
-        return false;
+        return None;
     }
     while depth > 0 {
         match tokens.next() {
             Some(Token::LParen) => depth += 1,
             Some(Token::RParen) => depth -= 1,
-            Some(Token::EOF) | None => return false,
+            Some(Token::EOF) | None => return None,
             Some(_) => {}
         }
     }
-    let larger = [Keyword::UNION, Keyword::EXCEPT, Keyword::INTERSECT, Keyword::ORDER, Keyword::LIMIT, Keyword::OFFSET];
-    tokens.next().is_some_and(|token| is_keyword(&token, &larger))
+    tokens.next()
+}
+
+/// `x [NOT] IN ((SELECT ..), b)`: a list that begins with a subquery, which sqlparser takes for all there is.
+fn in_list(parser: &mut Parser<'_>, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    let negated = is_keyword(&parser.peek_token_ref().token, &[Keyword::NOT]);
+    let at = usize::from(negated);
+    if !is_keyword(&parser.peek_nth_token_ref(at).token, &[Keyword::IN])
+        || behind_query_in_brackets(parser, at + 2) != Some(Token::Comma)
+    {
+        return None;
+    }
+    (0..=at).for_each(|_| parser.advance_token());
+    let list = parser.expect_token(&Token::LParen).and_then(|_| {
+        let list = parser.parse_comma_separated(Parser::parse_expr)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(list)
+    });
+    Some(list.map(|list| Expr::InList { expr: Box::new(left.clone()), list, negated }))
 }
 
 fn is_keyword(token: &Token, keywords: &[Keyword]) -> bool {
