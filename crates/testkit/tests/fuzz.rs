@@ -5,17 +5,9 @@
 //! are off here need `--without` there.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
-use tidewire_testkit::fuzz::{self, Feature, Features, Options};
+use tidewire_testkit::fuzz::{self, Options};
 
 const CASES: usize = 250;
-
-/// What does not work yet, so that it does not hide what should.
-const OFF: &[Feature] = &[
-    // DataFusion's first_value() panics as a batch
-    Feature::DistinctOn,
-    // unnest() over columns of items before it
-    Feature::Unnest,
-];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
@@ -24,13 +16,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn views_equal_their_queries_and_postgresql() {
     let postgres = std::env::var("TIDEWIRE_TEST_POSTGRES").ok();
-    let options = Options {
-        n_cases: CASES,
-        features: Features::default().without(OFF),
-        postgres,
-        findings_max: 3,
-        ..Options::default()
-    };
+    let options = Options { n_cases: CASES, postgres, findings_max: 3, ..Options::default() };
     let (counts, reports) = runtime().block_on(fuzz::run(&options, |_| {})).unwrap_or_else(|e| panic!("{e}"));
     // The fuzzer takes what panics say for itself, so that the findings are printed here.
     reports.iter().for_each(|report| println!("{report}\n"));

@@ -162,12 +162,19 @@ impl Unnester {
         let input = self.push(&aggregate.input, domain)?;
         let mut group = vec![];
         let mut aggregates = vec![];
-        let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
+        // A key that is written twice is one column.
+        let mut own_keys: Vec<&Expr> = vec![];
+        for key in &aggregate.group_expr {
+            if !own_keys.contains(&key) {
+                own_keys.push(key);
+            }
+        }
+        let exprs = own_keys.iter().copied().chain(&aggregate.aggr_expr);
         for (idx, (expr, (qualifier, field))) in exprs.zip(aggregate.schema.iter()).enumerate() {
             let replaced = domain.replace(expr.clone(), &input.keys)?;
             let same = replaced == *expr;
             let replaced = if same { replaced } else { output(replaced, qualifier, field.name()) };
-            if idx < aggregate.group_expr.len() { group.push(replaced) } else { aggregates.push(replaced) }
+            if idx < own_keys.len() { group.push(replaced) } else { aggregates.push(replaced) }
         }
         group.extend(input.keys.iter().cloned().map(Expr::Column));
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, aggregates)?);
