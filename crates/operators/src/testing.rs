@@ -328,7 +328,7 @@ impl<'a> Pair<'a> {
 /// A step, perhaps in parts: what comes out, and the errors in any order.
 fn run(operator: &mut dyn Operator, mut inputs: Vec<Vec<Delta>>, epoch: u32) -> (Vec<Delta>, Vec<String>) {
     let (steps, mut out) = (Steps::default(), vec![]);
-    if epoch % 3 == 0 {
+    if epoch.is_multiple_of(3) {
         for idx in 0..inputs.len() {
             let mut part = vec![vec![]; inputs.len()];
             std::mem::swap(&mut part[idx], &mut inputs[idx]);

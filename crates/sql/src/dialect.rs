@@ -117,10 +117,8 @@ fn subquery(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         is_keyword(&parser.peek_nth_token_ref(idx).token, &[Keyword::VALUES])
             && parser.peek_nth_token_ref(idx + 1).token == Token::LParen
     };
-    if !is_values(usize::from(in_brackets)) && !(in_brackets && is_set_operation(parser)) {
-        return None;
-    }
-    Some(query(parser, in_brackets).map(Expr::Subquery))
+    let is_query = is_values(usize::from(in_brackets)) || (in_brackets && is_set_operation(parser));
+    is_query.then(|| query(parser, in_brackets).map(Expr::Subquery))
 }
 
 fn query(parser: &mut Parser<'_>, in_brackets: bool) -> Result<Box<Query>, ParserError> {

@@ -260,7 +260,7 @@ impl Fields {
                 let word = word.to_lowercase();
                 if matches!(part, Part::Month) {
                     let is_month = |month: &&str| *month == word || month.get(..3) == Some(word.as_str());
-                    let at = MONTHS.iter().position(|month| is_month(month)).ok_or_else(invalid)?;
+                    let at = MONTHS.iter().position(is_month).ok_or_else(invalid)?;
                     self.month = Some(at as i64 + 1);
                 }
                 return Ok(rest);
