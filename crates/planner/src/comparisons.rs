@@ -262,9 +262,13 @@ fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
             other => (other.schema().columns().into_iter().map(Expr::Column).collect(), input.clone()),
         };
         let schema = below.schema().clone();
-        let read = exprs.iter().zip(&columns).zip(input.schema().iter()).map(|((expr, common), (qualifier, field))| {
+        let is_values = matches!(input.as_ref(), LogicalPlan::Values(_));
+        let fields = input.schema().iter().zip(union.schema.fields());
+        let read = exprs.iter().zip(&columns).zip(fields).map(|((expr, common), ((qualifier, field), named))| {
             let value = expr.clone().unalias();
             match common.read(value.clone(), &schema) {
+                // Where DataFusion finds the other inputs empty it looks for the union's names in this one.
+                same if is_values && field.name() != named.name() => same.alias(named.name()),
                 same if same == value => expr.clone(),
                 read => read.alias_qualified(qualifier.cloned(), field.name()),
             }
