@@ -155,6 +155,11 @@ impl ViewMemory {
         }
     }
 
+    /// Whether the view has a limit of its own.
+    pub fn has_limit(&self, id: ObjectId) -> bool {
+        self.views.get(&id).is_some_and(|view| view.limit.is_some())
+    }
+
     /// The view is gone.
     pub fn forget(&mut self, id: ObjectId) {
         if let Some(view) = self.views.remove(&id) {

@@ -28,6 +28,7 @@ mod rules;
 mod session;
 mod set_operation;
 mod set_returning;
+mod sharing;
 mod single_distinct;
 mod unnest_query;
 mod using;

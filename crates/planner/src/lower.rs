@@ -39,6 +39,7 @@ use crate::errors::planning_error;
 use crate::flat_map::FlatMap;
 use crate::provider::{object_of, parse_query};
 use crate::query::{Context, Logical, Planned};
+use crate::sharing::is_equal_node;
 use crate::{properties, rules};
 
 /// Plans a view from its analyzed query.
@@ -83,8 +84,6 @@ struct Lowering<'a> {
     text: &'a str,
     state: SessionState,
     nodes: Vec<Node>,
-    /// Nodes by their description: an equal node is used again.
-    present: HashMap<String, NodeId>,
     views: HashMap<ObjectId, Properties>,
     n_hidden: usize,
     /// The recursive relation whose term is being planned.
@@ -94,8 +93,7 @@ struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     fn new(cx: &'a Context<'a>, text: &'a str) -> Lowering<'a> {
         let state = cx.session.state();
-        let (nodes, present, views) = (vec![], HashMap::new(), HashMap::new());
-        Lowering { cx, text, state, nodes, present, views, n_hidden: 0, work: None }
+        Lowering { cx, text, state, nodes: vec![], views: HashMap::new(), n_hidden: 0, work: None }
     }
 
     fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -496,12 +494,11 @@ impl<'a> Lowering<'a> {
     // Nodes.
 
     fn push(&mut self, kind: NodeKind, inputs: Vec<NodeId>, schema: SchemaRef, properties: Properties) -> NodeId {
-        let description = format!("{kind:?} {inputs:?} {schema:?}");
-        if let Some(node) = self.present.get(&description) {
-            return *node;
+        let node = Node { kind, inputs, schema, properties };
+        if let Some(present) = self.nodes.iter().position(|present| is_equal_node(present, &node)) {
+            return present;
         }
-        self.nodes.push(Node { kind, inputs, schema, properties });
-        self.present.insert(description, self.nodes.len() - 1);
+        self.nodes.push(node);
         self.nodes.len() - 1
     }
 

@@ -167,9 +167,9 @@ fn views_become_dataflows() {
                   Input: payments, columns=[account, amount], append_only
             -- UniqueKey([0])
             > SELECT id FROM accounts a WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.account = a.id AND p.amount > 5)
-            IncrementalJoinExec: join_type=LeftAnti, on=[id = column], unique=(id)
+            IncrementalJoinExec: join_type=LeftAnti, on=[id = account], unique=(id)
               Input: accounts, columns=[id], unique=(id)
-              IncrementalProjectionExec: expr=[account as column], append_only
+              IncrementalProjectionExec: expr=[account], append_only
                 IncrementalFilterExec: predicate=amount > 5.00 AND account IS NOT NULL, append_only
                   Input: payments, columns=[account, amount], append_only
             -- UniqueKey([0])
@@ -391,7 +391,7 @@ fn views_become_dataflows() {
               IncrementalFilterExec: predicate=(mark OR opened IS NULL AND mark) AND NULL OR NOT mark AND (opened IS NOT NULL OR NOT mark), unique=(id)
                 IncrementalJoinExec: join_type=LeftMark, on=[id = column], unique=(id)
                   IncrementalFilterExec: predicate=(mark OR opened IS NULL) AND NULL OR NOT mark, unique=(id)
-                    IncrementalJoinExec: join_type=LeftMark, on=[id = column], unique=(id)
+                    IncrementalJoinExec: join_type=LeftMark, on=[id = account], unique=(id)
                       IncrementalProjectionExec: expr=[id, opened], unique=(id)
                         IncrementalFilterExec: predicate=NOT mark, unique=(id)
                           IncrementalJoinExec: join_type=LeftMark, on=[id = column, opened = $], unique=(id)
@@ -399,7 +399,7 @@ fn views_become_dataflows() {
                             IncrementalProjectionExec: expr=[account as column, at as column, CAST(at AS Date32) as $], append_only
                               IncrementalFilterExec: predicate=account IS NOT NULL AND CAST(at AS Date32) IS NOT NULL, append_only
                                 #1 Input: payments, columns=[account, at], append_only
-                      IncrementalProjectionExec: expr=[account as column], append_only
+                      IncrementalProjectionExec: expr=[account], append_only
                         IncrementalFilterExec: predicate=CAST(at AS Date32) IS NULL AND account IS NOT NULL, append_only
                           see #1
                   IncrementalProjectionExec: expr=[account as column], append_only

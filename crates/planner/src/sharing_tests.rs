@@ -62,7 +62,7 @@ fn correlated_subqueries_that_are_equal_are_run_once() {
         "SELECT id, (SELECT sum(amount) FROM payments p WHERE p.account = a.id) AS x,
                 (SELECT sum(amount) FROM payments q WHERE q.account = a.id) AS y FROM accounts a",
         expect![
-            "2 IncrementalAggregateExec, 1 IncrementalFilterExec, 2 IncrementalJoinExec, 5 IncrementalProjectionExec, 2 Input"
+            "1 IncrementalAggregateExec, 1 IncrementalFilterExec, 2 IncrementalJoinExec, 4 IncrementalProjectionExec, 2 Input"
         ],
     );
 }
@@ -96,4 +96,65 @@ fn equal_in_subqueries_are_run_once() {
             "1 IncrementalFilterExec, 2 IncrementalJoinExec, 2 IncrementalProjectionExec, 1 IncrementalUnionExec, 3 Input"
         ],
     );
+}
+
+/// Checks what the second view could take from the first: the largest shareable nodes that are equal.
+fn check_shared(first: &str, second: &str, expected: Expect) {
+    let fixture = Fixture::new();
+    let plan = |sql: &str| {
+        let (query, text) = query(sql).unwrap();
+        fixture.context().dataflow(&query, &text).unwrap().0
+    };
+    let (first, second) = (plan(first), plan(second));
+    let shareable = second.shareable();
+    let mut taken = vec![];
+    let mut found = vec![];
+    for node in (0..second.nodes.len()).rev().filter(|node| shareable[*node]) {
+        if !taken.contains(&node) && (0..first.nodes.len()).any(|other| second.is_equal(node, &first, other)) {
+            taken.extend(second.below(node));
+            found.push(second.describe(node));
+        }
+    }
+    expected.assert_eq(&found.join("\n"));
+}
+
+#[test]
+fn plans_of_two_views_are_equal_whatever_their_names_are() {
+    check_shared(
+        "SELECT account, sum(amount) AS s FROM payments GROUP BY account",
+        "SELECT x.a AS b FROM (SELECT p.account AS a, sum(p.amount) AS t FROM payments p GROUP BY p.account) x WHERE x.t > 3",
+        expect!["IncrementalAggregateExec: gby=[account], aggr=[sum(amount)]"],
+    );
+    check_shared(
+        "SELECT country, sum(amount) AS s FROM payments p JOIN accounts a ON p.account = a.id GROUP BY country",
+        "SELECT b.country AS k, max(q.amount) AS m FROM payments q JOIN accounts b ON q.account = b.id GROUP BY b.country",
+        expect!["IncrementalJoinExec: join_type=Inner, on=[account = id]"],
+    );
+}
+
+#[test]
+fn plans_that_differ_in_anything_but_names_are_not_equal() {
+    let first = "SELECT account, sum(amount) AS s FROM payments WHERE amount > 3 GROUP BY account";
+    for second in [
+        "SELECT account, sum(amount) AS s FROM payments WHERE amount > 4 GROUP BY account",
+        "SELECT account, sum(amount) AS s FROM payments WHERE amount >= 3 GROUP BY account",
+        "SELECT account, max(amount) AS s FROM payments WHERE amount > 3 GROUP BY account",
+        "SELECT account, sum(DISTINCT amount) AS s FROM payments WHERE amount > 3 GROUP BY account",
+        "SELECT account, sum(amount) FILTER (WHERE amount > 5) AS s FROM payments WHERE amount > 3 GROUP BY account",
+        "SELECT id, sum(amount) AS s FROM payments WHERE amount > 3 GROUP BY id",
+        "SELECT account, sum(amount::float8) AS s FROM payments WHERE amount > 3 GROUP BY account",
+    ] {
+        check_shared(first, second, expect![""]);
+    }
+}
+
+#[test]
+fn what_depends_on_the_order_of_rows_is_not_shared() {
+    for sql in [
+        "SELECT account, sum(amount::float8) AS s FROM payments GROUP BY account",
+        "SELECT account, array_agg(amount) AS a FROM payments GROUP BY account",
+        "SELECT id, n FROM payments, generate_series(1, 2) AS g(n)",
+    ] {
+        check_shared(sql, sql, expect![""]);
+    }
 }
