@@ -17,20 +17,24 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tidewire_catalog::Object;
 use tidewire_connect::{Positions, ReadMode, Source};
-use tidewire_operators::arrangement::Arrangement;
+use tidewire_operators::arrangement::{Arrangement, ArrangementReader};
 use tidewire_planner::Dataflow;
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 
 use crate::core::{Core, Finish, Join, SourceRead, View, dead_letter_rows, now_us};
 use crate::dead_letters::Letter;
-use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, fingerprint, panic_error};
+use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, delta_bytes, fingerprint, panic_error};
 use crate::shared::{Relation, Shared, Snapshot};
 use crate::status::{ViewOrigin, ViewState, ViewStatus};
 use crate::subscription::Subscriber;
+use crate::workers::Workers;
 
 /// Bytes of records that one slice reads.
 const SLICE_BYTES: usize = 4 << 20;
+/// Rows, and bytes, from which what was read of a relation is a slice.
+const SLICE_ROWS: usize = 1 << 18;
+const SLICE_ROW_BYTES: usize = 32 << 20;
 /// How long a build waits for records, or for a source's running reader to come by.
 const WAIT: Duration = Duration::from_millis(50);
 
@@ -257,8 +261,15 @@ impl Build {
             })
             .await??;
         let (sender, done) = oneshot::channel();
-        let worker =
-            Worker { shared: shared.clone(), id, tap: tap.clone(), progress: progress.clone(), snapshot, runtime };
+        let worker = Worker {
+            shared: shared.clone(),
+            id,
+            tap: tap.clone(),
+            progress: progress.clone(),
+            snapshot,
+            runtime,
+            workers: None,
+        };
         let run = move || {
             let shared = worker.shared.clone();
             let result = catch_unwind(AssertUnwindSafe(|| worker.run(self, inputs)));
@@ -277,8 +288,11 @@ impl Build {
     }
 }
 
-/// `53200`, with the view's name.
-fn too_large(name: &str, error: &SqlError) -> SqlError {
+/// `53200` gets the view's name.
+fn too_large(name: &str, error: SqlError) -> SqlError {
+    if error.state() != SqlState::OutOfMemory {
+        return error;
+    }
     let detail = error.detail().map_or_else(|| error.message().to_string(), |d| format!("{}: {d}", error.message()));
     SqlError::new(SqlState::OutOfMemory, format!("materialized view \"{name}\" takes more memory than there is"))
         .with_detail(detail)
@@ -292,6 +306,8 @@ struct Worker {
     progress: Arc<Progress>,
     snapshot: Arc<Snapshot>,
     runtime: Runtime,
+    // Threads of its own, once there is much to do.
+    workers: Option<Workers>,
 }
 
 /// Where the output goes while a view is being built.
@@ -333,10 +349,18 @@ impl Worker {
         self.keep(first, &build, &mut content)?;
         let columns = self.columns_by_input();
         let moment = self.snapshot.moment.clone();
+        let mut relations = vec![];
         for id in &inputs {
-            if let Some(relation) = moment.relations.get(id) {
-                self.read_relation(*id, relation, &build, &mut content)?;
+            match (moment.relations.get(id), columns.get(id)) {
+                (Some(Relation::Rows(reader)), Some(columns)) => relations.push((*id, reader, columns)),
+                (Some(Relation::Failed(error)), _) => return Err(error.clone()),
+                _ => {}
             }
+        }
+        // The small ones first: a join then looks the many rows up among the few.
+        relations.sort_by_key(|(_, reader, _)| reader.n_slots());
+        for (id, reader, columns) in relations {
+            self.read_relation(id, reader, columns, &build, &mut content)?;
         }
         for id in &inputs {
             if let (Some(source), Some(columns)) = (moment.sources.get(id), columns.get(id)) {
@@ -344,6 +368,7 @@ impl Worker {
             }
         }
         if !build.initial_rows {
+            self.end_step(&build, &mut content)?;
             content.deltas.clear();
         }
         self.finish(build, content, inputs, all_columns)
@@ -368,13 +393,27 @@ impl Worker {
     fn step(&mut self, changes: &EpochChanges, build: &Build, content: &mut Content) -> Result<()> {
         self.check_cancelled()?;
         self.progress.n_rows.fetch_add(n_rows(changes) as u64, Ordering::Relaxed);
-        let own = build.memory_limit.unwrap_or(usize::MAX);
-        self.runtime.set_room(self.shared.memory.room().min(own));
-        let output = self.runtime.step(changes, now_us(), None).map_err(|error| match error.state() {
-            SqlState::OutOfMemory => too_large(&build.name, &error),
-            _ => error,
-        })?;
-        self.keep(output, build, content)?;
+        self.set_room(build);
+        if self.workers.is_none() && n_rows(changes) >= self.shared.settings.parallel_rows_min {
+            self.workers = Some(Workers::start(self.shared.settings.n_shards)?);
+        }
+        let output = self.runtime.step_part(changes, now_us(), self.workers.as_ref());
+        self.stepped(output, build, content)
+    }
+
+    /// Has operators put out what they waited with.
+    fn end_step(&mut self, build: &Build, content: &mut Content) -> Result<()> {
+        self.set_room(build);
+        let output = self.runtime.step(&EpochChanges::new(), now_us(), self.workers.as_ref());
+        self.stepped(output, build, content)
+    }
+
+    fn set_room(&mut self, build: &Build) {
+        self.runtime.set_room(self.shared.memory.room().min(build.memory_limit.unwrap_or(usize::MAX)));
+    }
+
+    fn stepped(&mut self, output: Result<StepOutput>, build: &Build, content: &mut Content) -> Result<()> {
+        self.keep(output.map_err(|error| too_large(&build.name, error))?, build, content)?;
         let n_bytes = self.runtime.state_bytes() + content.state_bytes();
         self.shared.memory.build_takes(self.id, &build.name, n_bytes, build.memory_limit)
     }
@@ -392,19 +431,33 @@ impl Worker {
         Ok(())
     }
 
-    fn read_relation(&mut self, id: ObjectId, relation: &Relation, build: &Build, content: &mut Content) -> Result<()> {
-        let reader = match relation {
-            Relation::Rows(reader) => reader,
-            Relation::Failed(error) => return Err(error.clone()),
-        };
-        let columns: Arc<[usize]> = (0..reader.schema().fields().len()).collect();
-        for rows in reader.scan(self.snapshot.moment.epoch, None)? {
-            let deltas = vec![Delta::insert(rows?)];
-            let changes = EpochChanges::from([(id, Changes { columns: columns.clone(), deltas })]);
+    fn read_relation(
+        &mut self,
+        id: ObjectId,
+        reader: &Arc<ArrangementReader>,
+        columns: &[usize],
+        build: &Build,
+        content: &mut Content,
+    ) -> Result<()> {
+        let columns_shared: Arc<[usize]> = columns.into();
+        let mut scan = reader.scan(self.snapshot.moment.epoch, Some(columns))?;
+        loop {
+            let (mut deltas, mut n_rows, mut n_bytes) = (vec![], 0, 0);
+            while n_rows < SLICE_ROWS
+                && n_bytes < SLICE_ROW_BYTES
+                && let Some(rows) = scan.next()
+            {
+                let delta = Delta::insert(rows?);
+                (n_rows, n_bytes) = (n_rows + delta.n_rows(), n_bytes + delta_bytes(&delta));
+                deltas.push(delta);
+            }
+            if deltas.is_empty() {
+                return Ok(());
+            }
+            let changes = EpochChanges::from([(id, Changes { columns: columns_shared.clone(), deltas })]);
             self.step(&changes, build, content)?;
             self.drain_tap(build, content)?;
         }
-        Ok(())
     }
 
     fn read_source(
@@ -507,8 +560,9 @@ impl Worker {
         let fingerprint = build.is_kept(&self.shared).then(|| fingerprint(&build.dataflow));
         loop {
             self.drain_tap(&build, &mut content)?;
+            self.end_step(&build, &mut content)?;
             // All of the state at once would keep the loop from its work.
-            self.runtime.collect_changes();
+            self.runtime.collect_changes(self.workers.as_ref());
             let subscriber = build.subscriber.take();
             let view = View {
                 name: build.name.clone(),

@@ -16,16 +16,18 @@ mod kept;
 mod publication;
 mod sharing;
 mod status;
+mod writes;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
-use tidewire_catalog::{Catalog, Object};
+use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Health, Position, Positions, Source, Split};
 use tidewire_operators::RowError;
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_state::{Record, TableChange};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{error, info, warn};
 
@@ -33,20 +35,31 @@ use self::publication::Unpublished;
 use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
-use crate::memory::ViewMemory;
-use crate::runtime::{Changes, EpochChanges, Runtime};
+use crate::memory::StateMemory;
+use crate::runtime::{Changes, EpochChanges, Runtime, delta_bytes};
 use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
 use crate::subscription::Subscriber;
-use crate::table::{Applied, Change, Operation, Table, Write, row_text};
+use crate::table::{Change, OnConflict, Table, Write, row_text};
 use crate::workers::Workers;
 
 /// How often dead rows are looked for.
 const VACUUM_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the loop waits when nothing happens.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
+
+/// What is done in the same moment as an object's creation.
+#[derive(Default)]
+pub struct CreatedWith {
+    /// Of a source: what reads it, and where it begins, where its options alone do not say it.
+    pub source: Option<(Arc<dyn Source>, Option<Positions>)>,
+    /// Of a table: its first rows.
+    pub rows: Option<RecordBatch>,
+    /// The object in whose place it comes; nothing stands on that.
+    pub replaces: Option<ObjectId>,
+}
 
 /// Everything that the loop owns.
 pub struct Core {
@@ -67,7 +80,7 @@ pub struct Core {
     views: BTreeMap<ObjectId, View>,
     // Each after what it takes changes of.
     view_order: Vec<ObjectId>,
-    view_memory: ViewMemory,
+    state_memory: StateMemory,
     builds: BTreeMap<ObjectId, BuildState>,
     subscribers: HashMap<ObjectId, Vec<Subscriber>>,
     next_generation: u64,
@@ -179,7 +192,7 @@ impl Core {
             sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
             view_order: vec![],
-            view_memory: ViewMemory::default(),
+            state_memory: StateMemory::default(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
             next_generation: 0,
@@ -230,16 +243,7 @@ impl Core {
         let now_us = now_us();
         let epoch = self.epoch.next();
         let mut changes = EpochChanges::new();
-        let mut replies = vec![];
-        let mut n_durable = 0;
-        for write in writes {
-            let result = self.write(write.operations, write.synchronous, epoch, &mut changes);
-            let result = result.map(|(rows, n)| {
-                n_durable = n_durable.max(n);
-                rows
-            });
-            replies.push((write.reply, result));
-        }
+        let (replies, n_durable) = self.write_all(writes, epoch, &mut changes);
         for batch in batches {
             self.take_batch(batch, now_us, &mut changes);
         }
@@ -253,65 +257,6 @@ impl Core {
         self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, replies });
         self.publish_durable();
         self.step_ns += began.elapsed().as_nanos() as u64;
-    }
-
-    /// One transaction: all of its operations or none. Its rows, and how many records of the log must be durable
-    /// before anybody is told.
-    fn write(
-        &mut self,
-        operations: Vec<Operation>,
-        synchronous: bool,
-        epoch: Epoch,
-        changes: &mut EpochChanges,
-    ) -> Result<(Vec<RecordBatch>, u64)> {
-        let mut done: Vec<(ObjectId, Applied)> = vec![];
-        for operation in operations {
-            if let (Change::Insert(rows, _), Some(table)) = (&operation.change, self.tables.get(&operation.table))
-                && let Err(error) = self.shared.memory.check_write(&table.object.name.name, rows)
-            {
-                self.undo(&done, epoch)?;
-                return Err(error);
-            }
-            let result = match self.tables.get_mut(&operation.table) {
-                Some(table) => table.apply(operation.change, epoch),
-                None => Err(SqlError::new(SqlState::UndefinedTable, "the table has been dropped")),
-            };
-            match result {
-                Ok(applied) => done.push((operation.table, applied)),
-                Err(error) => {
-                    self.undo(&done, epoch)?;
-                    return Err(error);
-                }
-            }
-        }
-        let n_durable = match self.log(&done, synchronous) {
-            Ok(n_durable) => n_durable,
-            Err(error) => {
-                self.undo(&done, epoch)?;
-                return Err(error);
-            }
-        };
-        let mut rows = vec![];
-        for (id, applied) in done {
-            if let Some(table) = self.tables.get(&id)
-                && !applied.deltas.is_empty()
-            {
-                let all = || (0..table.object.columns.len()).collect();
-                let entry = changes.entry(id).or_insert_with(|| Changes { columns: all(), deltas: vec![] });
-                entry.deltas.extend(applied.deltas);
-            }
-            rows.push(applied.rows);
-        }
-        Ok((rows, n_durable))
-    }
-
-    fn undo(&mut self, done: &[(ObjectId, Applied)], epoch: Epoch) -> Result<()> {
-        for (id, applied) in done.iter().rev() {
-            if let Some(table) = self.tables.get_mut(id) {
-                table.undo(applied, epoch)?;
-            }
-        }
-        Ok(())
     }
 
     fn take_batch(&mut self, from: SourceBatch, now_us: i64, changes: &mut EpochChanges) {
@@ -352,18 +297,31 @@ impl Core {
     /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
     fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
         let (mut failed, mut row_errors) = (vec![], vec![]);
+        let mut sizes: HashMap<ObjectId, usize> = changes.iter().map(|(id, c)| (*id, bytes_of(&c.deltas))).collect();
+        for (id, n_bytes) in &sizes {
+            if let Some(table) = self.tables.get(id)
+                && self.state_memory.table_brought(*id, *n_bytes)
+            {
+                self.state_memory.table_took(*id, table.rows.state_bytes());
+            }
+        }
         for id in &self.view_order {
             let Some(view) = self.views.get_mut(id) else { continue };
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
-            view.runtime.set_room(self.view_memory.room(*id, &self.shared.memory));
+            view.runtime.set_room(self.state_memory.room(*id, &self.shared.memory));
             let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
                 if let Some(relation) = &mut view.relation {
                     relation.apply(&output.deltas, epoch)?;
                 }
-                let object = self.catalog.by_id(*id).map(|object| &**object);
-                self.view_memory.took(*id, &view.name, view.state_bytes(), object)?;
+                let n_taken: usize = view.inputs.iter().filter_map(|input| sizes.get(input)).sum();
+                let n_put_out = bytes_of(&output.deltas);
+                sizes.insert(*id, n_put_out);
+                if self.state_memory.view_brought(*id, n_taken + n_put_out) {
+                    let object = self.catalog.by_id(*id).map(|object| &**object);
+                    self.state_memory.view_took(*id, &view.name, view.state_bytes(), object)?;
+                }
                 Ok(output)
             });
             match result {
@@ -393,13 +351,33 @@ impl Core {
 
     /// Stops views while all state together takes more than it may.
     fn check_memory(&mut self) {
-        let tables = self.tables.values().map(|table| table.rows.state_bytes()).sum();
         let views = &self.views;
         let name = |id: ObjectId| views.get(&id).map_or_else(String::new, |view| view.name.clone());
-        if let Some((id, err)) = self.view_memory.too_much(tables, &self.shared.memory, name) {
+        if let Some((id, err)) = self.state_memory.too_much(&self.shared.memory, name) {
             self.fail_view(id, err);
             self.check_memory();
         }
+    }
+
+    /// Counts what tables and views take where changes were not counted yet.
+    fn count_memory(&mut self) {
+        for (id, table) in &self.tables {
+            if self.state_memory.is_table_uncounted(*id) {
+                self.state_memory.table_took(*id, table.rows.state_bytes());
+            }
+        }
+        let mut failed = vec![];
+        for (id, view) in self.views.iter().filter(|(_, view)| view.error.is_none()) {
+            if self.state_memory.is_view_uncounted(*id) {
+                let object = self.catalog.by_id(*id).map(|object| &**object);
+                let took = self.state_memory.view_took(*id, &view.name, view.state_bytes(), object);
+                failed.extend(took.err().map(|err| (*id, err)));
+            }
+        }
+        for (id, err) in failed {
+            self.fail_view(id, err);
+        }
+        self.check_memory();
     }
 
     /// Marks a view failed, and what stands on it.
@@ -413,7 +391,7 @@ impl Core {
         view.error = Some(err.clone());
         if err.state() == SqlState::OutOfMemory {
             (view.runtime, view.relation) = (Runtime::without_state(), None);
-            self.view_memory.forget(id);
+            self.state_memory.forget(id);
         }
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(view_failed(&name, &err));
@@ -449,7 +427,7 @@ impl Core {
         self.vacuum_due = oldest < self.epoch;
         self.tables.values_mut().for_each(|t| t.rows.vacuum(oldest));
         self.views.values_mut().filter_map(|v| v.relation.as_mut()).for_each(|r| r.vacuum(oldest));
-        self.check_memory();
+        self.count_memory();
     }
 
     // ---- What sessions ask for, between two epochs ----
@@ -479,26 +457,49 @@ impl Core {
         self.shared.publish(|p| *p = Published { epoch, catalog, relations, sources });
     }
 
-    /// Adds a table, source (with where it begins, where its options alone do not say it) or plain view: `make` gets the
-    /// new OID. It is durable when this returns: DDL is rare, and so the loop waits for it.
-    pub fn create(
-        &mut self,
-        make: impl FnOnce(ObjectId) -> Object,
-        source: Option<(Arc<dyn Source>, Option<Positions>)>,
-    ) -> Result<Arc<Object>> {
+    /// Adds a table, source, index or plain view: `make` gets the new OID. It is durable, with what it comes with, when
+    /// this returns: DDL is rare, and so the loop waits for it.
+    pub fn create(&mut self, make: impl FnOnce(ObjectId) -> Object, with: CreatedWith) -> Result<Arc<Object>> {
         let mut catalog = Catalog::clone(&self.catalog);
         let object = make(catalog.allocate());
         self.check_inputs_exist(object.depends_on())?;
         self.check_name_free(&object)?;
-        let object = catalog.insert(object)?;
-        if let Some(durability) = &mut self.durability {
-            let start = source.as_ref().and_then(|(_, start)| start.as_ref());
-            durability.create(vec![stored::store(&object, start)])?;
+        let replaced = with.replaces.filter(|id| catalog.by_id(*id).is_some());
+        if let Some(replaced) = replaced {
+            self.check_not_built_on(replaced)?;
+            if let Some(dependant) = catalog.dependants(replaced).next() {
+                let message = format!("\"{}\" depends on it", dependant.name);
+                return Err(SqlError::new(SqlState::DependentObjectsStillExist, message));
+            }
+            catalog.remove(replaced);
         }
-        if let Some((source, _)) = source {
+        let object = catalog.insert(object)?;
+        let mut table = None;
+        let mut records: Vec<Record> = replaced.map(|id| Record::Drop(vec![id])).into_iter().collect();
+        let start = with.source.as_ref().and_then(|(_, start)| start.as_ref());
+        records.push(Record::Create(vec![stored::store(&object, start)]));
+        if matches!(object.def, Kind::Table(_)) {
+            let table = table.insert(Table::new(object.clone())?);
+            if let Some(rows) = with.rows.filter(|rows| rows.num_rows() > 0) {
+                self.shared.memory.check_write(&object.name.name, &rows)?;
+                let rows = RecordBatch::try_new(object.schema.clone(), rows.columns().to_vec())?;
+                // Nobody can have read the table: what is put in now was always there.
+                let applied = table.apply(Change::Insert(rows, OnConflict::Fail), self.published)?;
+                let changes = applied.deltas.iter().map(|delta| TableChange::new(object.id, delta));
+                records.push(Record::Rows(changes.collect::<Result<_>>()?));
+            }
+        }
+        if let Some(durability) = &mut self.durability {
+            durability.change_catalog(Record::Together(records))?;
+        }
+        if let Some((source, _)) = with.source {
             self.sources.insert(object.id, RunningSource::new(object.name.to_string(), source));
-        } else if matches!(object.def, tidewire_catalog::Kind::Table(_)) {
-            self.tables.insert(object.id, Table::new(object.clone())?);
+        }
+        if let Some(table) = table {
+            self.tables.insert(object.id, table);
+        }
+        if let Some(replaced) = replaced {
+            self.remove(replaced);
         }
         self.catalog = Arc::new(catalog);
         self.publish_relations();
@@ -523,18 +524,18 @@ impl Core {
         }
     }
 
+    fn check_not_built_on(&self, id: ObjectId) -> Result<()> {
+        let Some(build) = self.builds.values().find(|b| b.tap.reads(id)) else { return Ok(()) };
+        let name = build.object.as_ref().map_or_else(|| "a subscription".to_string(), |o| format!("\"{}\"", o.name));
+        Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
+            .with_hint("Cancel that statement, or wait until it has ended."))
+    }
+
     /// Drops objects; each must come after what stands on it.
     pub fn drop_objects(&mut self, ids: &[ObjectId]) -> Result<()> {
-        for id in ids {
-            if let Some(build) = self.builds.values().find(|b| b.tap.reads(*id)) {
-                let name =
-                    build.object.as_ref().map_or_else(|| "a subscription".to_string(), |o| format!("\"{}\"", o.name));
-                return Err(SqlError::new(SqlState::ObjectInUse, format!("{name} is being built on it"))
-                    .with_hint("Cancel that statement, or wait until it has ended."));
-            }
-        }
+        ids.iter().try_for_each(|id| self.check_not_built_on(*id))?;
         if let Some(durability) = &mut self.durability {
-            durability.drop_objects(ids)?;
+            durability.change_catalog(Record::Drop(ids.to_vec()))?;
         }
         let mut catalog = Catalog::clone(&self.catalog);
         for id in ids {
@@ -551,7 +552,7 @@ impl Core {
         self.tables.remove(&id);
         self.sources.remove(&id);
         self.views.remove(&id);
-        self.view_memory.forget(id);
+        self.state_memory.forget(id);
         self.shared.dead_letters.forget(id);
         for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
             subscriber.fail(gone.clone());
@@ -603,7 +604,7 @@ impl Core {
             if state.in_log == InLog::FromTheStart
                 && let Some(durability) = &mut self.durability
             {
-                durability.create(vec![stored::store(&object, None)])?;
+                durability.change_catalog(Record::Create(vec![stored::store(&object, None)]))?;
             }
             state.object = Some(object);
         }
@@ -698,7 +699,7 @@ impl Core {
         self.check_inputs_exist(build.object.as_ref().map_or(&[], |o| o.depends_on()))?;
         if let (Some(durability), Some(object), InLog::WhenBuilt) = (&mut self.durability, &build.object, build.in_log)
         {
-            durability.create(vec![stored::store(object, None)])?;
+            durability.change_catalog(Record::Create(vec![stored::store(object, None)]))?;
         }
         let tap = build.tap.clone();
         while let Some(changes) = tap.pop()? {
@@ -716,7 +717,7 @@ impl Core {
         }
         self.shared.memory.build_ended(id);
         // The build was within its limit: what its last changes took beyond, its next step says.
-        let _ = self.view_memory.took(id, &view.name, view.state_bytes(), object.as_deref());
+        let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), object.as_deref());
         self.insert_view(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
@@ -738,7 +739,7 @@ impl Core {
             && build.in_log == InLog::FromTheStart
             && !self.shared.is_stopping()
             && let Some(durability) = &mut self.durability
-            && let Err(error) = durability.drop_objects(&[id])
+            && let Err(error) = durability.change_catalog(Record::Drop(vec![id]))
         {
             warn!(%error, "a view that could not be built is still in the log: it is tried again at the next start");
         }
@@ -768,7 +769,7 @@ impl Core {
     /// Ends a subscription's own view.
     pub fn drop_view(&mut self, id: ObjectId) {
         self.views.remove(&id);
-        self.view_memory.forget(id);
+        self.state_memory.forget(id);
         self.subscribers.remove(&id);
         self.stop_idle_sources();
     }
@@ -828,6 +829,10 @@ fn start_reader(
     let source = source.source.clone();
     let task = SourceTask::start(shared.clone(), id, generation, source, positions.clone(), columns.to_vec())?;
     Ok(Reader { task, generation, projection: columns.into(), positions })
+}
+
+fn bytes_of(deltas: &[Delta]) -> usize {
+    deltas.iter().map(delta_bytes).sum()
 }
 
 /// Keeps the rows whose expression failed.

@@ -149,14 +149,11 @@ impl Durability {
         self.log.progress().error()
     }
 
-    /// Writes what one transaction changed: when that many records are durable, it is.
+    /// Writes what transactions changed, all or nothing of it: when that many records are durable, it is.
     pub fn write(&mut self, changes: Vec<TableChange>, synchronous: bool) -> Result<u64> {
         let record = Record::Rows(changes);
         let number = self.log.append(&record.encode()?, synchronous)?;
-        if let Record::Rows(changes) = record {
-            changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().push(c.delta));
-        }
-        self.is_dirty = true;
+        self.note(record);
         Ok(number + 1)
     }
 
@@ -184,28 +181,34 @@ impl Durability {
         self.last_cut = Instant::now();
     }
 
-    /// Writes new objects; they are durable when this returns.
-    pub fn create(&mut self, objects: Vec<StoredObject>) -> Result<()> {
-        self.write_and_wait(&Record::Create(objects.clone()))?;
-        self.objects.extend(objects.into_iter().map(|object| (object.oid, object)));
-        Ok(())
-    }
-
-    /// Writes that objects are dropped; durable when this returns.
-    pub fn drop_objects(&mut self, ids: &[ObjectId]) -> Result<()> {
-        self.write_and_wait(&Record::Drop(ids.to_vec()))?;
-        for id in ids {
-            self.objects.remove(&id.0);
-            self.changes.remove(id);
-        }
-        self.dead_letters.retain(|letter| !ids.contains(&ObjectId(letter.object)));
-        Ok(())
-    }
-
-    fn write_and_wait(&mut self, record: &Record) -> Result<()> {
+    /// Writes a change of the catalog; it is durable when this returns.
+    pub fn change_catalog(&mut self, record: Record) -> Result<()> {
         let number = self.log.append(&record.encode()?, true)?;
         self.is_dirty = true;
-        self.wait(number + 1)
+        self.wait(number + 1)?;
+        self.note(record);
+        Ok(())
+    }
+
+    /// What the log has and the next checkpoint must have.
+    fn note(&mut self, record: Record) {
+        self.is_dirty = true;
+        match record {
+            Record::Rows(changes) => {
+                changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().push(c.delta));
+            }
+            Record::Create(objects) => self.objects.extend(objects.into_iter().map(|object| (object.oid, object))),
+            Record::Drop(ids) => {
+                for id in &ids {
+                    self.objects.remove(&id.0);
+                    self.changes.remove(id);
+                }
+                self.dead_letters.retain(|letter| !ids.contains(&ObjectId(letter.object)));
+            }
+            Record::DeadLetters(letters) => self.dead_letters.extend(letters),
+            Record::End => {}
+            Record::Together(records) => records.into_iter().for_each(|record| self.note(record)),
+        }
     }
 
     /// Writes dead letters; nobody waits for them.
@@ -215,10 +218,7 @@ impl Durability {
         if let Err(error) = written {
             warn!(%error, "dead letters are not in the log; the next checkpoint may still have them");
         }
-        if let Record::DeadLetters(letters) = record {
-            self.dead_letters.extend(letters);
-        }
-        self.is_dirty = true;
+        self.note(record);
     }
 
     /// Has the next checkpoint written at once.
@@ -309,12 +309,12 @@ impl Durability {
         self.waiting.append(&mut self.asking);
     }
 
-    /// How long the loop stood still for the cut.
+    /// How long the loop stood still for a cut, or for a part of one.
     pub fn paused(&mut self, pause: Duration) {
         let pause_ns = pause.as_nanos() as u64;
         self.status.pause_ns += pause_ns;
         self.status.pause_ns_max = self.status.pause_ns_max.max(pause_ns);
-        debug!(pause_us = pause.as_micros() as u64, "checkpoint begun");
+        debug!(pause_us = pause.as_micros() as u64, "copied for a checkpoint");
     }
 
     /// A checkpoint was written, or was not. Errors: another process writes here.

@@ -78,6 +78,9 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// Bytes of log and of changes held in memory from which it does so earlier.
     pub checkpoint_log_bytes: u64,
+    /// Bytes of operator state, about, that are copied for a checkpoint between two epochs: where more has changed, some is
+    /// copied ahead.
+    pub checkpoint_copy_bytes: usize,
     /// Bytes from which a segment of the log is followed by a new one.
     pub log_segment_bytes_max: u64,
     /// Bytes that the state of tables and views may take together; a quarter as much again may queries. None: no end.
@@ -96,6 +99,7 @@ impl Default for Settings {
             dead_letter_bytes_max: 256 << 20,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_log_bytes: 64 << 20,
+            checkpoint_copy_bytes: 32 << 20,
             log_segment_bytes_max: 64 << 20,
             memory_limit: None,
         }

@@ -5,7 +5,10 @@
 //! that epoch. A stopped view's state is let go at once, it says why, and all else goes on. A build fails alone. Rows
 //! that are written to tables are refused; rows can always be deleted.
 //!
-//! Invariant: a look costs as much as there are views and tables, not as what they hold.
+//! To sum up what a view or a table takes costs more the larger it is. So that is done when what has come to it since the last
+//! time is a small part of it, and else every tenth of a second.
+//!
+//! Invariant: what is not counted yet came with changes of less than a thousandth of what is, or in the last tenth of a second.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,38 +121,82 @@ impl Memory {
     }
 }
 
-/// What the epoch loop knows of its views.
+/// What the epoch loop knows of its tables and views.
 #[derive(Default)]
-pub struct ViewMemory {
+pub struct StateMemory {
+    tables: HashMap<ObjectId, Taken>,
     views: HashMap<ObjectId, OfView>,
     n_bytes: usize,
 }
 
-struct OfView {
+/// Which part of what is counted may come before it is counted anew.
+const UNCOUNTED_PART: usize = 1024;
+
+/// What something takes.
+#[derive(Default)]
+struct Taken {
     n_bytes: usize,
-    grew: bool,
-    limit: Option<usize>,
+    /// Bytes of changes since that was counted.
+    n_uncounted: usize,
 }
 
-impl ViewMemory {
+impl Taken {
+    /// Changes of so many bytes came. Whether it shall be counted anew.
+    fn brought(&mut self, n_bytes: usize) -> bool {
+        self.n_uncounted += n_bytes;
+        self.n_uncounted > self.n_bytes / UNCOUNTED_PART
+    }
+}
+
+#[derive(Default)]
+struct OfView {
+    taken: Taken,
+    grew: bool,
+    /// Read once: the statement says it.
+    limit: Option<Option<usize>>,
+}
+
+impl StateMemory {
+    /// Changes of so many bytes came to a table. Whether it shall be counted anew.
+    pub fn table_brought(&mut self, id: ObjectId, n_bytes: usize) -> bool {
+        self.tables.entry(id).or_default().brought(n_bytes)
+    }
+
+    /// Changes of so many bytes came to a view, or out of it. Whether it shall be counted anew.
+    pub fn view_brought(&mut self, id: ObjectId, n_bytes: usize) -> bool {
+        self.views.entry(id).or_default().taken.brought(n_bytes)
+    }
+
+    /// Whether changes of a table are not counted yet.
+    pub fn is_table_uncounted(&self, id: ObjectId) -> bool {
+        self.tables.get(&id).is_none_or(|table| table.n_uncounted > 0)
+    }
+
+    /// Whether changes of a view are not counted yet.
+    pub fn is_view_uncounted(&self, id: ObjectId) -> bool {
+        self.views.get(&id).is_none_or(|view| view.taken.n_uncounted > 0)
+    }
+
+    /// A table takes so much now.
+    pub fn table_took(&mut self, id: ObjectId, n_bytes: usize) {
+        let before = self.tables.insert(id, Taken { n_bytes, n_uncounted: 0 }).map_or(0, |table| table.n_bytes);
+        self.n_bytes = self.n_bytes + n_bytes - before;
+    }
+
     /// Bytes that the view may put out in one step.
     pub fn room(&self, id: ObjectId, memory: &Memory) -> usize {
-        let own = self.views.get(&id).and_then(|view| Some(view.limit?.saturating_sub(view.n_bytes)));
+        let own = self.views.get(&id).and_then(|view| Some(view.limit??.saturating_sub(view.taken.n_bytes)));
         memory.room().min(own.unwrap_or(usize::MAX))
     }
 
     /// A view takes so much now. Errors: `53200` where its own limit is passed.
-    pub fn took(&mut self, id: ObjectId, name: &str, n_bytes: usize, object: Option<&Object>) -> Result<()> {
-        let view = self.views.entry(id).or_insert_with(|| OfView {
-            n_bytes: 0,
-            grew: false,
-            // Read once: the statement says it.
-            limit: object.and_then(limit_of),
-        });
-        self.n_bytes = self.n_bytes + n_bytes - view.n_bytes;
-        view.grew |= n_bytes > view.n_bytes;
-        view.n_bytes = n_bytes;
-        match view.limit {
+    pub fn view_took(&mut self, id: ObjectId, name: &str, n_bytes: usize, object: Option<&Object>) -> Result<()> {
+        let view = self.views.entry(id).or_default();
+        let limit = *view.limit.get_or_insert_with(|| object.and_then(limit_of));
+        self.n_bytes = self.n_bytes + n_bytes - view.taken.n_bytes;
+        view.grew |= n_bytes > view.taken.n_bytes;
+        view.taken = Taken { n_bytes, n_uncounted: 0 };
+        match limit {
             Some(limit) if n_bytes > limit => Err(over_own(name, n_bytes, limit)),
             _ => Ok(()),
         }
@@ -157,30 +204,26 @@ impl ViewMemory {
 
     /// Whether the view has a limit of its own.
     pub fn has_limit(&self, id: ObjectId) -> bool {
-        self.views.get(&id).is_some_and(|view| view.limit.is_some())
+        self.views.get(&id).is_some_and(|view| view.limit.flatten().is_some())
     }
 
-    /// The view is gone.
+    /// The table or view is gone.
     pub fn forget(&mut self, id: ObjectId) {
-        if let Some(view) = self.views.remove(&id) {
-            self.n_bytes -= view.n_bytes;
+        let view = self.views.remove(&id).map(|view| view.taken);
+        for gone in self.tables.remove(&id).into_iter().chain(view) {
+            self.n_bytes -= gone.n_bytes;
         }
     }
 
-    /// Tells everybody what is used, tables too. The view to be stopped where that is too much.
-    pub fn too_much(
-        &mut self,
-        table_bytes: usize,
-        memory: &Memory,
-        name: impl Fn(ObjectId) -> String,
-    ) -> Option<(ObjectId, SqlError)> {
-        memory.state.store(table_bytes + self.n_bytes, Ordering::Relaxed);
+    /// Tells everybody what is used. The view to be stopped where that is too much.
+    pub fn too_much(&mut self, memory: &Memory, name: impl Fn(ObjectId) -> String) -> Option<(ObjectId, SqlError)> {
+        memory.state.store(self.n_bytes, Ordering::Relaxed);
         let used = memory.used();
         let stopped = match used > memory.limit {
-            true => self.views.iter().filter(|(_, view)| view.grew).max_by_key(|(_, view)| view.n_bytes),
+            true => self.views.iter().filter(|(_, view)| view.grew).max_by_key(|(_, view)| view.taken.n_bytes),
             false => None,
         };
-        let stopped = stopped.map(|(id, view)| (*id, over_all(&name(*id), view.n_bytes, used, memory.limit)));
+        let stopped = stopped.map(|(id, view)| (*id, over_all(&name(*id), view.taken.n_bytes, used, memory.limit)));
         if stopped.is_none() {
             self.views.values_mut().for_each(|view| view.grew = false);
         }
@@ -232,17 +275,33 @@ mod tests {
 
     #[test]
     fn the_largest_of_those_that_grew_is_stopped() {
-        let (memory, mut views) = (Memory::new(Some(100)), ViewMemory::default());
+        let (memory, mut views) = (Memory::new(Some(100)), StateMemory::default());
         let name = |id: ObjectId| format!("v{}", id.0);
-        views.took(ObjectId(1), "v1", 60, None).unwrap();
-        assert!(views.too_much(20, &memory, name).is_none());
-        views.took(ObjectId(2), "v2", 5, None).unwrap();
-        views.took(ObjectId(3), "v3", 30, None).unwrap();
-        let (id, error) = views.too_much(20, &memory, name).unwrap();
+        views.table_took(ObjectId(9), 20);
+        views.view_took(ObjectId(1), "v1", 60, None).unwrap();
+        assert!(views.too_much(&memory, name).is_none());
+        views.view_took(ObjectId(2), "v2", 5, None).unwrap();
+        views.view_took(ObjectId(3), "v3", 30, None).unwrap();
+        let (id, error) = views.too_much(&memory, name).unwrap();
         assert_eq!((id, error.state()), (ObjectId(3), SqlState::OutOfMemory));
         assert!(error.message().contains("\"v3\"") && error.detail().unwrap().contains("30 bytes"));
         views.forget(id);
-        assert!(views.too_much(20, &memory, name).is_none());
+        assert!(views.too_much(&memory, name).is_none());
         assert_eq!(memory.room(), 15);
+        views.forget(ObjectId(9));
+        assert!(views.too_much(&memory, name).is_none());
+        assert_eq!(memory.room(), 35);
+    }
+
+    #[test]
+    fn it_is_counted_anew_when_a_thousandth_has_come() {
+        let (mut state, (table, view)) = (StateMemory::default(), (ObjectId(1), ObjectId(2)));
+        assert!(state.table_brought(table, 1) && state.view_brought(view, 1));
+        state.table_took(table, 1 << 20);
+        state.view_took(view, "v", 1 << 20, None).unwrap();
+        assert!(!state.is_table_uncounted(table) && !state.is_view_uncounted(view));
+        assert!(!state.table_brought(table, 1000) && !state.view_brought(view, 1000));
+        assert!(state.is_table_uncounted(table) && state.is_view_uncounted(view));
+        assert!(state.table_brought(table, 1000) && state.view_brought(view, 1000));
     }
 }

@@ -327,7 +327,16 @@ impl Recovered {
     }
 
     fn apply(&mut self, bytes: &[u8]) -> Result<()> {
-        match Record::decode(bytes)? {
+        self.apply_record(Record::decode(bytes)?)?;
+        self.n_records += 1;
+        if self.n_records.is_multiple_of(VACUUM_RECORDS) {
+            self.vacuum();
+        }
+        Ok(())
+    }
+
+    fn apply_record(&mut self, record: Record) -> Result<()> {
+        match record {
             Record::Rows(changes) => {
                 for change in changes {
                     let table = self.tables.get_mut(&change.table).ok_or_else(|| no_table(change.table))?;
@@ -356,10 +365,7 @@ impl Recovered {
                 self.found.dead_letters.extend(letters);
             }
             Record::End => {}
-        }
-        self.n_records += 1;
-        if self.n_records.is_multiple_of(VACUUM_RECORDS) {
-            self.vacuum();
+            Record::Together(records) => records.into_iter().try_for_each(|record| self.apply_record(record))?,
         }
         Ok(())
     }

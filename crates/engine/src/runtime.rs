@@ -72,6 +72,8 @@ struct NodeState {
     shards: Vec<Option<Box<dyn Operator>>>,
     // For the next checkpoint, where there will be one.
     held: Option<Held>,
+    // It took rows of a step that goes on, and has not put out what they change.
+    is_waiting: bool,
     n_input_rows: u64,
     n_output_rows: u64,
     step_ns: u64,
@@ -111,6 +113,7 @@ impl Runtime {
                 n_taken: 0,
                 shards,
                 held: None,
+                is_waiting: false,
                 n_input_rows: 0,
                 n_output_rows: 0,
                 step_ns: 0,
@@ -149,12 +152,17 @@ impl Runtime {
 
     /// The output before any input came: constants, and the row of a global aggregate. Called once, first.
     pub fn start(&mut self, now_us: i64) -> Result<StepOutput> {
-        self.run(&EpochChanges::new(), now_us, None, true)
+        self.run(&EpochChanges::new(), now_us, None, Part::First)
     }
 
     /// Takes the changes of one epoch. Large steps use `workers`, where given.
     pub fn step(&mut self, changes: &EpochChanges, now_us: i64, workers: Option<&Workers>) -> Result<StepOutput> {
-        self.run(changes, now_us, workers, false)
+        self.run(changes, now_us, workers, Part::Last)
+    }
+
+    /// As `step`, for one that goes on: operators that gain by it put out what changed only at the `step` that ends it.
+    pub fn step_part(&mut self, changes: &EpochChanges, now_us: i64, workers: Option<&Workers>) -> Result<StepOutput> {
+        self.run(changes, now_us, workers, Part::Some)
     }
 
     fn run(
@@ -162,7 +170,7 @@ impl Runtime {
         changes: &EpochChanges,
         now_us: i64,
         workers: Option<&Workers>,
-        first: bool,
+        part: Part,
     ) -> Result<StepOutput> {
         self.step = self.step.next();
         let mut output = StepOutput::default();
@@ -188,12 +196,14 @@ impl Runtime {
                         spread(deltas, self.n_shards, self.parallel_rows_min)
                     }
                 },
-                (Origin::Own, NodeKind::Constant(rows)) if first => vec![vec![Delta::insert(rows.clone())]],
+                (Origin::Own, NodeKind::Constant(rows)) if part == Part::First => {
+                    vec![vec![Delta::insert(rows.clone())]]
+                }
                 (Origin::Own, NodeKind::Constant(_)) => continue,
                 (Origin::Own, NodeKind::Operator(_)) => {
                     let inputs = take_inputs(&state.node.inputs, &mut edges, &mut uses_left);
                     let parallel_rows_min = self.parallel_rows_min;
-                    let shared = Step { step: self.step, now_us, first, parallel_rows_min, room: self.room };
+                    let shared = Step { step: self.step, now_us, part, parallel_rows_min, room: self.room };
                     state.run(inputs, self.n_shards, shared, workers, &mut output.row_errors)?
                 }
             };
@@ -216,11 +226,22 @@ impl Runtime {
     }
 }
 
+/// Which part of a step is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Before any input: see [`Operator::start`].
+    First,
+    /// Of a step that goes on.
+    Some,
+    /// The whole, or what ends it.
+    Last,
+}
+
 #[derive(Clone, Copy)]
 struct Step {
     step: Epoch,
     now_us: i64,
-    first: bool,
+    part: Part,
     parallel_rows_min: usize,
     room: usize,
 }
@@ -236,31 +257,34 @@ impl NodeState {
         row_errors: &mut Vec<RowError>,
     ) -> Result<Edge> {
         let n_rows: usize = inputs.iter().flatten().flatten().map(Delta::n_rows).sum();
-        if n_rows == 0 && !step.first {
+        let NodeKind::Operator(plan) = &self.node.kind else { return Ok(vec![]) };
+        let runs_all = step.part == Part::First || self.is_waiting && step.part == Part::Last;
+        if n_rows == 0 && !runs_all {
             return Ok(vec![]);
         }
         let began = Instant::now();
-        let NodeKind::Operator(plan) = &self.node.kind else { return Ok(vec![]) };
+        self.is_waiting = step.part == Part::Some && plan.waits_for_step();
+        let workers = workers.filter(|_| n_rows >= step.parallel_rows_min || runs_all);
         let mut by_shard: Vec<Vec<Vec<Delta>>> = vec![vec![]; n_shards];
         for (input_idx, edge) in inputs.into_iter().enumerate() {
-            let edge = exchange(edge, &plan.distribution(input_idx), n_shards)?;
+            let edge = exchange(edge, &plan.distribution(input_idx), n_shards, workers)?;
             for (shard, deltas) in by_shard.iter_mut().zip(edge.into_iter().chain(std::iter::repeat(vec![]))) {
                 shard.push(deltas);
             }
         }
         if let Some(held) = &mut self.held {
-            held.note(&by_shard, step.first);
+            held.note(&by_shard, step.part == Part::First);
         }
         let mut tasks = vec![];
         let budget = Budget::new(step.room);
         for (shard_idx, (slot, inputs)) in self.shards.iter_mut().zip(by_shard).enumerate() {
-            if step.first || inputs.iter().any(|deltas| !deltas.is_empty()) {
+            if runs_all || inputs.iter().any(|deltas| !deltas.is_empty()) {
                 let operator = slot.take().ok_or_else(|| SqlError::internal("an operator failed before"))?;
                 tasks.push(Task { shard_idx, operator, inputs, step, budget: budget.clone() });
             }
         }
         let done = match workers {
-            Some(workers) if tasks.len() > 1 && n_rows >= step.parallel_rows_min => {
+            Some(workers) if tasks.len() > 1 => {
                 workers.run(tasks.into_iter().map(|task| move || task.run()).collect())?
             }
             _ => tasks.into_iter().map(Task::run).collect(),
@@ -313,16 +337,20 @@ impl Task {
     fn run(mut self) -> Done {
         let row_errors = Mutex::new(vec![]);
         let cx = StepContext { epoch: self.step.step, now_us: self.step.now_us, row_errors: &row_errors };
-        let (operator, inputs, first) = (&mut self.operator, &mut self.inputs, self.step.first);
+        let (operator, inputs, part) = (&mut self.operator, &mut self.inputs, self.step.part);
         let budget = self.budget.clone();
         let result = catch_unwind(AssertUnwindSafe(|| {
             budget.run(|| {
                 let mut out = vec![];
-                if first {
-                    operator.start(&cx, &mut out)?;
-                }
-                if inputs.iter().any(|deltas| !deltas.is_empty()) {
-                    operator.step(inputs, &cx, &mut out)?;
+                match part {
+                    Part::First => {
+                        operator.start(&cx, &mut out)?;
+                        if inputs.iter().any(|deltas| !deltas.is_empty()) {
+                            operator.step(inputs, &cx, &mut out)?;
+                        }
+                    }
+                    Part::Some => operator.step_part(inputs, &cx, &mut out)?,
+                    Part::Last => operator.step(inputs, &cx, &mut out)?,
                 }
                 Ok(out)
             })
@@ -392,15 +420,30 @@ fn take_inputs(inputs: &[usize], edges: &mut [Edge], uses_left: &mut [usize]) ->
 }
 
 /// Moves rows to the shards that their distribution asks for.
-fn exchange(edge: Edge, distribution: &Distribution, n_shards: usize) -> Result<Edge> {
+fn exchange(edge: Edge, distribution: &Distribution, n_shards: usize, workers: Option<&Workers>) -> Result<Edge> {
     let Distribution::Hash(columns) = distribution else { return Ok(edge) };
     if n_shards == 1 || columns.is_empty() {
         return Ok(vec![edge.into_iter().flatten().filter(|d| !d.is_empty()).collect()]);
     }
+    let Some(workers) = workers else { return by_hash(edge.into_iter().flatten(), columns, n_shards) };
+    let columns: Arc<[usize]> = columns.as_slice().into();
+    let job = |deltas: Vec<Delta>| {
+        let columns = columns.clone();
+        move || by_hash(deltas.into_iter(), &columns, n_shards)
+    };
+    let mut out: Edge = vec![vec![]; n_shards];
+    for edge in workers.run(edge.into_iter().map(job).collect())? {
+        out.iter_mut().zip(edge?).for_each(|(out, deltas)| out.extend(deltas));
+    }
+    Ok(out)
+}
+
+/// The rows of each shard.
+fn by_hash(deltas: impl Iterator<Item = Delta>, columns: &[usize], n_shards: usize) -> Result<Edge> {
     let mut out: Edge = vec![vec![]; n_shards];
     let mut hashes = vec![];
     let mut rows_of: Vec<Vec<u32>> = vec![vec![]; n_shards];
-    for delta in edge.into_iter().flatten().filter(|d| !d.is_empty()) {
+    for delta in deltas.filter(|d| !d.is_empty()) {
         let keys: Vec<_> = columns.iter().filter_map(|c| delta.rows().columns().get(*c).cloned()).collect();
         hash_rows(&keys, delta.n_rows(), &mut hashes)?;
         rows_of.iter_mut().for_each(Vec::clear);

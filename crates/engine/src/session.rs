@@ -6,6 +6,7 @@ mod cursor;
 pub mod ddl;
 mod dml;
 mod estimate;
+mod free_rows;
 mod index;
 mod plans;
 mod query;
@@ -45,7 +46,8 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     // The plan that `prepare` made, for an `execute` that follows at the same moment.
     ready: Option<query::Ready>,
-    plans: plans::Plans,
+    plans: plans::Plans<query::KeptQuery>,
+    dml_plans: plans::Plans<dml::KeptDml>,
     ready_dml: Option<dml::ReadyDml>,
     environment: Option<Arc<query::Environment>>,
 }
@@ -160,6 +162,7 @@ impl Session {
             cursors: HashMap::new(),
             ready: None,
             plans: plans::Plans::default(),
+            dml_plans: plans::Plans::default(),
             ready_dml: None,
             environment: None,
         }

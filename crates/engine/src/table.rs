@@ -56,6 +56,8 @@ pub enum OnConflict {
     Fail,
     /// `DO NOTHING`
     Ignore,
+    /// `40001`: the keys were free when the statement ran, and its client was told so.
+    FailIfTaken,
     /// `DO UPDATE`
     Update(Arc<Resolve>),
 }
@@ -67,6 +69,8 @@ pub struct Table {
     /// Its rows.
     pub rows: Arrangement,
     primary_key: Vec<usize>,
+    // All of them where it has no key.
+    key_idxs: Vec<usize>,
 }
 
 /// What a change did: the deltas, and the rows that RETURNING sees.
@@ -85,7 +89,13 @@ impl Table {
             Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => vec![],
         };
         let identity = if primary_key.is_empty() { Identity::Bag } else { Identity::UniqueKey(primary_key.clone()) };
-        Ok(Table { rows: Arrangement::new(object.schema.clone(), identity)?, object, primary_key })
+        let key_idxs = if primary_key.is_empty() { (0..object.columns.len()).collect() } else { primary_key.clone() };
+        Ok(Table { rows: Arrangement::new(object.schema.clone(), identity)?, object, primary_key, key_idxs })
+    }
+
+    /// The columns that tell its rows apart.
+    pub fn key_idxs(&self) -> &[usize] {
+        &self.key_idxs
     }
 
     /// Applies one change as part of `epoch`.
@@ -125,8 +135,8 @@ impl Table {
     }
 
     /// Takes a change of the same epoch back.
-    pub fn undo(&mut self, applied: &Applied, epoch: Epoch) -> Result<()> {
-        let back: Vec<_> = applied.deltas.iter().rev().map(Delta::negate).collect();
+    pub fn undo(&mut self, deltas: &[Delta], epoch: Epoch) -> Result<()> {
+        let back: Vec<_> = deltas.iter().rev().map(Delta::negate).collect();
         self.rows.apply(&back, epoch)
     }
 
@@ -152,6 +162,7 @@ impl Table {
                 let taken = fresh.iter().position(|fresh| fresh == Some(false)).unwrap_or(0);
                 Err(self.duplicate_key(&keys, taken))
             }
+            OnConflict::FailIfTaken => Err(changed_meanwhile()),
             OnConflict::Ignore => {
                 let rows = compute::filter_record_batch(&rows, &fresh)?;
                 Ok((self.nothing(), rows.clone(), rows))
@@ -236,12 +247,14 @@ fn changed_meanwhile() -> SqlError {
         .with_hint("Run the transaction again.")
 }
 
-fn converter(rows: &RecordBatch) -> Result<RowConverter> {
+/// For comparing rows.
+pub fn converter(rows: &RecordBatch) -> Result<RowConverter> {
     let fields = rows.columns().iter().map(|c| SortField::new(c.data_type().clone())).collect();
     Ok(RowConverter::new(fields)?)
 }
 
-fn owned_rows(converter: &RowConverter, rows: &RecordBatch) -> Result<impl Iterator<Item = OwnedRow>> {
+/// Rows that can be compared.
+pub fn owned_rows(converter: &RowConverter, rows: &RecordBatch) -> Result<impl Iterator<Item = OwnedRow>> {
     let rows = converter.convert_columns(rows.columns())?;
     Ok((0..rows.num_rows()).map(move |idx| rows.row(idx).owned()))
 }

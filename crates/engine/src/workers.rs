@@ -2,6 +2,7 @@
 //!
 //! A hand-off to a sleeping thread costs 7-50 us, so small epochs never come here: the epoch loop runs them inline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -23,7 +24,7 @@ impl Workers {
     }
 
     /// Runs the jobs side by side, the first on this thread; returns when all have ended, results in the jobs' order.
-    /// A job that does not come back (its thread is gone) is an error.
+    /// A job that does not come back (it panicked) is an error.
     pub fn run<T: Send + 'static>(&self, jobs: Vec<impl FnOnce() -> T + Send + 'static>) -> Result<Vec<T>> {
         let mut jobs = jobs.into_iter();
         let first = jobs.next();
@@ -50,13 +51,14 @@ fn start_thread(shard_idx: usize) -> Result<Sender<Job>> {
     let (sender, receiver) = channel::<Job>();
     thread::Builder::new()
         .name(format!("shard-{shard_idx}"))
-        .spawn(move || receiver.into_iter().for_each(|job| job()))
+        // A job that panics does not answer; the thread is there for the next one.
+        .spawn(move || receiver.into_iter().for_each(|job| drop(catch_unwind(AssertUnwindSafe(job)))))
         .map_err(|e| SqlError::new(SqlState::OutOfMemory, format!("cannot start a shard thread: {e}")))?;
     Ok(sender)
 }
 
 fn thread_gone() -> SqlError {
-    SqlError::internal("a shard thread has ended")
+    SqlError::internal("a job of a shard thread has panicked")
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ScalarUDF;
 use futures::StreamExt;
-use tidewire_engine::{Components, Engine, Outcome, Session, Settings, SystemContext, SystemSchemas};
+use tidewire_engine::{Components, Engine, Outcome, Prepared, Session, Settings, SystemContext, SystemSchemas};
 use tidewire_sql::ast;
-use tidewire_types::{Result, SqlState};
+use tidewire_types::{Result, SqlState, SqlType};
 
 struct NoSystem;
 
@@ -50,6 +51,23 @@ async fn run(session: &mut Session, sql: &str) -> Result<String> {
         }
     }
     Ok(shown)
+}
+
+/// Runs a statement as a prepared one: the same one each time.
+async fn bind(session: &mut Session, prepared: &Prepared, values: &[i64]) -> Result<String> {
+    let values = values.iter().map(|value| ScalarValue::Int64(Some(*value))).collect();
+    match session.execute(prepared, values).await? {
+        Outcome::Rows { rows, .. } => {
+            let batches = rows.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(pretty_format_batches(&batches).unwrap().to_string())
+        }
+        Outcome::Command { tag, .. } => Ok(tag),
+        _ => Ok(String::new()),
+    }
+}
+
+async fn prepare(session: &mut Session, sql: &str) -> Prepared {
+    session.prepare(tidewire_sql::parse(sql).unwrap().remove(0), &[]).await.unwrap()
 }
 
 const BIDS: &str = "CREATE SOURCE bids WITH (connector = 'nexmark', table.type = 'bid', rows = '20000', splits = '2')";
@@ -180,5 +198,91 @@ async fn a_name_is_taken_while_its_view_is_built_and_a_dropped_future_cancels_it
     let jobs = run(&mut s, "SHOW JOBS").await.unwrap();
     assert!(jobs.contains("| v"), "{jobs}");
     run(&mut s, "DROP MATERIALIZED VIEW IF EXISTS v").await.unwrap();
+    engine.shutdown().await;
+}
+
+/// The plan of a prepared write outlives what others write and what becomes of its table.
+#[tokio::test]
+async fn a_prepared_write_sees_each_moment() {
+    let engine = engine(Settings::default());
+    let mut s = engine.session("u", "tidewire");
+    let mut other = engine.session("u", "tidewire");
+    let table = "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT, w BIGINT DEFAULT 7, s TEXT DEFAULT 'x' || 'y')";
+    run(&mut s, table).await.unwrap();
+    let insert = prepare(&mut s, "INSERT INTO t VALUES ($1, $2)").await;
+    let returning =
+        prepare(&mut s, "INSERT INTO t (v, id) VALUES ($2, $1::bigint + 100) RETURNING id + v AS sum, s").await;
+    let copied = prepare(&mut s, "INSERT INTO t SELECT id + $1, v FROM t WHERE id = $2").await;
+    let update = prepare(&mut s, "UPDATE t SET v = v + $2 WHERE id = $1").await;
+    let delete = prepare(&mut s, "DELETE FROM t WHERE id = $1 RETURNING v").await;
+    assert_eq!(insert.parameters, [SqlType::Int8, SqlType::Int8]);
+    let all = "SELECT * FROM t ORDER BY id";
+    for round in 1..4 {
+        assert_eq!(bind(&mut s, &insert, &[1, 10]).await.unwrap(), "INSERT 0 1");
+        assert_eq!(bind(&mut s, &insert, &[1, 10]).await.unwrap_err().state(), SqlState::UniqueViolation);
+        assert_eq!(run(&mut other, "UPDATE t SET v = 20 WHERE id = 1").await.unwrap(), "UPDATE 1");
+        assert_eq!(bind(&mut s, &update, &[1, 3]).await.unwrap(), "UPDATE 1");
+        assert_eq!(bind(&mut s, &update, &[2, 3]).await.unwrap(), "UPDATE 0");
+        assert_eq!(bind(&mut s, &copied, &[10, 1]).await.unwrap(), "INSERT 0 1");
+        let row = bind(&mut s, &returning, &[1, round]).await.unwrap();
+        assert!(row.contains(&format!("| {} | xy |", 101 + round)), "{row}");
+        let shown = run(&mut s, all).await.unwrap();
+        assert!(shown.contains("| 1   | 23 | 7 | xy |") && shown.contains("| 11  | 23 | 7 | xy |"), "{shown}");
+        assert!(bind(&mut s, &delete, &[1]).await.unwrap().contains("| 23 |"));
+        assert_eq!(run(&mut other, "DELETE FROM t WHERE id > 1").await.unwrap(), "DELETE 2");
+        if round == 2 {
+            // Another table of the same name.
+            run(&mut other, "DROP TABLE t").await.unwrap();
+            run(&mut other, table).await.unwrap();
+        }
+    }
+    run(&mut other, "DROP TABLE t").await.unwrap();
+    for (prepared, values) in [(&insert, &[1, 2][..]), (&update, &[1, 2]), (&delete, &[1])] {
+        assert_eq!(bind(&mut s, prepared, values).await.unwrap_err().state(), SqlState::UndefinedTable);
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_default_that_depends_on_the_time_is_of_each_run() {
+    let engine = engine(Settings::default());
+    let mut s = engine.session("u", "tidewire");
+    run(&mut s, "CREATE TABLE t (id BIGINT PRIMARY KEY, at TIMESTAMPTZ DEFAULT now())").await.unwrap();
+    let insert = prepare(&mut s, "INSERT INTO t (id) VALUES ($1)").await;
+    for id in 0..3 {
+        bind(&mut s, &insert, &[id]).await.unwrap();
+    }
+    let again =
+        "INSERT INTO t VALUES (1, NULL) ON CONFLICT (id) DO UPDATE SET at = now() RETURNING at > now() AS later";
+    assert!(run(&mut s, again).await.unwrap().contains("| false |"));
+    assert!(run(&mut s, "SELECT count(DISTINCT at) AS n FROM t").await.unwrap().contains("| 3 |"));
+    assert!(run(&mut s, "SELECT count(*) AS n FROM t WHERE at > now()").await.unwrap().contains("| 0 |"));
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn rows_that_a_transaction_was_told_are_new_are_written_or_it_fails() {
+    let engine = engine(Settings::default());
+    let (mut a, mut b) = (engine.session("u", "tidewire"), engine.session("u", "tidewire"));
+    run(&mut a, "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await.unwrap();
+    let insert = "INSERT INTO t VALUES (1, 0), (2, 0) ON CONFLICT DO NOTHING";
+    run(&mut a, "BEGIN").await.unwrap();
+    assert_eq!(run(&mut a, insert).await.unwrap(), "INSERT 0 2");
+    assert_eq!(run(&mut b, "INSERT INTO t VALUES (2, 7)").await.unwrap(), "INSERT 0 1");
+    assert_eq!(run(&mut a, "COMMIT").await.unwrap_err().state(), SqlState::SerializationFailure);
+    run(&mut a, "BEGIN").await.unwrap();
+    assert_eq!(run(&mut a, insert).await.unwrap(), "INSERT 0 1");
+    // What was there when the statement ran may go: that changes nothing of what the client was told.
+    assert_eq!(run(&mut b, "DELETE FROM t").await.unwrap(), "DELETE 1");
+    run(&mut a, "COMMIT").await.unwrap();
+    assert!(run(&mut a, "SELECT id FROM t").await.unwrap().contains("| 1  |"));
+    // A table of many rows is read by its key.
+    run(&mut a, "INSERT INTO t SELECT * FROM generate_series(10, 5000), (VALUES (0))").await.unwrap();
+    for _ in 0..3 {
+        run(&mut a, "BEGIN").await.unwrap();
+        let insert = "INSERT INTO t VALUES (10, 1), (5001, 1), (5000, 1) ON CONFLICT DO NOTHING";
+        assert_eq!(run(&mut a, insert).await.unwrap(), "INSERT 0 1");
+        run(&mut a, "ROLLBACK").await.unwrap();
+    }
     engine.shutdown().await;
 }

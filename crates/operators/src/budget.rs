@@ -1,7 +1,8 @@
 //! How much one operator may put out in one step.
 //!
-//! A join by mistake (`FROM a, b` without a condition) can turn one epoch into more rows than there is memory, before its
-//! step has ended and anybody could look. So whoever makes rows out of nothing but matches counts them while it does.
+//! A join by mistake (`FROM a, b` without a condition), or a long `generate_series` for each row, can turn one epoch into
+//! more rows than there is memory, before its step has ended and anybody could look. So whoever makes many rows of few
+//! counts them while it does.
 //! The runtime sets the budget of the thread that runs a shard; where none is set, as in tests, there is no end.
 
 use std::cell::RefCell;
@@ -55,10 +56,10 @@ pub fn spend(rows: &RecordBatch) -> Result<()> {
         if n_bytes <= budget.n_bytes_max {
             return Ok(());
         }
-        let message = "a join puts out more rows at once than there is memory for";
+        let message = "a join or set-returning function puts out more rows at once than there is memory for";
         Err(SqlError::new(SqlState::OutOfMemory, message)
             .with_detail(format!("It has put out {n_bytes} bytes, and may put out {}.", budget.n_bytes_max))
-            .with_hint("Check that the join has a condition."))
+            .with_hint("Check that joins have a condition, and how many rows functions make."))
     })
 }
 

@@ -16,12 +16,14 @@ use datafusion::physical_plan::PhysicalExpr;
 use tidewire_types::{Delta, Result, SqlError, SqlState};
 
 use crate::expr::by_parts;
-use crate::{Operator, StepContext, consolidate};
+use crate::{Operator, StepContext, budget, consolidate};
 
 /// Rows that the functions may give for one slice of the input, and so for one row.
 pub const ROWS_MAX: usize = 100_000_000;
 /// Input rows that are expanded at a time, so that what is in memory follows one slice's output.
 pub const SLICE_ROWS: usize = 1024;
+/// Output rows that a slice is to give: it is shorter where each row gives many.
+const OUTPUT_ROWS: usize = 1 << 16;
 
 /// A function that returns a set of rows for each row of its arguments.
 pub trait SetFunction: fmt::Debug + Send + Sync {
@@ -257,9 +259,12 @@ impl Operator for FlatMapShard {
                 self.multiply(&delta, cx, out)?;
                 continue;
             }
-            for offset in (0..delta.n_rows()).step_by(SLICE_ROWS) {
-                let len = SLICE_ROWS.min(delta.n_rows() - offset);
-                self.expand(&delta.slice(offset, len), cx, out)?;
+            let (mut offset, mut len) = (0, SLICE_ROWS / 16);
+            while offset < delta.n_rows() {
+                len = len.min(delta.n_rows() - offset);
+                let n_out = self.expand(&delta.slice(offset, len), cx, out)?;
+                offset += len;
+                len = (len * OUTPUT_ROWS / n_out.max(1)).clamp(1, SLICE_ROWS);
             }
         }
         Ok(())
@@ -267,7 +272,9 @@ impl Operator for FlatMapShard {
 }
 
 impl FlatMapShard {
-    fn expand(&self, delta: &Delta, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+    /// The number of rows that it put out.
+    fn expand(&self, delta: &Delta, cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<usize> {
+        let mut n_out = 0;
         for part in by_parts(delta, cx, &|_| self.plan.to_string(), &|rows| self.plan.rows(rows))? {
             let Expanded { rows, origins } = part.value;
             if rows.num_rows() == 0 {
@@ -275,9 +282,11 @@ impl FlatMapShard {
             }
             let weights = delta.slice(part.offset, part.len).weights().map(|w| compute::take(w, &origins, None));
             let weights = weights.transpose()?.map(|w| w.as_primitive().clone());
+            budget::spend(&rows)?;
+            n_out += rows.num_rows();
             out.push(Delta::new(rows, weights));
         }
-        Ok(())
+        Ok(n_out)
     }
 
     /// Copies need no rows of their own.

@@ -56,6 +56,12 @@ pub trait Operator: Send {
     /// The inputs may be taken (`std::mem::take`). An error leaves the state unusable: the view has failed.
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()>;
 
+    /// As `step`, for a step whose rows come in several calls, the last of which is `step`. An operator that gains by putting
+    /// out once ([`Plan::waits_for_step`]) waits for that.
+    fn step_part(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        self.step(inputs, cx, out)
+    }
+
     /// Takes rows that its inputs brought before the server's start, for [`Kept::Inputs`]: afterwards the state is that after
     /// `step` with them. Where an operator has a cheaper way than to compute the output, it takes it. Not every operator can
     /// tell errors in rows here; those in `cx` were told before the start, and mean nothing. Comes instead of `start`.
@@ -71,6 +77,11 @@ pub trait Operator: Send {
     /// epochs; what it gives makes rows of the copy, on another thread.
     fn take_changes(&mut self) -> Result<StateChanges> {
         Ok(Box::new(|| Ok(vec![])))
+    }
+
+    /// For [`Kept::Rows`]: bytes, about, that `take_changes` would copy.
+    fn changed_bytes(&self) -> usize {
+        0
     }
 
     /// For [`Kept::Rows`]: takes rows that `take_changes` gave before the server's start; each once, and instead of `start`.
@@ -187,6 +198,11 @@ impl Plan {
             Plan::SingleRow(_) | Plan::Recursion(_) => Distribution::Hash(vec![]),
             Plan::Window(p) => Distribution::Hash(p.partition_by.clone()),
         }
+    }
+
+    /// Whether it puts out what [`Operator::step_part`] took only at the next `step`, which then must be called.
+    pub fn waits_for_step(&self) -> bool {
+        matches!(self, Plan::Aggregate(_))
     }
 
     /// How a checkpoint keeps the state of a shard.

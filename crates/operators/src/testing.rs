@@ -325,9 +325,16 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// A step: what comes out, and the errors in any order.
+/// A step, perhaps in parts: what comes out, and the errors in any order.
 fn run(operator: &mut dyn Operator, mut inputs: Vec<Vec<Delta>>, epoch: u32) -> (Vec<Delta>, Vec<String>) {
     let (steps, mut out) = (Steps::default(), vec![]);
+    if epoch % 3 == 0 {
+        for idx in 0..inputs.len() {
+            let mut part = vec![vec![]; inputs.len()];
+            std::mem::swap(&mut part[idx], &mut inputs[idx]);
+            operator.step_part(&mut part, &steps.context(epoch), &mut out).unwrap();
+        }
+    }
     operator.step(&mut inputs, &steps.context(epoch), &mut out).unwrap();
     let text = |error: RowError| format!("{:?} {} {} {:?}", rows(&error.row), error.weight, error.expr, error.error);
     let mut errors: Vec<String> = steps.row_errors().into_iter().map(text).collect();

@@ -137,6 +137,37 @@ fn grouping_error(message: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::GroupingError, message)
 }
 
+/// Whether an aggregate or a window function stands in the items, subqueries apart.
+pub(crate) fn in_items(items: &[ast::SelectItem]) -> bool {
+    let mut found = Found::default();
+    let _ = items.iter().try_for_each(|item| ast::Visit::visit(item, &mut found));
+    found.aggregate || found.window
+}
+
+/// A place of a column in GROUPING SETS, ROLLUP or CUBE becomes the column. Errors: `42P10` for a place that is none.
+pub(crate) fn places_in_sets(select: &mut Select) -> Result<()> {
+    let Select { group_by: GroupByExpr::Expressions(exprs, _), projection, .. } = select else { return Ok(()) };
+    for expr in exprs {
+        let (Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets)) = expr else { continue };
+        for column in sets.iter_mut().flatten() {
+            let mut inner = &*column;
+            while let Expr::Nested(nested) = inner {
+                inner = nested.as_ref();
+            }
+            let Expr::Value(ast::ValueWithSpan { value: Value::Number(place, _), .. }) = inner else { continue };
+            let item = place.parse::<usize>().ok().and_then(|place| projection.get(place.checked_sub(1)?));
+            let item = item.ok_or_else(|| {
+                let message = format!("GROUP BY position {place} is not in select list");
+                SqlError::new(SqlState::InvalidColumnReference, message)
+            })?;
+            if let ast::SelectItem::UnnamedExpr(item) | ast::SelectItem::ExprWithAlias { expr: item, .. } = item {
+                *column = item.clone();
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses aggregates where they cannot stand. Errors: `42803`.
 pub(crate) fn check_select(select: &Select) -> Result<()> {
     let refuse = |is_there: bool, place: &str| match is_there {
@@ -151,6 +182,20 @@ pub(crate) fn check_select(select: &Select) -> Result<()> {
         refuse(condition(&join.join_operator).is_some_and(|e| found(e).aggregate), "JOIN conditions")?;
     }
     Ok(())
+}
+
+/// HAVING without GROUP BY makes one group of all rows; DataFusion plans that only where there is an aggregate.
+pub(crate) fn group_for_having(select: &mut Select) {
+    let is_grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+    let Some(having) = &mut select.having else { return };
+    if is_grouped || found(having).aggregate || found(&select.projection).aggregate {
+        return;
+    }
+    let number = |n: &str| Expr::value(Value::Number(n.into(), false));
+    let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
+    let rows = binary(crate::rewrite::call("count", vec![number("1")]), ast::BinaryOperator::GtEq, number("0"));
+    let given = Expr::Nested(Box::new(std::mem::replace(having, number("0"))));
+    *having = binary(given, ast::BinaryOperator::And, rows);
 }
 
 /// Spells out sets that DataFusion cannot plan: `ROLLUP ((a, b), c)`, `GROUPING SETS (ROLLUP (a), ..)`, `()`.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -27,7 +27,7 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         let names = NamePreserver::new(&plan);
         let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
-            Ok(in_expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
+            Ok(retype(expr, &schema)?.update_data(|expr| name.restore(expr)))
         })?;
         // What an input has been given changes the columns of everything above it.
         Ok(Transformed::yes(plan.data.recompute_schema()?))
@@ -35,7 +35,12 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|t| t.data)
 }
 
-fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// Gives an expression over the columns of `schema` its types.
+pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    retype(expr, schema).map(|t| t.data)
+}
+
+fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         let values = match &mut expr {
             Expr::Case(case) => {
@@ -56,7 +61,7 @@ fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         let Some(target) = common(types.into_iter().flatten()) else { return Ok(Transformed::no(expr)) };
         for value in &mut values {
-            read_literal(value, &target);
+            read_literal(value, &target, schema)?;
         }
         let is_array = matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == "make_array");
         let target = if is_array { SqlType::Array(Box::new(target)) } else { target };
@@ -99,7 +104,10 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> Result<Option<SqlType>> {
 fn is_open(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => value.is_null() || value.data_type().is_string(),
-        Expr::Cast(cast) => is_open(&cast.expr) && (cast.field.data_type().is_string() || is_null(&cast.expr)),
+        Expr::Cast(cast) => {
+            let to = cast.field.data_type();
+            is_open(&cast.expr) && (to.is_string() || to.is_binary() || is_null(&cast.expr))
+        }
         Expr::Alias(alias) => is_open(&alias.expr),
         _ => false,
     }
@@ -134,19 +142,27 @@ fn is_tagged(sql_type: &SqlType) -> bool {
     use SqlType as T;
     match sql_type {
         T::Array(element) => is_tagged(element),
-        other => matches!(other, T::Uuid | T::Json | T::Jsonb | T::Varchar(_) | T::Char(_) | T::Numeric(None)),
+        other => {
+            matches!(other, T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Varchar(_) | T::Char(_) | T::Numeric(None))
+        }
     }
 }
 
 /// A literal among values of a type is one of that type.
-fn read_literal(expr: &mut Expr, target: &SqlType) {
-    if !matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) || !is_open(expr) || is_null(expr) {
-        return;
+fn read_literal(expr: &mut Expr, target: &SqlType, schema: &DFSchema) -> Result<()> {
+    let is_read = matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Bytea);
+    if !is_read || !is_open(expr) || is_null(expr) {
+        return Ok(());
     }
-    if let Some(function) = cast::function_name(target).and_then(|name| cast::function(&name)) {
-        let literal = std::mem::replace(expr, Expr::Literal(datafusion::common::ScalarValue::Null, None));
-        *expr = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal]));
+    let Some(function) = cast::function_name(target).and_then(|name| cast::function(&name)) else { return Ok(()) };
+    let data_type = expr.get_type(schema)?;
+    let mut literal = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+    // The analyzer's cast takes the letters of a bytea for its bytes.
+    while let Expr::Cast(cast) = literal {
+        literal = *cast.expr;
     }
+    *expr = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])).cast_to(&data_type, schema)?;
+    Ok(())
 }
 
 /// The union with fields that are the same in all inputs.

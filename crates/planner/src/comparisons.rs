@@ -1,32 +1,51 @@
-//! IN lists, BETWEEN, IS DISTINCT FROM and CASE x WHEN compare as `=` and `<` do.
+//! IN lists, BETWEEN, IS DISTINCT FROM, CASE x WHEN and nullif() compare as `=` and `<` do; the values of CASE, of an array
+//! and of a column of a UNION agree in their type as PostgreSQL's do, and functions of texts see a char(n) without its
+//! padding.
 //!
 //! Binary operators meet PostgreSQL's rules while they are planned (`functions/operators.rs`): blanks at the end of a
-//! char(n) do not count, a string literal is read as the type of the other side. DataFusion plans these four without
-//! asking, so that the same is done for them here, before the analyzer coerces types.
+//! char(n) do not count, a string literal is read as the type of the other side. DataFusion plans these without
+//! asking, so that the same is done for them here, before the analyzer coerces types. Among values of one type a string
+//! literal is read as that type, and numbers beside a float are floats: DataFusion would make texts and numerics of them.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, when};
+use tidewire_types::SqlType;
 
-use crate::functions::comparable;
+use crate::functions::nullif::NULLIF;
+use crate::functions::{as_doubles, cast, comparable, float_of, read_as};
 use crate::literals;
 
 /// Applies the rules to all expressions of a plan.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut has_other_types = false;
     let rewritten = plan.transform_up_with_subqueries(|plan| {
+        let plan = match plan {
+            LogicalPlan::Union(union) => {
+                let union = united(union)?;
+                has_other_types |= union.transformed;
+                return Ok(union);
+            }
+            other => other,
+        };
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
         // grouping() finds its arguments by how they are written.
         let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate)
             if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))));
-        let rewritten = if has_sets { compared_as_operators } else { rewritten };
-        plan.map_expressions(|expr| {
+        let rewritten = if has_sets { compared_in_sets } else { rewritten };
+        let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
             Ok(rewritten(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })
+        })?;
+        // A union that has other types than before changes the columns of everything above it.
+        if has_other_types { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
     });
     rewritten.map(|t| t.data)
 }
@@ -37,7 +56,38 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema))
+    let compared = literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema));
+    compared?.transform_data(|expr| each_nullif(expr, |value, other| nullif_as_case(value, other, schema)))
+}
+
+/// A key of grouping sets cannot keep its name when it changes: its nullif() stays one, of the arguments' common type.
+fn compared_in_sets(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    compared_as_operators(expr, schema)?.transform_data(|expr| {
+        each_nullif(expr, |value, other| {
+            let args = vec![value.clone(), other.clone()];
+            Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::core::nullif(), args)))
+        })
+    })
+}
+
+fn each_nullif(expr: Expr, write: impl Fn(&Expr, &Expr) -> Result<Expr>) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match &expr {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == NULLIF => match args.as_slice() {
+            [value, other] => write(value, other).map(Transformed::yes),
+            _ => Ok(Transformed::no(expr)),
+        },
+        _ => Ok(Transformed::no(expr)),
+    })
+}
+
+fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let (left, right) = comparable(value.clone(), other.clone(), schema);
+    let data_type = match value.get_type(schema)? {
+        DataType::Null => other.get_type(schema)?,
+        own => own,
+    };
+    let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
+    when(left.eq(right), null).otherwise(value.clone())
 }
 
 fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -61,8 +111,35 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) => {
                 let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.into_iter().unzip();
                 let (expr, whens) = compared(*expr, whens.into_iter().map(|w| *w).collect(), schema);
-                let when_then_expr = whens.into_iter().map(Box::new).zip(thens).collect();
+                let mut when_then_expr: Vec<_> = whens.into_iter().map(Box::new).zip(thens).collect();
+                let mut else_expr = else_expr;
+                let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+                agree(thens.chain(else_expr.as_deref_mut()).collect(), schema);
                 Expr::Case(Case { expr: Some(Box::new(expr)), when_then_expr, else_expr })
+            }
+            Expr::Case(Case { expr: None, mut when_then_expr, mut else_expr }) => {
+                let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+                agree(thens.chain(else_expr.as_deref_mut()).collect(), schema);
+                Expr::Case(Case { expr: None, when_then_expr, else_expr })
+            }
+            Expr::ScalarFunction(mut call) if TEXT_FUNCTIONS.contains(&call.func.name()) => {
+                call.args = call.args.into_iter().map(|arg| without_blanks(arg, schema)).collect();
+                Expr::ScalarFunction(call)
+            }
+            Expr::ScalarFunction(mut call)
+                if matches!(call.func.name(), "coalesce" | "greatest" | "least" | "make_array") =>
+            {
+                agree(call.args.iter_mut().collect(), schema);
+                Expr::ScalarFunction(call)
+            }
+            // The value is the first argument or NULL.
+            Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
+                if let [value, other] = call.args.as_mut_slice()
+                    && value.get_type(schema).is_ok_and(|own| own == DataType::Float64)
+                {
+                    *other = as_doubles(value.clone(), other.clone(), schema).1;
+                }
+                Expr::ScalarFunction(call)
             }
             _ => return Ok(Transformed::no(expr)),
         };
@@ -70,14 +147,139 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
     })
 }
 
+/// Functions of DataFusion's that take texts: the blanks that pad a char(n) are none of theirs.
+const TEXT_FUNCTIONS: &[&str] = &[
+    "ascii",
+    "btrim",
+    "character_length",
+    "initcap",
+    "left",
+    "lower",
+    "lpad",
+    "md5",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "translate",
+    "upper",
+];
+
+fn without_blanks(arg: Expr, schema: &DFSchema) -> Expr {
+    let is_char = arg.to_field(schema).is_ok_and(|(_, field)| matches!(SqlType::of(&field), SqlType::Char(_)));
+    match cast::function_name(&SqlType::Text).and_then(|name| cast::function(&name)).filter(|_| is_char) {
+        Some(to_text) => Expr::ScalarFunction(ScalarFunction::new_udf(to_text, vec![arg])),
+        None => arg,
+    }
+}
+
 /// The expression, and what it is compared with.
 fn compared(expr: Expr, others: Vec<Expr>, schema: &DFSchema) -> (Expr, Vec<Expr>) {
     let mut own = expr.clone();
     let others = others.into_iter().map(|other| {
         let (left, right) = comparable(expr.clone(), other, schema);
-        own = left;
+        own = as_doubles(left, own.clone(), schema).0;
         right
     });
-    let others = others.collect();
+    let others: Vec<_> = others.collect();
+    let others = others.into_iter().map(|other| as_doubles(own.clone(), other, schema).1).collect();
     (own, others)
+}
+
+/// What the values have in common, where a float or a literal is among them.
+struct Common {
+    float: Option<DataType>,
+    literal: Option<(SqlType, DataType)>,
+}
+
+impl Common {
+    /// Of the fields of the values that are no literals.
+    fn of(typed: &[FieldRef]) -> Common {
+        let types: Vec<_> = typed.iter().map(|field| field.data_type().clone()).collect();
+        let is_mixed = types.windows(2).any(|pair| pair.first() != pair.last());
+        let float = float_of(&types);
+        let literal = typed.first().map(|first| {
+            let wide = float.clone().unwrap_or_else(|| first.data_type().clone());
+            (SqlType::of(first), wide)
+        });
+        Common { float: float.filter(|_| is_mixed), literal }
+    }
+
+    fn read(&self, value: Expr, schema: &DFSchema) -> Expr {
+        let value = match &self.literal {
+            Some((target, data_type)) => read_as(value, target, data_type),
+            None => value,
+        };
+        match &self.float {
+            Some(float) if value.get_type(schema).is_ok_and(|own| own.is_numeric() && own != *float) => {
+                Expr::Cast(Cast::new(Box::new(value), float.clone()))
+            }
+            _ => value,
+        }
+    }
+}
+
+/// None: it is a literal that takes the type of the others, or cannot be told.
+fn typed_field(value: &Expr, schema: &DFSchema) -> Option<FieldRef> {
+    let is_literal = |e: &Expr| matches!(e, Expr::Literal(v, _) if v.is_null() || v.data_type().is_string());
+    if is_literal(value) {
+        return None;
+    }
+    value.to_field(schema).ok().map(|(_, field)| field).filter(|field| !field.data_type().is_null())
+}
+
+fn agree(values: Vec<&mut Expr>, schema: &DFSchema) {
+    let typed: Vec<_> = values.iter().filter_map(|value| typed_field(value, schema)).collect();
+    let common = Common::of(&typed);
+    for value in values {
+        let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
+        *value = common.read(taken, schema);
+    }
+}
+
+/// The union of inputs whose columns agree.
+fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let mut columns = vec![];
+    for idx in 0..union.schema.fields().len() {
+        let typed = union.inputs.iter().filter_map(|input| match input.as_ref() {
+            LogicalPlan::Projection(Projection { expr, input, .. }) => {
+                expr.get(idx).and_then(|expr| typed_field(&expr.clone().unalias(), input.schema()))
+            }
+            other => other.schema().fields().get(idx).cloned().filter(|field| !field.data_type().is_null()),
+        });
+        columns.push(Common::of(&typed.collect::<Vec<_>>()));
+    }
+    let mut changed = false;
+    let mut inputs = vec![];
+    for input in union.inputs {
+        let (exprs, below) = match input.as_ref() {
+            LogicalPlan::Projection(Projection { expr, input, .. }) => (expr.clone(), input.clone()),
+            other => (other.schema().columns().into_iter().map(Expr::Column).collect(), input.clone()),
+        };
+        let schema = below.schema().clone();
+        let read = exprs.iter().zip(&columns).zip(input.schema().iter()).map(|((expr, common), (qualifier, field))| {
+            let value = expr.clone().unalias();
+            match common.read(value.clone(), &schema) {
+                same if same == value => expr.clone(),
+                read => read.alias_qualified(qualifier.cloned(), field.name()),
+            }
+        });
+        let read: Vec<_> = read.collect();
+        inputs.push(match read == exprs {
+            true => input,
+            false => {
+                changed = true;
+                Arc::new(LogicalPlan::Projection(Projection::try_new(read, below)?))
+            }
+        });
+    }
+    Ok(match changed {
+        true => Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
+        false => Transformed::no(LogicalPlan::Union(Union { inputs, schema: union.schema })),
+    })
 }

@@ -1,15 +1,16 @@
 //! INSERT, UPDATE and DELETE: which rows, and what becomes of them.
 //!
-//! A planned statement is plain data. Its `rows` is a query like any other ([`crate::execute`]); the engine applies
-//! what the query gives. Invariant: values have the column's type when they leave the query, by PostgreSQL's rules for
+//! A planned statement is plain data. Its `rows` is a query like any other ([`crate::execute`]), or a list of values; the
+//! engine applies what that gives. Invariant: values have the column's type when they leave the query, by PostgreSQL's rules for
 //! assignment; NOT NULL and keys are the engine's to check.
 
 mod assignments;
 mod change;
 mod conflict;
 mod insert;
-mod literal_rows;
+mod literals;
 mod returning;
+mod values;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 pub(crate) use self::change::select;
 pub use self::conflict::{BoundUpdate, ConflictUpdate};
 pub use self::returning::Returning;
+pub use self::values::ValueRows;
 use crate::errors::position_of;
 use crate::provider::Found;
 use crate::query::{Context, Planned};
@@ -32,13 +34,32 @@ pub struct Insert {
     /// The table.
     pub table: Arc<Object>,
     /// The rows to insert: all columns of the table, in its order (nullable, whatever the table says).
-    pub rows: Planned,
+    pub rows: InsertRows,
     /// What to do about rows whose key is taken.
     pub on_conflict: OnConflict,
     /// `RETURNING`, over the rows that were written.
     pub returning: Option<Returning>,
     /// The types of the whole statement's parameters.
     pub parameters: Vec<SqlType>,
+}
+
+/// Where the rows of an INSERT come from.
+#[derive(Clone, Debug)]
+pub enum InsertRows {
+    /// VALUES
+    Values(ValueRows),
+    /// A query.
+    Query(Planned),
+}
+
+impl InsertRows {
+    /// The types of the parameters that they have.
+    pub fn parameters(&self) -> &[SqlType] {
+        match self {
+            InsertRows::Values(rows) => rows.parameters(),
+            InsertRows::Query(planned) => &planned.parameters,
+        }
+    }
 }
 
 /// What an INSERT does about a row whose primary key is taken.

@@ -12,7 +12,7 @@ use tidewire_sql::Statement;
 use tidewire_types::{Result, SqlType};
 
 use crate::fixture::{Fixture, show_error};
-use crate::{OnConflict, Planned, Returning, execute};
+use crate::{InsertRows, OnConflict, Planned, Returning, execute};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -57,7 +57,14 @@ impl Run<'_> {
             Statement::Insert(insert) => {
                 let insert = cx.insert(insert, text, &[])?;
                 self.parameters(&insert.parameters);
-                let rows = self.rows(&insert.rows)?;
+                let rows = match &insert.rows {
+                    InsertRows::Values(values) => {
+                        let rows = values.evaluate(&self.parameters, &self.fixture.session)?;
+                        self.shown += &shown(&rows);
+                        rows
+                    }
+                    InsertRows::Query(planned) => self.rows(planned)?,
+                };
                 if let OnConflict::DoUpdate(update) = &insert.on_conflict {
                     let bound = update.bind(&self.parameters, &self.fixture.session)?;
                     let (updated, written) = bound.resolve(&rows, &rows)?;

@@ -210,8 +210,10 @@ impl UserDefinedLogicalNodeCore for FlatMap {
         let index = |column: &Column| self.input.schema().maybe_index_of_column(column);
         let mut needed: Vec<usize> = kept.chain(read).filter_map(index).collect();
         let without_args = self.calls.iter().all(|call| call.args.iter().all(|arg| arg.column_refs().is_empty()));
-        if needed.is_empty() && without_args {
-            needed.extend((!self.input.schema().fields().is_empty()).then_some(0));
+        // A row without columns cannot be told from none.
+        if needed.is_empty() && (without_args || self.own_fields().is_empty()) {
+            let any = (!self.input.schema().fields().is_empty()).then_some(0);
+            needed.extend(self.kept.first().and_then(index).or(any));
         }
         needed.sort_unstable();
         needed.dedup();

@@ -7,19 +7,26 @@ pub(crate) mod convert;
 mod date_fields;
 mod dates;
 mod defined;
+mod encoding;
 mod format;
+mod from_template;
 pub(crate) mod interval;
 mod json;
 mod json_build;
+mod json_edit;
 mod json_operators;
 mod math;
 pub(crate) mod maybe_null;
+pub(crate) mod nullif;
+mod number_format;
 mod numeric;
+mod one_type;
 mod operators;
 pub(crate) mod patterns;
 mod regexp;
 mod replaced;
 pub(crate) mod sets;
+mod spans;
 mod text;
 mod timezone;
 mod to_char;
@@ -28,9 +35,12 @@ pub(crate) mod typed;
 pub(crate) mod unary;
 mod unknown;
 
+pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
-pub(crate) use operators::{PostgresOperators, comparable};
+pub(crate) use one_type::float_of;
+pub(crate) use operators::{PostgresOperators, as_doubles, comparable, read_as};
+pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
 
@@ -38,15 +48,26 @@ pub(crate) use unknown::unknown_function;
 pub(crate) fn all() -> Vec<ScalarUDF> {
     let mut all = json::all();
     all.extend(replaced::all());
+    all.extend(one_type::all());
     all.extend(patterns::all());
     all.extend(unary::all());
     all.extend(date_fields::all());
-    let tables = [arrays::ALL, dates::ALL, json_build::ALL, math::ALL, regexp::ALL];
+    let tables = [
+        arrays::ALL,
+        dates::ALL,
+        encoding::ALL,
+        from_template::ALL,
+        json_build::ALL,
+        json_edit::ALL,
+        math::ALL,
+        regexp::ALL,
+    ];
     all.extend(
         tables
             .into_iter()
             .flatten()
-            .chain([&format::FORMAT, &maybe_null::FUNCTION, &to_char::TO_CHAR])
+            .chain([&format::FORMAT, &maybe_null::FUNCTION, &nullif::FUNCTION, &number_format::TO_NUMBER])
+            .chain([&to_char::TO_CHAR])
             .map(defined::function),
     );
     all.push(timezone::timezone());

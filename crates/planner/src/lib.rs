@@ -5,6 +5,7 @@
 
 mod aggregate_checks;
 mod aggregates;
+mod alias_columns;
 mod column_names;
 mod common_types;
 mod comparisons;
@@ -30,8 +31,10 @@ mod set_operation;
 mod set_returning;
 mod sharing;
 mod single_distinct;
+mod spans;
 mod unnest_query;
 mod using;
+mod whole_rows;
 mod windows;
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ mod query_tests;
 mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
-pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, OnConflict, Returning, Update};
+pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, InsertRows, OnConflict, Returning, Update, ValueRows};
 pub use point::PointQuery;
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;

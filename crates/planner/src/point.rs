@@ -171,7 +171,8 @@ impl Ready {
     }
 }
 
-fn project(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<RecordBatch> {
+/// The values of expressions, as columns.
+pub(crate) fn project(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = exprs.iter().map(|expr| evaluate(expr, batch)).collect::<Result<Vec<_>>>()?;
     let fields = exprs.iter().map(|expr| expr.return_field(batch.schema_ref()).map_err(sql_error));
     let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));

@@ -24,13 +24,13 @@ use tidewire_catalog::{Kind, Name, Object, ViewDef};
 use tidewire_sql::{Statement, sql_type};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
-use crate::comparisons;
+use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, cast, sets, unknown_function};
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
-use crate::windows;
+use crate::{common_types, comparisons, windows};
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -40,7 +40,7 @@ pub(crate) struct Provider<'a> {
     cx: &'a Context<'a>,
     state: &'a SessionState,
     planners: Vec<Arc<dyn ExprPlanner>>,
-    relation_planners: [Arc<dyn RelationPlanner>; 2],
+    relation_planners: [Arc<dyn RelationPlanner>; 3],
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
     unnests_structs: AtomicBool,
@@ -82,7 +82,8 @@ impl<'a> Provider<'a> {
     pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        let relation_planners: [Arc<dyn RelationPlanner>; 2] = [Arc::new(UsingPlanner), Arc::new(RowPlanner)];
+        let relation_planners: [Arc<dyn RelationPlanner>; 3] =
+            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner)];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }
@@ -108,7 +109,8 @@ impl<'a> Provider<'a> {
         let fields = types.iter().map(|t| t.as_ref().map(|t| Arc::new(t.field("", true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
         let planned = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
-        planned.and_then(|expr| comparisons::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
+        let planned = planned.and_then(|expr| comparisons::in_expr(expr, schema));
+        planned.and_then(|expr| common_types::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
     }
 
     /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.

@@ -34,10 +34,11 @@ use crate::errors::planning_error;
 use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
+use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
-    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, unnest_query, using,
-    windows,
+    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, spans, unnest_query, using,
+    whole_rows, windows,
 };
 
 /// Depth of a statement from which it is planned on a stack of its own.
@@ -149,12 +150,18 @@ impl Context<'_> {
     ) -> Result<Logical> {
         let mut row_names = RowNames::default();
         let mut first_error = None;
+        let mut spelled_out = None;
         loop {
-            let error = match self.logical_with(query, text, declared, depth, &mut row_names) {
+            let read = spelled_out.as_ref().unwrap_or(query);
+            let error = match self.logical_with(read, text, declared, depth, &mut row_names) {
                 Ok(logical) => return Ok(logical),
                 Err(error) => error,
             };
-            let is_read = row_names.read_instead(&error);
+            let mut is_read = row_names.read_instead(&error);
+            if !is_read && spelled_out.is_none() {
+                spelled_out = whole_rows::spelled_out(self, query, &error, text, depth);
+                is_read = spelled_out.is_some();
+            }
             let first = first_error.get_or_insert(error);
             if !is_read {
                 return Err(first.clone());
@@ -216,7 +223,8 @@ impl Context<'_> {
         let Logical { plan, schema, parameters, objects } = logical;
         let is_lasting = crate::lasting::is_lasting(&plan);
         let plan = self.with_tables(plan, None)?;
-        let plan = self.session.state().optimize(&plan).and_then(windows::batch::replace);
+        let plan = unnest_query::when_asked(plan).and_then(|plan| self.session.state().optimize(&plan));
+        let plan = plan.and_then(windows::batch::replace);
         let plan = plan.map_err(|e| planning_error(e, text))?;
         Ok(Planned { plan, parameters, schema, objects, is_lasting })
     }
@@ -265,7 +273,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     }
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
-    let plan = unnest_query::unnest(plan)?;
+    let plan = unnest_query::unnest(distinct_on::without_repeats(spans::in_plan(plan)?)?)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }

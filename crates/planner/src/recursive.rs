@@ -11,6 +11,7 @@ use sqlparser::ast::{
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::column_names;
+use crate::dml::select;
 use crate::functions::maybe_null::MAYBE_NULL;
 use crate::provider::to_datafusion;
 
@@ -75,7 +76,10 @@ pub(crate) fn prepare(query: &mut Query) {
             }
             continue;
         }
-        let SetExpr::SetOperation { op: SetOperator::Union, left, .. } = cte.query.body.as_mut() else { continue };
+        let inner = cte.query.with.take();
+        let SetExpr::SetOperation { op: SetOperator::Union, left, right, .. } = cte.query.body.as_mut() else {
+            continue;
+        };
         let let_be_null = |expr: &mut Expr| {
             let value = std::mem::replace(expr, Expr::value(ast::Value::Null));
             *expr = crate::rewrite::call(MAYBE_NULL, vec![value]);
@@ -93,6 +97,17 @@ pub(crate) fn prepare(query: &mut Query) {
                 values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(let_be_null)
             }
             _ => {}
+        }
+        // DataFusion does not see a WITH before the two terms.
+        if let Some(inner) = inner {
+            for term in [left, right] {
+                let placeholder =
+                    SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows: vec![] });
+                let mut query = select(vec![], vec![], None, None);
+                *query.body = std::mem::replace(term.as_mut(), placeholder);
+                query.with = Some(inner.clone());
+                **term = SetExpr::Query(Box::new(query));
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 
 mod array_query;
 mod integers;
+mod like_any;
 mod operators;
 mod row_values;
+mod subquery_order;
 mod with_ties;
 
 use std::collections::HashMap;
@@ -196,6 +198,11 @@ impl VisitorMut for Rewriter {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_query(&mut self, query: &mut Query) -> Flow {
+        subquery_order::keep(query);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         if select.into.is_some() {
             return refuse("SELECT INTO");
@@ -207,13 +214,23 @@ impl VisitorMut for Rewriter {
             return flow(Err(error));
         }
         column_names::name_select_list(&mut select.projection);
+        if let Err(error) = refuse_rows(select) {
+            return flow(Err(error));
+        }
         using::nest(select, &mut self.n_merged);
-        flow(aggregates::check_select(select).and_then(|()| aggregates::spell_out_sets(select)))
+        aggregates::group_for_having(select);
+        flow(
+            aggregates::check_select(select)
+                .and_then(|()| aggregates::places_in_sets(select))
+                .and_then(|()| aggregates::spell_out_sets(select)),
+        )
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
         using::nest_in_brackets(table, &mut self.n_merged);
-        if let Err(error) = set_returning::from::rewrite(table, &mut self.row_names) {
+        let functions = set_returning::record::rewrite(table)
+            .and_then(|()| set_returning::from::rewrite(table, &mut self.row_names));
+        if let Err(error) = functions {
             return flow(Err(error));
         }
         match table {
@@ -244,10 +261,12 @@ impl VisitorMut for Rewriter {
             self.infer(inner, target);
         }
         set_returning::from::column_of_row(expr);
+        whole_slice(expr);
         values_to_relation(expr);
         any_to_in(expr);
         let arrays = array_query::rewrite(expr);
         if let Err(error) = arrays
+            .and_then(|()| like_any::rewrite(expr))
             .and_then(|()| row_values::rewrite(expr, &mut self.n_copies))
             .and_then(|()| aggregates::check_call(expr))
         {
@@ -270,6 +289,7 @@ impl VisitorMut for Rewriter {
             let take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
+        array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);
         if let Err(error) = aggregates::rewrite_call(expr) {
@@ -324,6 +344,18 @@ fn plain_number(expr: &mut Expr) {
     };
 }
 
+/// `a[:n]` begins at the first item, `a[n:]` ends at the last one.
+fn whole_slice(expr: &mut Expr) {
+    let Expr::CompoundFieldAccess { access_chain, .. } = expr else { return };
+    for access in access_chain {
+        if let ast::AccessExpr::Subscript(ast::Subscript::Slice { lower_bound, upper_bound, .. }) = access {
+            let number = |n: i32| Expr::value(Value::Number(n.to_string(), false));
+            lower_bound.get_or_insert_with(|| number(1));
+            upper_bound.get_or_insert_with(|| number(i32::MAX));
+        }
+    }
+}
+
 /// An interval in the words that DataFusion knows.
 fn plain_interval(interval: &mut ast::Interval) -> Result<()> {
     if interval.leading_field.is_some() || interval.last_field.is_some() {
@@ -338,6 +370,15 @@ fn plain_interval(interval: &mut ast::Interval) -> Result<()> {
     Ok(())
 }
 
+/// `ARRAY[..]` as a call: DataFusion plans the items of such a literal as if nothing were around the query that it is in.
+fn array_to_call(expr: &mut Expr) {
+    if let Expr::Array(array) = expr
+        && !array.elem.is_empty()
+    {
+        *expr = call("make_array", std::mem::take(&mut array.elem));
+    }
+}
+
 /// Functions that DataFusion has under another name, or as an operator.
 fn rename_function(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
@@ -345,6 +386,7 @@ fn rename_function(expr: &mut Expr) {
     let Some(name) = part.as_ident().map(tidewire_sql::fold) else { return };
     let renamed = match name.as_str() {
         "ceiling" => "ceil",
+        "array_to_json" | "row_to_json" => "to_json",
         // Of these DataFusion's take the first item only.
         "array_remove" => "array_remove_all",
         "array_replace" => "array_replace_all",
@@ -354,6 +396,16 @@ fn rename_function(expr: &mut Expr) {
         "localtimestamp" => {
             let (kind, data_type) = (ast::CastKind::Cast, ast::DataType::Timestamp(None, ast::TimezoneInfo::None));
             *expr = Expr::Cast { kind, expr: Box::new(call("now", vec![])), data_type, array: false, format: None };
+            return;
+        }
+        // From the day's beginning, where nothing else is said.
+        "age" => {
+            if let FunctionArguments::List(list) = &mut function.args
+                && list.args.len() == 1
+            {
+                let today = call("current_date", vec![]);
+                list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(today)));
+            }
             return;
         }
         "mod" => {
@@ -368,9 +420,113 @@ fn rename_function(expr: &mut Expr) {
             }
             return;
         }
-        _ => return,
+        "json_extract_path" | "jsonb_extract_path" | "json_extract_path_text" | "jsonb_extract_path_text" => {
+            path_to_operator(expr, &name);
+            return;
+        }
+        name => {
+            if let Some(cast) = cast_by_name(name, function) {
+                *expr = cast;
+            }
+            return;
+        }
     };
     function.name = ast::ObjectName::from(vec![ast::Ident::new(renamed)]);
+}
+
+/// `float8(x)` is `x::float8`.
+fn cast_by_name(name: &str, function: &ast::Function) -> Option<Expr> {
+    use ast::DataType as T;
+    let data_type = match name {
+        "bool" => T::Boolean,
+        "int2" => T::SmallInt(None),
+        "int4" => T::Integer(None),
+        "int8" => T::BigInt(None),
+        "float4" => T::Real,
+        "float8" => T::DoublePrecision,
+        "numeric" => T::Numeric(ast::ExactNumberInfo::None),
+        "text" => T::Text,
+        "date" => T::Date,
+        "timestamptz" => T::Timestamp(None, ast::TimezoneInfo::Tz),
+        "uuid" => T::Uuid,
+        "json" => T::JSON,
+        "jsonb" => T::JSONB,
+        _ => return None,
+    };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))] = list.args.as_slice() else { return None };
+    let expr = Box::new(arg.clone());
+    Some(Expr::Cast { kind: ast::CastKind::Cast, expr, data_type, array: false, format: None })
+}
+
+/// `jsonb_extract_path(j, a, b)` is `j #> ARRAY[a, b]`.
+fn path_to_operator(expr: &mut Expr, name: &str) {
+    let Expr::Function(ast::Function { args: FunctionArguments::List(list), .. }) = expr else { return };
+    let args = list.args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    let Some(mut args) = args.collect::<Option<Vec<_>>>().filter(|args| args.len() > 1) else { return };
+    let path = args.split_off(1);
+    let (Some(json), is_text) = (args.pop(), name.ends_with("_text")) else { return };
+    let data_type = if name.starts_with("jsonb") { ast::DataType::JSONB } else { ast::DataType::JSON };
+    let json = match json {
+        literal @ Expr::Value(_) => {
+            let mut cast = Expr::Cast {
+                kind: ast::CastKind::Cast,
+                expr: Box::new(literal),
+                data_type,
+                array: false,
+                format: None,
+            };
+            // The visitor has been here.
+            let _ = rewrite_cast(&mut cast);
+            cast
+        }
+        other => other,
+    };
+    let op = if is_text { ast::BinaryOperator::HashLongArrow } else { ast::BinaryOperator::HashArrow };
+    let right = Box::new(Expr::Array(ast::Array { elem: path, named: true }));
+    *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(json), op, right }));
+}
+
+/// `f(t.*)` becomes something else where it can (`whole_rows`). `count(t.*)` counts the rows of `t` that are there;
+/// DataFusion counts all rows, which is the same where no outer join can leave one out.
+fn refuse_rows(select: &Select) -> Result<()> {
+    #[derive(Default)]
+    struct Finder {
+        counted: bool,
+        other: bool,
+    }
+    impl ast::Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Function(ast::Function { name, args: FunctionArguments::List(list), .. }) = expr {
+                let is_row =
+                    |arg: &FunctionArg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(_)));
+                let has_row = list.args.iter().any(is_row);
+                let is_count = name.to_string().eq_ignore_ascii_case("count");
+                self.counted |= has_row && is_count;
+                self.other |= has_row && !is_count;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let is_outer = |join: &ast::Join| {
+        !matches!(
+            &join.join_operator,
+            ast::JoinOperator::Join(_) | ast::JoinOperator::Inner(_) | ast::JoinOperator::CrossJoin(_)
+        )
+    };
+    let mut finder = Finder::default();
+    let _ = ast::Visit::visit(&select.projection, &mut finder);
+    let _ = ast::Visit::visit(&select.having, &mut finder);
+    let has_outer_join = select.from.iter().flat_map(|from| &from.joins).any(is_outer);
+    match finder.other || finder.counted && has_outer_join {
+        false => Ok(()),
+        true => Err(SqlError::unsupported("this row as an argument").with_hint("Name the columns.")),
+    }
 }
 
 /// `x = ANY (SELECT ..)` is IN, `x <> ALL (..)` is NOT IN.
@@ -423,7 +579,12 @@ fn values_to_relation(expr: &mut Expr) {
 /// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.
 /// So it is with the columns of what stands before a LATERAL (VALUES ..).
 fn values_to_selects(body: &mut SetExpr) {
+    if let SetExpr::SetOperation { left, right, .. } = body {
+        values_to_selects(left);
+        values_to_selects(right);
+    }
     let SetExpr::Values(values) = body else { return };
+    cast_literals(&mut values.rows);
     let is_plain = |expr: &Expr| !has_subquery(expr) && !set_returning::from::reads_columns(expr);
     if values.rows.iter().all(|row| row.content.iter().all(is_plain)) && !has_mixed_casts(&values.rows) {
         return;
@@ -441,6 +602,39 @@ fn values_to_selects(body: &mut SetExpr) {
     });
     if let Some(united) = united {
         *body = *united;
+    }
+}
+
+/// A string literal in VALUES has the type of another value of its column that shows one.
+fn cast_literals(rows: &mut [ast::Parens<Vec<Expr>>]) {
+    let is_text =
+        |value: &Expr| matches!(value, Expr::Value(literal) if matches!(literal.value, Value::SingleQuotedString(_)));
+    let n_columns = rows.first().map_or(0, |row| row.content.len());
+    for idx in 0..n_columns {
+        if !rows.iter().any(|row| row.content.get(idx).is_some_and(is_text)) {
+            continue;
+        }
+        let Some(data_type) = rows.iter().find_map(|row| shown_type(row.content.get(idx)?)) else { continue };
+        for value in rows.iter_mut().filter_map(|row| row.content.get_mut(idx)).filter(|value| is_text(value)) {
+            let expr = Box::new(std::mem::replace(value, Expr::value(Value::Null)));
+            let data_type = data_type.clone();
+            *value = Expr::Cast { kind: ast::CastKind::Cast, expr, data_type, array: false, format: None };
+        }
+    }
+}
+
+fn shown_type(value: &Expr) -> Option<ast::DataType> {
+    match value {
+        Expr::Cast { data_type, .. } => Some(data_type.clone()),
+        Expr::TypedString(typed) => Some(typed.data_type.clone()),
+        Expr::Value(literal) => match &literal.value {
+            Value::Number(digits, _) if digits.parse::<i32>().is_ok() => Some(ast::DataType::Integer(None)),
+            Value::Number(digits, _) if digits.parse::<i64>().is_ok() => Some(ast::DataType::BigInt(None)),
+            Value::Number(..) => Some(ast::DataType::Numeric(ast::ExactNumberInfo::None)),
+            Value::Boolean(_) => Some(ast::DataType::Boolean),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

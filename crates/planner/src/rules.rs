@@ -1,7 +1,7 @@
 //! The rules that a view's plan goes through: DataFusion's, without those that fold time, push limits, or turn joins
 //! into ones that need more state (DESIGN §4).
 
-mod distinct_on_width;
+pub(crate) mod distinct_on;
 mod linked_first;
 mod null_safe_keys;
 
@@ -36,7 +36,7 @@ pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &
     // NULL keys match nothing and would only fill the join's state.
     options.optimizer.filter_null_join_keys = true;
     let context = OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time();
-    let plan = distinct_on_width::widen(plan);
+    let plan = distinct_on::widen(plan);
     plan.and_then(|plan| Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}))
         .map_err(|e| planning_error(e, text))
 }

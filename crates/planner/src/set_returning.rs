@@ -6,6 +6,7 @@
 
 pub(crate) mod from;
 mod lateral;
+pub(crate) mod record;
 
 use std::sync::Arc;
 

@@ -38,6 +38,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Distinct, DistinctOn, Expr, Filter, LogicalPlan, Operator, Projection, Sort, Subquery, SubqueryAlias,
     lit,
 };
+pub(crate) use one_row::when_asked;
 pub(crate) use rows::{ROW, RowPlanner, row_function};
 pub(crate) use types::check_types;
 
@@ -235,7 +236,7 @@ impl Unnester {
         let InSubquery { expr, subquery, .. } = in_subquery;
         let expr = self.without_subqueries(*expr, query)?;
         let subquery = self.subquery(subquery, query)?;
-        Member::of(expr, subquery)
+        Member::of(expr, subquery, query.input.schema())
     }
 }
 
@@ -266,7 +267,7 @@ struct Query<'a> {
 fn rebuilt(plan: LogicalPlan, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
     let LogicalPlan::Distinct(Distinct::On(distinct)) = plan else { return plan.with_new_exprs(exprs, inputs) };
     let mut exprs = exprs.into_iter();
-    let on = exprs.by_ref().take(distinct.on_expr.len()).collect();
+    let on = exprs.by_ref().take(distinct.on_expr.len()).map(Expr::unalias).collect();
     let select = exprs.by_ref().take(distinct.select_expr.len()).collect();
     let sort = distinct
         .sort_expr

@@ -542,11 +542,13 @@ async fn psql_describes_what_there_is() {
 async fn drivers_find_their_way_in_the_catalogs() {
     let server = Server::start().await;
     let client = server.client().await;
-    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL)").await.unwrap();
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL); CREATE INDEX i ON t (b)").await.unwrap();
     for (query, expected) in [
         ("SELECT current_database(), current_schema(), current_user", "tidewire|public|ada"),
         ("SELECT 't'::regclass::oid = c.oid FROM pg_catalog.pg_class c WHERE relname = 't'", "t"),
         ("SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = 't'::regclass", "t"),
+        ("SELECT 'i'::regclass::text, to_regclass('public.t_pkey')::regclass::text", "i|t_pkey"),
+        ("SELECT indisprimary FROM pg_index WHERE indexrelid = 't_pkey'::regclass", "t"),
         ("SELECT relname FROM pg_class WHERE relkind = ANY ('{r,v}') AND relnamespace = 'public'::regnamespace", "t"),
         ("SELECT string_agg(column_name, ',') FROM information_schema.columns WHERE table_name = 't'", "a,b"),
         ("SELECT typname FROM pg_type WHERE oid = 'integer'::regtype", "int4"),

@@ -5,7 +5,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr};
+use sqlparser::ast::{BinaryOperator, Expr, Query};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -82,6 +82,10 @@ impl Dialect for TidewireDialect {
         explicit || !begins_emit(parser) && self.is_table_alias(keyword, parser)
     }
 
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        subquery(parser)
+    }
+
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         let depth = chain(left, CHAIN_MAX);
         if depth >= BALANCE_MIN
@@ -92,7 +96,9 @@ impl Dialect for TidewireDialect {
         if depth >= CHAIN_MAX {
             return Some(Err(ParserError::RecursionLimitExceeded));
         }
-        between_symmetric(parser, left).or_else(|| is_distinct_from(parser, left, precedence))
+        between_symmetric(parser, left)
+            .or_else(|| is_distinct_from(parser, left, precedence))
+            .or_else(|| in_list(parser, left))
     }
 }
 
@@ -101,6 +107,84 @@ fn begins_emit(parser: &Parser<'_>) -> bool {
     let emit = |token: &Token, names: &[&str]| matches!(token, Token::Word(Word { value, quote_style: None, .. }) if names.iter().any(|n| value.eq_ignore_ascii_case(n)));
     emit(&parser.get_current_token().token, &["emit"])
         && emit(&parser.peek_token_ref().token, &["changes", "final", "on"])
+}
+
+/// Queries that sqlparser takes for something else: `(VALUES ..)` and, behind ANY and ALL, `VALUES ..` for the call of
+/// a function, `((SELECT ..) UNION ..)` for an expression in brackets.
+fn subquery(parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+    let in_brackets = parser.peek_token_ref().token == Token::LParen;
+    let is_values = |idx: usize| {
+        is_keyword(&parser.peek_nth_token_ref(idx).token, &[Keyword::VALUES])
+            && parser.peek_nth_token_ref(idx + 1).token == Token::LParen
+    };
+    if !is_values(usize::from(in_brackets)) && !(in_brackets && is_set_operation(parser)) {
+        return None;
+    }
+    Some(query(parser, in_brackets).map(Expr::Subquery))
+}
+
+fn query(parser: &mut Parser<'_>, in_brackets: bool) -> Result<Box<Query>, ParserError> {
+    if !in_brackets {
+        return parser.parse_query();
+    }
+    parser.expect_token(&Token::LParen)?;
+    let query = parser.parse_query()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(query)
+}
+
+/// Whether a query in brackets of its own comes behind the next bracket, and behind that something of a larger query.
+fn is_set_operation(parser: &Parser<'_>) -> bool {
+    let larger = [Keyword::UNION, Keyword::EXCEPT, Keyword::INTERSECT, Keyword::ORDER, Keyword::LIMIT, Keyword::OFFSET];
+    behind_query_in_brackets(parser, 1).is_some_and(|token| is_keyword(&token, &larger))
+}
+
+/// Where a query in brackets of its own comes after so many tokens, what comes behind it.
+/// Looks at each token once: to try and go back would double the work with each level of brackets.
+fn behind_query_in_brackets(parser: &Parser<'_>, n_tokens: usize) -> Option<Token> {
+    let tokens = (0..).map(|idx| parser.peek_nth_token_no_skip(idx).token);
+    let mut tokens = tokens.filter(|token| !matches!(token, Token::Whitespace(_))).skip(n_tokens);
+    let mut depth = 0usize;
+    let first = loop {
+        match tokens.next() {
+            Some(Token::LParen) => depth += 1,
+            other => break other,
+        }
+    };
+    if depth == 0 || !first.is_some_and(|t| is_keyword(&t, &[Keyword::SELECT, Keyword::WITH, Keyword::VALUES])) {
+        return None;
+    }
+    while depth > 0 {
+        match tokens.next() {
+            Some(Token::LParen) => depth += 1,
+            Some(Token::RParen) => depth -= 1,
+            Some(Token::EOF) | None => return None,
+            Some(_) => {}
+        }
+    }
+    tokens.next()
+}
+
+/// `x [NOT] IN ((SELECT ..), b)`: a list that begins with a subquery, which sqlparser takes for all there is.
+fn in_list(parser: &mut Parser<'_>, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    let negated = is_keyword(&parser.peek_token_ref().token, &[Keyword::NOT]);
+    let at = usize::from(negated);
+    if !is_keyword(&parser.peek_nth_token_ref(at).token, &[Keyword::IN])
+        || behind_query_in_brackets(parser, at + 2) != Some(Token::Comma)
+    {
+        return None;
+    }
+    (0..=at).for_each(|_| parser.advance_token());
+    let list = parser.expect_token(&Token::LParen).and_then(|_| {
+        let list = parser.parse_comma_separated(Parser::parse_expr)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(list)
+    });
+    Some(list.map(|list| Expr::InList { expr: Box::new(left.clone()), list, negated }))
+}
+
+fn is_keyword(token: &Token, keywords: &[Keyword]) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && keywords.contains(&word.keyword))
 }
 
 /// `a IS [NOT] DISTINCT FROM b`, whose right side ends before AND, unlike sqlparser's.

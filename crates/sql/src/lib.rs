@@ -19,6 +19,7 @@ mod rows_from;
 mod session;
 mod show;
 mod source;
+mod spelling;
 mod statement;
 mod subscribe;
 

@@ -12,7 +12,7 @@ use crate::dialect::TidewireDialect;
 use crate::errors::{self, End};
 use crate::rows_from;
 use crate::source::Source;
-use crate::{Explain, ObjectName, Parsed, Statement, exclude};
+use crate::{Explain, ObjectName, Parsed, Statement, exclude, spelling};
 
 /// Statements inside each other (`EXPLAIN DECLARE .. CURSOR FOR ..`).
 const STATEMENTS_MAX: usize = 3;
@@ -77,6 +77,7 @@ fn parse_tokens(source: &Source<'_>, tokens: Vec<TokenWithSpan>, outer: Outer, e
 
     let mut tokens = tokens;
     exclude::rewrite(&mut tokens);
+    spelling::rewrite(&mut tokens);
     let tokens = tokens.into_iter().skip_while(is_blank).map(|t| TokenWithSpan::new(t.token, shift(t.span, first)));
     let own = Source::new(text);
     let parser =
@@ -251,6 +252,10 @@ impl<'a> StatementParser<'a> {
 
     fn query_statement(&mut self) -> Result<Statement> {
         let query = if self.next_is("TABLE") { self.query()? } else { self.sql(Parser::parse_query)? };
+        let query = match insert_with(query) {
+            Ok(insert) => return Ok(Statement::Insert(insert)),
+            Err(query) => query,
+        };
         if let Some(name) = changes_data(&query) {
             return Ok(Statement::Unsupported(name.into()));
         }
@@ -580,6 +585,23 @@ impl<'a> StatementParser<'a> {
     /// The syntax error at a token.
     pub fn unexpected_token<T>(&self, token: &TokenWithSpan) -> Result<T> {
         Err(errors::syntax(&self.source, self.base, self.end, token))
+    }
+}
+
+/// `WITH .. INSERT INTO t query` is `INSERT INTO t WITH .. query`.
+fn insert_with(mut query: Box<ast::Query>) -> Result<Box<ast::Insert>, Box<ast::Query>> {
+    match (query.body.as_mut(), &query.with) {
+        (ast::SetExpr::Insert(ast::Statement::Insert(insert)), Some(with)) => {
+            let Some(source) = insert.source.as_mut() else { return Err(query) };
+            let mut with = with.clone();
+            if let Some(own) = source.with.take() {
+                with.recursive |= own.recursive;
+                with.cte_tables.extend(own.cte_tables);
+            }
+            source.with = Some(with);
+            Ok(Box::new(insert.clone()))
+        }
+        _ => Err(query),
     }
 }
 

@@ -511,7 +511,7 @@ fn queries() {
             SELECT * INTO x FROM t
                 Unsupported("SELECT INTO")
             WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x
-                Unsupported("WITH .. INSERT")
+                Insert INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x
             SELECT x FROM t WHERE a IN (SELECT 1) AND EXISTS (SELECT 1) AND b NOT BETWEEN 1 AND 2 AND c NOTNULL
                 Query SELECT x FROM t WHERE a IN (SELECT 1) AND EXISTS (SELECT 1) AND b NOT BETWEEN 1 AND 2 AND c IS NOT NULL
         "#]],

@@ -28,6 +28,8 @@ pub enum Record {
     DeadLetters(Vec<StoredLetter>),
     /// The server ended in good order.
     End,
+    /// Records of which all are there or none, in this order.
+    Together(Vec<Record>),
 }
 
 /// One change of one table: rows that are added, or removed, each once.
@@ -72,6 +74,7 @@ const CREATE: u8 = 2;
 const DROP: u8 = 3;
 const DEAD_LETTERS: u8 = 4;
 const END: u8 = 5;
+const TOGETHER: u8 = 6;
 
 /// Of a change: the rows are added, or removed.
 const ADDED: u8 = 0;
@@ -102,6 +105,14 @@ impl Record {
                 write_rows(&letters_to_rows(letters)?, &mut out)?;
             }
             Record::End => out.push(END),
+            Record::Together(records) => {
+                out.push(TOGETHER);
+                for record in records {
+                    let bytes = record.encode()?;
+                    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                    out.extend_from_slice(&bytes);
+                }
+            }
         }
         Ok(out)
     }
@@ -118,6 +129,7 @@ impl Record {
             }
             DEAD_LETTERS => letters_from_rows(&read_rows(body).map_err(unreadable)?).map(Record::DeadLetters),
             END => Ok(Record::End),
+            TOGETHER => read_together(body).map(Record::Together),
             kind => Err(unreadable(format_args!("its kind is {kind}"))),
         }
     }
@@ -146,15 +158,35 @@ fn write_change(change: &TableChange, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+fn read_together(mut body: &[u8]) -> Result<Vec<Record>> {
+    let mut records = vec![];
+    while !body.is_empty() {
+        let (record, rest) = split_sized(body)?;
+        // None is within another: bytes cannot make this go deep.
+        if record.first() == Some(&TOGETHER) {
+            return Err(unreadable("records within records"));
+        }
+        records.push(Record::decode(record)?);
+        body = rest;
+    }
+    Ok(records)
+}
+
+/// Bytes with their number before them, and what follows.
+fn split_sized(body: &[u8]) -> Result<(&[u8], &[u8])> {
+    let short = || unreadable("it ends too early");
+    let (len, rest) = body.split_first_chunk::<8>().ok_or_else(short)?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).map_err(unreadable)?;
+    rest.split_at_checked(len).ok_or_else(short)
+}
+
 fn read_changes(mut body: &[u8]) -> Result<Vec<TableChange>> {
     let mut changes = vec![];
     while !body.is_empty() {
         let short = || unreadable("it ends too early");
         let (table, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
         let (sign, rest) = rest.split_first().ok_or_else(short)?;
-        let (len, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(unreadable)?;
-        let (rows, rest) = rest.split_at_checked(len).ok_or_else(short)?;
+        let (rows, rest) = split_sized(rest)?;
         let rows = read_rows(rows).map_err(unreadable)?;
         let delta = match *sign {
             ADDED => Delta::insert(rows),
@@ -267,6 +299,7 @@ mod tests {
             Record::Drop(vec![ObjectId(16384)]),
             Record::DeadLetters(letters),
             Record::End,
+            Record::Together(vec![Record::Drop(vec![ObjectId(16384)]), Record::Create(vec![])]),
         ] {
             let decoded = Record::decode(&record.encode().unwrap()).unwrap();
             assert_eq!(format!("{decoded:?}"), format!("{record:?}"));
@@ -281,11 +314,18 @@ mod tests {
         assert!((2..bytes.len()).all(|len| Record::decode(&bytes[..len]).is_err()));
     }
 
+    #[test]
+    fn records_within_records_are_an_error() {
+        let one = Record::Together(vec![Record::End]);
+        let bytes = Record::Together(vec![one]).encode().unwrap();
+        assert!(Record::decode(&bytes).unwrap_err().message().contains("records within records"));
+    }
+
     proptest! {
         // What a checksum let through is not random: kinds with Arrow's IPC may ask for as much memory as they say.
         #[test]
         fn bytes_that_are_no_record_are_an_error(
-            kind in proptest::sample::select(vec![0_u8, CREATE, DROP, END + 1, 255]),
+            kind in proptest::sample::select(vec![0_u8, CREATE, DROP, TOGETHER + 1, 255]),
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
             prop_assert!(Record::decode(&[vec![kind], bytes].concat()).is_err());

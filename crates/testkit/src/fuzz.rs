@@ -137,9 +137,9 @@ pub fn statistics(counts: &Counts) -> String {
          {n_with_postgres} with PostgreSQL\n{n_left} cases left early, {n_row_errors} queries that failed in PostgreSQL only\n"
     );
     let mut reasons: Vec<_> = refused.iter().collect();
-    reasons.sort_by_key(|(reason, n)| (std::cmp::Reverse(**n), *reason));
-    for (reason, n) in reasons {
-        let _ = writeln!(out, "refused {n:5} {reason}");
+    reasons.sort_by_key(|(reason, (n, _))| (std::cmp::Reverse(*n), *reason));
+    for (reason, (n, seed)) in reasons {
+        let _ = writeln!(out, "refused {n:5} {reason} (seed {seed})");
     }
     out
 }

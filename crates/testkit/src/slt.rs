@@ -55,7 +55,9 @@ impl Mode {
         match self {
             Mode::AsWritten | Mode::Wire => settings,
             // Only when it is asked for.
-            Mode::Restarted => Settings { checkpoint_interval: Duration::from_secs(3600), ..settings },
+            Mode::Restarted => {
+                Settings { checkpoint_interval: Duration::from_secs(3600), checkpoint_copy_bytes: 1, ..settings }
+            }
             Mode::SmallEpochs => Settings { n_shards: 3, epoch_rows_max: 2, parallel_rows_min: 1, ..settings },
             Mode::Deleted => Settings { n_shards: 1, ..settings },
         }

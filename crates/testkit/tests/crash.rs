@@ -19,6 +19,8 @@ use tidewire_testkit::server::Server;
 
 const N_CLIENTS: u64 = 3;
 const N_KEYS: u64 = 6;
+/// Rows of each table that is made of a query.
+const N_COPIED: &str = "5";
 /// Statements of one client in one life of the server, at most.
 const N_STATEMENTS: u64 = 25;
 /// Crashes of one seed.
@@ -37,6 +39,17 @@ struct Client {
     doubtful: Option<Rows>,
     // The last number in the journal that it was told of, or saw.
     journal: u64,
+    // Tables that it made of a query, and how often it put a view in the place of another.
+    copies: u64,
+    newest: u64,
+}
+
+/// What a statement of a client adds to.
+enum Kind {
+    Rows,
+    Journal,
+    Copy,
+    Replace,
 }
 
 impl Client {
@@ -44,11 +57,17 @@ impl Client {
     async fn live(&mut self, engine: &Arc<Engine>) -> Result<(), String> {
         let mut db = InProcess(engine.session("tidewire", "tidewire"));
         for _ in 0..N_STATEMENTS {
-            let (sql, rows, is_journal) = self.statement();
+            let (sql, rows, kind) = self.statement();
+            let is_journal = matches!(kind, Kind::Journal);
             match db.run(&sql).await {
                 Ok(_) => {
                     self.rows = rows;
-                    self.journal += u64::from(is_journal);
+                    match kind {
+                        Kind::Rows => {}
+                        Kind::Journal => self.journal += 1,
+                        Kind::Copy => self.copies += 1,
+                        Kind::Replace => self.newest += 1,
+                    }
                 }
                 Err(e) if e.code == "53100" => {
                     // A transaction that could not be written has left nothing.
@@ -71,7 +90,7 @@ impl Client {
         Ok(())
     }
 
-    fn statement(&mut self) -> (String, Rows, bool) {
+    fn statement(&mut self) -> (String, Rows, Kind) {
         let (client, key, value) = (self.number, self.random.below(N_KEYS), self.random.below(1000));
         let mut rows = self.rows.clone();
         let upsert = |table: u64| {
@@ -80,31 +99,40 @@ impl Client {
                  ON CONFLICT (client, k) DO UPDATE SET v = excluded.v"
             )
         };
-        let mut is_journal = false;
-        let sql = match self.random.below(6) {
-            0 | 1 => {
+        let mut kind = Kind::Rows;
+        let sql = match self.random.below(16) {
+            0..5 => {
                 rows.insert((0, key), value);
                 upsert(0)
             }
-            2 => {
+            5 | 6 => {
                 rows.insert((0, key), value);
                 rows.insert((1, key), value);
                 format!("BEGIN; {}; {}; COMMIT", upsert(0), upsert(1))
             }
-            3 => {
+            7..9 => {
                 rows.iter_mut().filter(|((table, _), _)| *table == 0).for_each(|(_, v)| *v += 1);
                 format!("UPDATE t0 SET v = v + 1 WHERE client = {client}")
             }
-            4 => {
+            9..11 => {
                 rows.remove(&(1, key));
                 format!("DELETE FROM t1 WHERE client = {client} AND k = {key}")
             }
-            _ => {
-                is_journal = true;
+            11..14 => {
+                kind = Kind::Journal;
                 format!("INSERT INTO journal VALUES ({client}, {})", self.journal + 1)
             }
+            14 => {
+                kind = Kind::Copy;
+                let (table, series) = (self.copy(self.copies + 1), format!("generate_series(1, {N_COPIED})"));
+                format!("CREATE TABLE {table} AS SELECT i FROM {series} AS s(i)")
+            }
+            _ => {
+                kind = Kind::Replace;
+                format!("CREATE OR REPLACE VIEW newest_{client} AS SELECT {} AS n", self.newest + 1)
+            }
         };
-        (sql, rows, is_journal)
+        (sql, rows, kind)
     }
 
     /// Compares what is there with what it knows.
@@ -135,7 +163,29 @@ impl Client {
             ));
         }
         self.journal = number(1);
+        // A table that is made with rows has them; a view that takes another's place leaves no gap.
+        let last = self.copies + 1;
+        for n in 1..=last {
+            match db.run(&format!("SELECT count(*) FROM {}", self.copy(n))).await {
+                Ok(answer) if answer.rows[0][0].as_deref() == Some(N_COPIED) => self.copies = n,
+                Err(e) if n == last && e.code == "42P01" => {}
+                answer => return Err(format!("{}: {answer:?}", self.copy(n))),
+            }
+        }
+        let newest = match db.run(&format!("SELECT n FROM newest_{}", self.number)).await {
+            Ok(answer) => answer.rows[0][0].as_deref().unwrap().parse::<u64>().unwrap(),
+            Err(e) if e.code == "42P01" => 0,
+            Err(e) => return Err(e.to_string()),
+        };
+        if ![self.newest, self.newest + 1].contains(&newest) {
+            return Err(format!("client {}: the view says {newest}, it was {}", self.number, self.newest));
+        }
+        self.newest = newest;
         Ok(())
+    }
+
+    fn copy(&self, n: u64) -> String {
+        format!("copy_{}_{n}", self.number)
     }
 }
 
@@ -234,6 +284,8 @@ async fn crash_and_recover(seed: u64, machine: &dyn Ground) -> Result<Lives, Str
         rows: Rows::new(),
         doubtful: None,
         journal: 0,
+        copies: 0,
+        newest: 0,
     };
     let mut clients: Vec<Client> = (0..N_CLIENTS).map(client).collect();
     let mut engine = Some(engine);

@@ -5,47 +5,9 @@
 //! are off here need `--without` there.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
-use tidewire_testkit::fuzz::{self, Feature, Features, Options};
+use tidewire_testkit::fuzz::{self, Options};
 
 const CASES: usize = 250;
-
-/// What does not work yet, so that it does not hide what should.
-const OFF: &[Feature] = &[
-    Feature::Types,
-    Feature::Symmetric,
-    Feature::Exclude,
-    Feature::RowValue,
-    Feature::DistinctOn,
-    Feature::Window,
-    Feature::TopNPerKey,
-    Feature::Lateral,
-    Feature::Correlated,
-    Feature::Quantified,
-    Feature::SubqueryAnywhere,
-    Feature::Array,
-    Feature::GroupingSets,
-    Feature::Unnest,
-    Feature::GenerateSeries,
-    Feature::TextRows,
-    Feature::SelectRows,
-];
-
-/// What differs from PostgreSQL in known ways; without a PostgreSQL to compare with it is generated all the same.
-const OFF_WITH_POSTGRES: &[Feature] = &[
-    // SIMILAR TO
-    Feature::Like,
-    // @>
-    Feature::Json,
-    // the count of DO NOTHING in a transaction
-    Feature::Transaction,
-    // comparisons of decimals of different scales
-    Feature::Numeric,
-    Feature::MixedTypes,
-    // date + integer column
-    Feature::Time,
-    Feature::Bytes,
-    Feature::ScalarSubquery,
-];
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
@@ -54,14 +16,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn views_equal_their_queries_and_postgresql() {
     let postgres = std::env::var("TIDEWIRE_TEST_POSTGRES").ok();
-    let features = Features::default().without(OFF);
-    let options = Options {
-        n_cases: CASES,
-        features: if postgres.is_some() { features.without(OFF_WITH_POSTGRES) } else { features },
-        postgres,
-        findings_max: 3,
-        ..Options::default()
-    };
+    let options = Options { n_cases: CASES, postgres, findings_max: 3, ..Options::default() };
     let (counts, reports) = runtime().block_on(fuzz::run(&options, |_| {})).unwrap_or_else(|e| panic!("{e}"));
     // The fuzzer takes what panics say for itself, so that the findings are printed here.
     reports.iter().for_each(|report| println!("{report}\n"));

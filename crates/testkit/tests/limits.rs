@@ -62,6 +62,13 @@ async fn a_join_by_mistake_fails_alone() {
     db.run("INSERT INTO v SELECT * FROM generate_series(1, 50000)").await.unwrap();
     assert_eq!(db.run("SELECT * FROM later").await.unwrap_err().code, "53200");
     assert_eq!(number(&mut db, "SELECT n FROM n").await, 50_000);
+    db.run("CREATE TABLE w (b INT); CREATE MATERIALIZED VIEW series AS SELECT i FROM w, generate_series(1, b) AS s(i)")
+        .await
+        .unwrap();
+    db.run("INSERT INTO w SELECT 100000 FROM generate_series(1, 200)").await.unwrap();
+    let error = db.run("SELECT * FROM series").await.unwrap_err();
+    assert_eq!(error.code, "53200", "{error}");
+    assert_eq!(number(&mut db, "SELECT n FROM n").await, 50_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,6 +114,8 @@ async fn rows_are_refused_and_can_be_deleted() {
     };
     assert_eq!(error.code, "53200", "{error}");
     assert_eq!(number(&mut db, "SELECT count(*) FROM t").await, n_done * 10_000);
+    let error = db.run("UPDATE t SET b = repeat('y', 200)").await.unwrap_err();
+    assert_eq!(error.code, "53200", "{error}");
     db.run("DELETE FROM t").await.unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     // The rows' memory is free when nobody reads them any more.

@@ -25,7 +25,7 @@ fn text(rows: Vec<Vec<Option<String>>>) -> Vec<String> {
     rows.into_iter().map(|row| row.into_iter().map(cell).collect::<Vec<_>>().join("|")).collect()
 }
 
-async fn code(db: &mut InProcess, sql: &str) -> String {
+async fn code(db: &mut dyn Database, sql: &str) -> String {
     db.run(sql).await.map_or_else(|e| e.code, |_| "00000".into())
 }
 
@@ -265,6 +265,65 @@ const VIEWS: &[(&str, &str)] = &[
     ("ranked", "SELECT id, row_number() OVER (PARTITION BY k ORDER BY v, id) AS place FROM t"),
     ("without", "SELECT k FROM u WHERE k NOT IN (SELECT k FROM t WHERE k IS NOT NULL)"),
 ];
+
+/// One of several clients that change the same few rows.
+async fn write_at_random(mut db: Box<dyn Database>, seed: i64) {
+    for n in 0..24 {
+        let (key, other) = ((seed * 7 + n * 5) % 40, (seed * 3 + n * 11) % 40);
+        let sqls: Vec<String> = match (seed + n) % 6 {
+            0 => vec![format!("INSERT INTO t VALUES ({key}, 'a{n}')")],
+            1 => vec![format!("INSERT INTO t VALUES ({}, 'b{n}')", 1000 + seed * 100 + n)],
+            2 => vec![format!("UPDATE t SET s = s || '{n}' WHERE id = {key}")],
+            3 => vec![format!("UPDATE t SET id = {other} WHERE id = {key}")],
+            4 => vec![format!("DELETE FROM t WHERE id = {key}")],
+            _ => vec![
+                "BEGIN".into(),
+                format!("INSERT INTO t VALUES ({key}, 'c{n}') ON CONFLICT DO NOTHING"),
+                format!("INSERT INTO bag VALUES ({key}), ({key})"),
+                "COMMIT".into(),
+            ],
+        };
+        for sql in sqls {
+            let code = code(db.as_mut(), &sql).await;
+            assert!(["00000", "23505", "40001"].contains(&code.as_str()), "{code} at {sql}");
+        }
+        let deleted = code(db.as_mut(), &format!("DELETE FROM bag WHERE a = {other}")).await;
+        assert!(["00000", "40001"].contains(&deleted.as_str()), "{deleted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_write_at_once_is_in_the_log_as_it_is_in_the_tables() {
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
+    rows(&server, "CREATE TABLE t (id BIGINT PRIMARY KEY, s TEXT)").await;
+    rows(&server, "CREATE TABLE bag (a BIGINT)").await;
+    rows(&server, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(id) AS ids, max(s) AS s FROM t").await;
+    rows(&server, "CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM bag GROUP BY a").await;
+    let mut clients = tokio::task::JoinSet::new();
+    for seed in 0..12 {
+        clients.spawn(write_at_random(server.client().await.unwrap(), seed));
+    }
+    clients.join_all().await;
+    const ALL: [&str; 4] = [
+        "SELECT * FROM t ORDER BY id",
+        "SELECT a, count(*) FROM bag GROUP BY a ORDER BY a",
+        "SELECT * FROM v",
+        "SELECT * FROM w ORDER BY a",
+    ];
+    let mut before = vec![];
+    for sql in ALL {
+        before.push(rows(&server, sql).await);
+    }
+    assert_eq!(before[1], before[3]);
+    assert_eq!(before[2], rows(&server, "SELECT count(*), sum(id), max(s) FROM t").await);
+    assert!(before[0].len() > 40, "{} rows", before[0].len());
+    server.restart(End::Killed).await.unwrap();
+    server.caught_up().await.unwrap();
+    for (sql, before) in ALL.iter().zip(before) {
+        assert_eq!(rows(&server, sql).await, before, "{sql}");
+    }
+    server.shutdown().await;
+}
 
 async fn check_views(server: &Server, when: &str) {
     server.caught_up().await.unwrap();

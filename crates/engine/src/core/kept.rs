@@ -4,6 +4,7 @@
 //! records that these views do not contain.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use tidewire_catalog::Object;
 use tidewire_connect::{Positions, Split};
@@ -15,10 +16,32 @@ use crate::durable::KeptView;
 use crate::runtime::EpochChanges;
 use crate::status::SourceState;
 
+/// Up to how many times the bytes that make a checkpoint due they are copied ahead of it.
+const HELD_PARTS_MAX: u64 = 4;
+
 impl Core {
     /// Bytes, about, that views hold for the next checkpoint.
     pub(super) fn held_bytes(&self) -> usize {
         self.views.values().map(|view| view.runtime.held_bytes()).sum()
+    }
+
+    /// Has views hand over what they changed where that has become much, so that a checkpoint has less to copy.
+    pub(super) fn collect_ahead(&mut self) {
+        let kept = |view: &&View| view.error.is_none() && view.fingerprint.is_some();
+        let n_bytes: usize = self.views.values().filter(kept).map(|view| view.runtime.changed_bytes()).sum();
+        // A checkpoint that does not come, for the store is away, must not be given ever more copies.
+        let settings = &self.shared.settings;
+        let held_max = HELD_PARTS_MAX * settings.checkpoint_log_bytes;
+        if n_bytes < settings.checkpoint_copy_bytes || self.held_bytes() as u64 > held_max {
+            return;
+        }
+        let began = Instant::now();
+        for view in self.views.values_mut().filter(|view| kept(&&**view)) {
+            view.runtime.collect_changes(Some(&self.workers));
+        }
+        if let Some(durability) = &mut self.durability {
+            durability.paused(began.elapsed());
+        }
     }
 
     /// What changed in each view that works.
@@ -30,7 +53,7 @@ impl Core {
                     id: *id,
                     fingerprint,
                     is_new: std::mem::take(&mut view.is_new),
-                    operators: view.runtime.take_changes(),
+                    operators: view.runtime.take_changes(Some(&self.workers)),
                     is_plan: view.is_plan,
                     shared: view.runtime.shared().map(|(node, plan)| shared_node(node, plan)).collect(),
                     n_taken: view.runtime.n_taken(),
@@ -54,7 +77,7 @@ impl Core {
 
     /// Adds a view that a checkpoint had.
     pub fn add_restored_view(&mut self, object: Object, view: View) -> Result<()> {
-        if let Err(error) = self.view_memory.took(object.id, &view.name, view.state_bytes(), Some(&object)) {
+        if let Err(error) = self.state_memory.view_took(object.id, &view.name, view.state_bytes(), Some(&object)) {
             // It was within its limit when it was written: the next step that makes it larger stops it.
             tracing::warn!(%error, "a restored view takes more than before");
         }
@@ -65,7 +88,7 @@ impl Core {
     /// Adds a shared plan that a checkpoint had; the views that share it follow.
     pub fn add_restored_plan(&mut self, id: ObjectId, view: View) {
         // Without a limit of its own.
-        let _ = self.view_memory.took(id, &view.name, view.state_bytes(), None);
+        let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), None);
         self.insert_view(id, view);
     }
 
@@ -74,6 +97,7 @@ impl Core {
         self.drop_unused_plans();
         // In the epoch in which tables are as at the end of the log already: nobody has read it.
         self.step_views(self.epoch, now_us(), &mut changes);
+        self.count_memory();
         for stored in sources {
             self.restore_source(stored)?;
         }

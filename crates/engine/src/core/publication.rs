@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use tidewire_state::{BackedUp, BackupTarget, TableChange, Written};
-use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
+use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -15,7 +15,6 @@ use crate::durable::{Asking, Backup, Durability};
 use crate::runtime::EpochChanges;
 use crate::shared::Call;
 use crate::stored;
-use crate::table::Applied;
 
 /// How many epochs may wait for a store that is away.
 const UNPUBLISHED_MAX: usize = 1024;
@@ -82,11 +81,11 @@ impl Core {
         }
     }
 
-    /// Writes what a transaction did to the log, where there is one. How many records must be durable before anybody is
+    /// Writes what transactions did to the log, where there is one. How many records must be durable before anybody is
     /// told: none, where its client does not want to wait.
-    pub(super) fn log(&mut self, done: &[(ObjectId, Applied)], synchronous: bool) -> Result<u64> {
+    pub(super) fn log(&mut self, done: &[(ObjectId, Vec<Delta>)], synchronous: bool) -> Result<u64> {
         let Some(durability) = &mut self.durability else { return Ok(0) };
-        let changes = done.iter().flat_map(|(id, applied)| applied.deltas.iter().map(|d| TableChange::new(*id, d)));
+        let changes = done.iter().flat_map(|(id, deltas)| deltas.iter().map(|d| TableChange::new(*id, d)));
         let changes = changes.collect::<Result<Vec<_>>>()?;
         if changes.is_empty() {
             return Ok(0);
@@ -107,6 +106,7 @@ impl Core {
     /// Begins a checkpoint where one is due.
     pub(super) fn checkpoint(&mut self) {
         if self.checkpoint_due().is_none_or(|due| due > Instant::now()) {
+            self.collect_ahead();
             return;
         }
         let began = Instant::now();

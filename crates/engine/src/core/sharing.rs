@@ -58,12 +58,12 @@ impl Core {
         order.push(id);
     }
 
-    /// The views that a view's own errors concern: itself, or those that share the plan. With their names.
+    /// The views that a view's own errors concern: itself, or the working ones that share the plan. With their names.
     pub(super) fn users(&self, id: ObjectId) -> Vec<(ObjectId, String)> {
         match self.views.get(&id) {
             Some(view) if !view.is_plan => vec![(id, view.name.clone())],
             _ => {
-                let above = self.views.iter().filter(|(_, view)| view.inputs.contains(&id));
+                let above = self.views.iter().filter(|(_, view)| view.error.is_none() && view.inputs.contains(&id));
                 let mut users: Vec<_> = above.flat_map(|(above, _)| self.users(*above)).collect();
                 users.sort();
                 users.dedup();
@@ -97,7 +97,7 @@ impl Core {
         let may_share = |id: &ObjectId, other: &View| {
             other.error.is_none()
                 && other.fingerprint.is_some() == view.fingerprint.is_some()
-                && (other.is_plan || (other.relation.is_some() && !self.view_memory.has_limit(*id)))
+                && (other.is_plan || (other.relation.is_some() && !self.state_memory.has_limit(*id)))
         };
         self.views.iter().filter(|(id, other)| may_share(id, other)).find_map(|(id, other)| {
             let n_nodes = other.runtime.dataflow().nodes.len();
@@ -146,8 +146,8 @@ impl Core {
         };
         info!(view = %plan.name, plan = %id, "a part of the view is shared from now on");
         // State that has moved is no more than before.
-        let _ = self.view_memory.took(holder, &plan.name, view.state_bytes(), None);
-        let _ = self.view_memory.took(id, &plan.name, plan.state_bytes(), None);
+        let _ = self.state_memory.view_took(holder, &plan.name, view.state_bytes(), None);
+        let _ = self.state_memory.view_took(id, &plan.name, plan.state_bytes(), None);
         self.catalog = catalog.into();
         self.insert_view(id, plan);
         Ok(id)
@@ -160,19 +160,19 @@ impl Core {
             let unused: Vec<ObjectId> =
                 self.views.iter().filter(|(id, v)| v.is_plan && !is_used(id)).map(|(id, _)| *id).collect();
             if unused.is_empty() {
-                return;
+                break;
             }
             for id in unused {
                 self.views.remove(&id);
-                self.view_memory.forget(id);
+                self.state_memory.forget(id);
             }
-            self.order_views();
         }
+        self.order_views();
     }
 
     /// For the nodes of a view that others run too: the names of those.
     pub fn shared_with(&self, id: ObjectId) -> Vec<(NodeId, Vec<String>)> {
-        let Some(view) = self.views.get(&id) else { return vec![] };
+        let Some(view) = self.views.get(&id).filter(|view| view.error.is_none()) else { return vec![] };
         let others =
             |plan| self.users(plan).into_iter().filter(|(user, _)| *user != id).map(|(_, name)| name).collect();
         view.runtime.shared().map(|(node, plan)| (node, others(plan))).collect()

@@ -19,10 +19,13 @@ use tidewire_state::{Files, StateCut, StateFiles, StatePart, ViewFiles};
 use tidewire_types::{Delta, Epoch, Result};
 
 use super::{NodeState, Origin, Runtime, panic_error};
+use crate::workers::Workers;
 
 /// How operators make state of what is kept of them. Another number: views are built again. To be raised when an operator
 /// would make other state of the same rows, or keeps other rows of its own.
 const STATE_VERSION: u32 = 1;
+/// Bytes from which copying them takes longer than to wake another thread for a part of them.
+const PARALLEL_BYTES_MIN: usize = 1 << 20;
 
 /// What the state of a dataflow means: where two are equal, one reads what the other has kept.
 pub fn fingerprint(dataflow: &Dataflow) -> String {
@@ -101,16 +104,70 @@ impl Runtime {
         self.nodes.iter().filter_map(|n| n.held.as_ref()).map(|held| held.n_bytes).sum()
     }
 
-    /// Has operators hand over their own rows now, where that may take longer than at a checkpoint.
-    pub fn collect_changes(&mut self) {
-        self.nodes.iter_mut().for_each(NodeState::collect_changes);
+    /// Bytes, about, that `collect_changes` would copy.
+    pub fn changed_bytes(&self) -> usize {
+        let of_node = |n: &NodeState| match &n.held {
+            Some(Held { kept: Kept::Rows { .. }, .. }) => {
+                n.shards.iter().flatten().map(|operator| operator.changed_bytes()).sum()
+            }
+            _ => 0,
+        };
+        self.nodes.iter().map(of_node).sum()
+    }
+
+    /// Has operators hand over their own rows now: what a checkpoint finds handed over it need not copy. Shards work side by
+    /// side where there is much to copy, and `workers` are given.
+    pub fn collect_changes(&mut self, workers: Option<&Workers>) {
+        let workers = workers.filter(|_| self.changed_bytes() >= PARALLEL_BYTES_MIN);
+        let mut jobs: Vec<Vec<Collect>> = (0..self.n_shards).map(|_| vec![]).collect();
+        for (node_idx, state) in self.nodes.iter_mut().enumerate() {
+            let Some(held) = state.held.as_mut().filter(|held| matches!(held.kept, Kept::Rows { .. })) else {
+                continue;
+            };
+            for ((job, held), slot) in jobs.iter_mut().zip(&mut held.shards).zip(&mut state.shards) {
+                if held.touched
+                    && let Some(operator) = slot.take()
+                {
+                    held.touched = false;
+                    job.push(Collect { node_idx, operator });
+                }
+            }
+        }
+        let run = |job: Vec<Collect>| move || job.into_iter().map(Collect::run).collect::<Vec<_>>();
+        let jobs = jobs.into_iter().map(run);
+        let done = match workers {
+            Some(workers) => workers.run(jobs.collect()),
+            None => Ok(jobs.map(|job| job()).collect()),
+        };
+        let done = done.unwrap_or_else(|error| {
+            // The operators are lost, as their next step says; what a checkpoint would have without them is no state.
+            for shard in self.nodes.iter_mut().filter_map(|n| n.held.as_mut()).flat_map(|held| &mut held.shards) {
+                let error = error.clone();
+                shard.rows.push(Box::new(|| Err(error)));
+            }
+            vec![]
+        });
+        for (shard_idx, done) in done.into_iter().enumerate() {
+            for Collected { node_idx, operator, n_bytes, rows } in done {
+                let Some(state) = self.nodes.get_mut(node_idx) else { continue };
+                if let Some(slot) = state.shards.get_mut(shard_idx) {
+                    *slot = Some(operator);
+                }
+                if let Some(held) = &mut state.held
+                    && let Some(shard) = held.shards.get_mut(shard_idx)
+                {
+                    held.n_bytes += n_bytes;
+                    shard.rows.push(rows);
+                }
+            }
+        }
     }
 
     /// What changed since the last call, for a checkpoint.
-    pub fn take_changes(&mut self) -> Vec<StateCut> {
+    pub fn take_changes(&mut self, workers: Option<&Workers>) -> Vec<StateCut> {
+        self.collect_changes(workers);
         let mut cuts = vec![];
         for (node, state) in (0_u32..).zip(&mut self.nodes) {
-            state.collect_changes();
             let Some(held) = &mut state.held else { continue };
             held.n_bytes = 0;
             for (shard, held_shard) in (0_u32..).zip(&mut held.shards) {
@@ -191,20 +248,27 @@ impl Runtime {
     }
 }
 
-impl NodeState {
-    fn collect_changes(&mut self) {
-        let Some(held) = &mut self.held else { return };
-        if !matches!(held.kept, Kept::Rows { .. }) {
-            return;
-        }
-        for (held, operator) in held.shards.iter_mut().zip(&mut self.shards) {
-            if let Some(operator) = operator
-                && std::mem::take(&mut held.touched)
-            {
-                // A failure is met when the rows are wanted.
-                held.rows.push(operator.take_changes().unwrap_or_else(|error| Box::new(|| Err(error))));
-            }
-        }
+/// One shard of an operator that hands over its rows. It owns the operator, so that it can go to another thread and back.
+struct Collect {
+    node_idx: usize,
+    operator: Box<dyn Operator>,
+}
+
+struct Collected {
+    node_idx: usize,
+    operator: Box<dyn Operator>,
+    n_bytes: usize,
+    rows: StateChanges,
+}
+
+impl Collect {
+    fn run(mut self) -> Collected {
+        let n_bytes = self.operator.changed_bytes();
+        let taken = catch_unwind(AssertUnwindSafe(|| self.operator.take_changes()))
+            .unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+        // A failure is met when the rows are wanted.
+        let rows = taken.unwrap_or_else(|error| Box::new(|| Err(error)));
+        Collected { node_idx: self.node_idx, operator: self.operator, n_bytes, rows }
     }
 }
 

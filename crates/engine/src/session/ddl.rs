@@ -10,6 +10,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use super::Session;
 use crate::build::{Build, InLog};
+use crate::core::CreatedWith;
 use crate::memory::{limit_of, limit_of_options};
 use crate::{Notice, Outcome};
 
@@ -64,10 +65,8 @@ impl Session {
         });
         let source = made.await.map_err(|_| SqlError::internal("the connector panicked"))??;
         let def = Kind::Source(SourceDef { connector: connector.name().to_string(), stream: create.stream });
-        let sql = text.to_string();
-        self.shared()
-            .call(move |core| core.create(|id| Object::new(id, name, sql, columns, def), Some(source)))
-            .await??;
+        let (sql, with) = (text.to_string(), CreatedWith { source: Some(source), ..CreatedWith::default() });
+        self.shared().call(move |core| core.create(|id| Object::new(id, name, sql, columns, def), with)).await??;
         Ok(Outcome::command(tag))
     }
 
@@ -99,7 +98,8 @@ impl Session {
         let columns: Vec<ColumnDef> = columns.collect();
         self.check_defaults(&columns).await?;
         let (sql, def) = (parsed.text.clone(), Kind::Table(TableDef { primary_key }));
-        self.shared().call(move |core| core.create(|id| Object::new(id, name, sql, columns, def), None)).await??;
+        let make = |id| Object::new(id, name, sql, columns, def);
+        self.shared().call(move |core| core.create(make, CreatedWith::default())).await??;
         Ok(Outcome::command("CREATE TABLE"))
     }
 
@@ -110,14 +110,17 @@ impl Session {
             return Err(SqlError::unsupported(format_args!("option \"{option}\" of a view")));
         }
         limit_of_options(&create.options)?;
+        let mut replaces = None;
         if create.or_replace {
             if create.materialized {
                 return Err(SqlError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
                     .with_hint("Drop the view and create it again."));
             }
-            self.drop_replaced(&name).await?;
+            replaces = self.replaced_view(&name)?;
         }
-        if let Some(outcome) = self.exists_already(&name, create.if_not_exists, tag)? {
+        if replaces.is_none()
+            && let Some(outcome) = self.exists_already(&name, create.if_not_exists, tag)?
+        {
             return Ok(outcome);
         }
         if create.materialized {
@@ -128,13 +131,15 @@ impl Session {
         let def = ViewDef { query: create.query_text.clone(), depends_on: planned.objects };
         let sql = text.to_string();
         let make = |id| Object::new(id, name, sql, columns, Kind::View(def));
-        self.shared().call(move |core| core.create(make, None)).await??;
+        let with = CreatedWith { replaces, ..CreatedWith::default() };
+        self.shared().call(move |core| core.create(make, with)).await??;
         Ok(Outcome::command(tag))
     }
 
-    async fn drop_replaced(&mut self, name: &Name) -> Result<()> {
+    /// The view that another one of that name may replace, if there is one.
+    fn replaced_view(&self, name: &Name) -> Result<Option<ObjectId>> {
         let catalog = self.shared().published().catalog;
-        let Some(present) = catalog.get(name) else { return Ok(()) };
+        let Some(present) = catalog.get(name) else { return Ok(None) };
         if !matches!(present.def, Kind::View(_)) {
             let message = format!("\"{}\" is not a view", name.name);
             return Err(SqlError::new(SqlState::WrongObjectType, message));
@@ -146,8 +151,7 @@ impl Session {
             )
             .with_detail(depends(dependant, present)));
         }
-        let id = present.id;
-        self.shared().call(move |core| core.drop_objects(&[id])).await?
+        Ok(Some(present.id))
     }
 
     async fn create_materialized_view(&mut self, name: Name, create: &CreateView, text: &str) -> Result<Outcome> {

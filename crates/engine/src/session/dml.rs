@@ -13,30 +13,84 @@ use datafusion::common::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 use tidewire_catalog::{ColumnDef, Kind, Name, Object, TableDef};
 use tidewire_operators::expr::sql_error;
-use tidewire_planner::{Context, Delete, Insert, OnConflict as PlannedConflict, Planned, Returning, Update};
+use tidewire_planner::{
+    Context, Delete, Insert, InsertRows, OnConflict as PlannedConflict, Planned, PointQuery, Returning, Update,
+};
 use tidewire_sql::{CreateTable, ObjectName, Parsed, Statement, ast};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 use tokio::sync::oneshot;
 
+use super::plans::Plan;
+use super::query::{Environment, unbound};
 use super::{Outcome, Prepared, Session, Transaction, ddl};
+use crate::core::CreatedWith;
 use crate::shared::{Snapshot, stopped};
 use crate::table::{Change, OnConflict, Operation, Write, check_not_null};
+use crate::tables;
 
 /// How often a statement is computed again because another session changed its rows meanwhile.
 const N_TRIES: usize = 20;
 
 /// A planned statement.
+#[derive(Clone)]
 enum Dml {
     Insert(Insert),
     Update(Update),
     Delete(Delete),
 }
 
+/// A statement whose plan is kept: its rows have no tables.
+pub struct KeptDml {
+    dml: Dml,
+    // Where its rows are found by key.
+    point: Option<PointQuery>,
+}
+
+/// A plan, for a run at the snapshot.
+#[derive(Clone)]
+enum ReadyPlan {
+    /// Holds for any moment.
+    Kept(Arc<KeptDml>),
+    /// Made for this one.
+    Once(Arc<Dml>),
+}
+
 /// A planned statement and the moment that its tables stand at.
 pub struct ReadyDml {
-    dml: Dml,
+    plan: ReadyPlan,
     snapshot: Arc<Snapshot>,
+    environment: Arc<Environment>,
     text: String,
+}
+
+impl KeptDml {
+    /// The statement, where its plan can be kept.
+    fn new(dml: &Dml) -> Option<KeptDml> {
+        if !dml.returning().is_none_or(Returning::is_lasting) {
+            return None;
+        }
+        let mut dml = dml.clone();
+        if let Some(query) = dml.query_mut() {
+            *query = unbound(query)?;
+        }
+        let point = dml.query().and_then(PointQuery::of);
+        Some(KeptDml { dml, point })
+    }
+}
+
+impl Plan for KeptDml {
+    fn parameters(&self) -> &[SqlType] {
+        self.dml.parameters()
+    }
+}
+
+impl ReadyPlan {
+    fn dml(&self) -> &Dml {
+        match self {
+            ReadyPlan::Kept(kept) => &kept.dml,
+            ReadyPlan::Once(dml) => dml,
+        }
+    }
 }
 
 impl Dml {
@@ -58,11 +112,22 @@ impl Dml {
         }
     }
 
-    fn rows(&self) -> &Planned {
+    /// The query that gives its rows.
+    fn query(&self) -> Option<&Planned> {
         match self {
-            Dml::Insert(p) => &p.rows,
-            Dml::Update(p) => &p.rows,
-            Dml::Delete(p) => &p.rows,
+            Dml::Insert(Insert { rows: InsertRows::Values(_), .. }) => None,
+            Dml::Insert(Insert { rows: InsertRows::Query(query), .. })
+            | Dml::Update(Update { rows: query, .. })
+            | Dml::Delete(Delete { rows: query, .. }) => Some(query),
+        }
+    }
+
+    fn query_mut(&mut self) -> Option<&mut Planned> {
+        match self {
+            Dml::Insert(Insert { rows: InsertRows::Values(_), .. }) => None,
+            Dml::Insert(Insert { rows: InsertRows::Query(query), .. })
+            | Dml::Update(Update { rows: query, .. })
+            | Dml::Delete(Delete { rows: query, .. }) => Some(query),
         }
     }
 
@@ -99,54 +164,113 @@ impl Session {
         parsed: &Parsed,
         parameters: &[Option<SqlType>],
     ) -> Result<(Vec<SqlType>, Option<SchemaRef>)> {
-        let (dml, snapshot) = self.plan(&parsed.text, |cx| Dml::new(cx, parsed, parameters)).await?;
+        let ready = self.planned_dml(parsed, parameters).await?;
+        let dml = ready.plan.dml();
         let described = (dml.parameters().to_vec(), dml.returning().map(|r| r.schema.clone()));
-        self.ready_dml = Some(ReadyDml { dml, snapshot, text: parsed.text.clone() });
+        self.ready_dml = Some(ready);
         Ok(described)
     }
 
-    /// The plan that `prepare` made, where it was made for this very moment, or a new one. The snapshot must live until
-    /// the rows are computed.
-    async fn planned_dml(&mut self, parsed: &Parsed, types: &[Option<SqlType>]) -> Result<(Dml, Arc<Snapshot>)> {
+    /// The plan that `prepare` made, a kept one or a new one. The snapshot must live until the rows are computed.
+    async fn planned_dml(&mut self, parsed: &Parsed, types: &[Option<SqlType>]) -> Result<ReadyDml> {
+        let text = &parsed.text;
+        let snapshot = self.snapshot();
+        let environment = self.environment(&snapshot);
         if let Some(ready) = self.ready_dml.take()
-            && ready.text == parsed.text
-            && ready.snapshot.is_present()
+            && ready.text == *text
+            && Arc::ptr_eq(&ready.environment, &environment)
         {
-            return Ok((ready.dml, ready.snapshot));
+            match &ready.plan {
+                ReadyPlan::Kept(_) => return Ok(ReadyDml { snapshot, ..ready }),
+                ReadyPlan::Once(_) if ready.snapshot.is_present() => return Ok(ready),
+                ReadyPlan::Once(_) => {}
+            }
         }
-        self.plan(&parsed.text, |cx| Dml::new(cx, parsed, types)).await
+        if let Some(kept) = self.dml_plans.get(&environment, text, types) {
+            return Ok(ReadyDml { plan: ReadyPlan::Kept(kept), snapshot, environment, text: text.clone() });
+        }
+        let (dml, snapshot) = self.plan(text, |cx| Dml::new(cx, parsed, types)).await?;
+        // The moment may be another one by now.
+        let environment = self.environment(&snapshot);
+        let plan = match KeptDml::new(&dml).map(Arc::new) {
+            Some(kept) => {
+                // Values without parameters come with a new text each time.
+                if kept.dml.query().is_some() || !kept.parameters().is_empty() {
+                    self.dml_plans.keep(&environment, text, types, &kept);
+                }
+                ReadyPlan::Kept(kept)
+            }
+            None => ReadyPlan::Once(Arc::new(dml)),
+        };
+        Ok(ReadyDml { plan, snapshot, environment, text: text.clone() })
     }
 
     pub(super) async fn run_dml(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
         let parsed = &prepared.parsed;
         let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
         for tries_left in (0..N_TRIES).rev() {
-            let (planned, _snapshot) = self.planned_dml(parsed, &types).await?;
-            self.check_not_written(&planned.rows().objects)?;
-            let change = self.change(&planned, &parameters).await?;
+            let ReadyDml { plan, snapshot, .. } = self.planned_dml(parsed, &types).await?;
+            let planned = plan.dml();
+            self.check_not_written(planned.query().map_or(&[], |query| &query.objects))?;
+            let rows = self.dml_rows(&plan, &snapshot, &parameters).await?;
+            let change = self.change(planned, rows, &parameters)?;
             let operation = Operation { table: planned.table().id, change };
             let rows = match self.transaction {
-                Transaction::Open => self.write_later(&planned, operation)?,
-                Transaction::Idle | Transaction::Failed => match self.write(vec![operation]).await {
-                    Ok(mut rows) => rows.pop().ok_or_else(|| SqlError::internal("a write without an answer"))?,
-                    Err(error) if error.state() == SqlState::SerializationFailure && tries_left > 0 => continue,
-                    Err(error) => return Err(error),
-                },
+                Transaction::Open => self.write_later(planned, operation, &snapshot)?,
+                Transaction::Idle | Transaction::Failed => {
+                    drop(snapshot);
+                    match self.write(vec![operation]).await {
+                        Ok(mut rows) => rows.pop().ok_or_else(|| SqlError::internal("a write without an answer"))?,
+                        Err(error) if error.state() == SqlState::SerializationFailure && tries_left > 0 => continue,
+                        Err(error) => return Err(error),
+                    }
+                }
             };
-            return self.answer(&planned, rows, parameters).await;
+            return self.answer(planned, rows, parameters).await;
         }
         Err(SqlError::internal("a statement was tried too often"))
     }
 
-    /// What the statement does to its table, computed now.
-    async fn change(&self, planned: &Dml, parameters: &[ScalarValue]) -> Result<Change> {
-        let (plan, table) = (planned.rows(), planned.table());
-        let mut stream = self.engine.run(plan, parameters_of(plan, parameters)).await?;
+    /// The rows that the statement is about, at the snapshot.
+    async fn dml_rows(
+        &self,
+        plan: &ReadyPlan,
+        snapshot: &Arc<Snapshot>,
+        parameters: &[ScalarValue],
+    ) -> Result<RecordBatch> {
+        let dml = plan.dml();
+        let query = match (dml, dml.query()) {
+            (_, Some(query)) => query,
+            (Dml::Insert(Insert { rows: InsertRows::Values(values), .. }), None) => {
+                return values.evaluate(parameters, &self.engine.datafusion);
+            }
+            _ => return Err(SqlError::internal("a statement without rows")),
+        };
+        let parameters = parameters_of(query, parameters);
+        let bound;
+        let query = match plan {
+            ReadyPlan::Once(_) => query,
+            ReadyPlan::Kept(kept) => {
+                if let Some(point) = &kept.point
+                    && let Some(rows) = self.rows_by_key(point, query, snapshot, &parameters)?
+                {
+                    return Ok(compute::concat_batches(&query.schema, &rows)?);
+                }
+                bound = query.with_tables(|table| tables::bound(table, snapshot))?;
+                &bound
+            }
+        };
+        let mut stream = self.engine.run(query, parameters).await?;
         let mut batches = vec![];
         while let Some(batch) = stream.next().await {
             batches.push(batch?);
         }
-        let rows = compute::concat_batches(&plan.schema, &batches)?;
+        Ok(compute::concat_batches(&query.schema, &batches)?)
+    }
+
+    /// What the statement does to its table with these rows.
+    fn change(&self, planned: &Dml, rows: RecordBatch, parameters: &[ScalarValue]) -> Result<Change> {
+        let table = planned.table();
         let n_columns = table.columns.len();
         match planned {
             Dml::Insert(insert) => {
@@ -175,12 +299,16 @@ impl Session {
     }
 
     /// Keeps a write until its transaction commits; the rows that RETURNING sees now.
-    fn write_later(&mut self, planned: &Dml, operation: Operation) -> Result<RecordBatch> {
+    fn write_later(&mut self, planned: &Dml, mut operation: Operation, snapshot: &Snapshot) -> Result<RecordBatch> {
+        if let Change::Insert(rows, OnConflict::Ignore) = &operation.change {
+            let rows = self.free_rows(planned.table(), rows, snapshot)?;
+            operation.change = Change::Insert(rows, OnConflict::FailIfTaken);
+        }
         let rows = match &operation.change {
-            Change::Insert(rows, OnConflict::Fail) => rows.clone(),
+            Change::Insert(rows, OnConflict::Fail | OnConflict::FailIfTaken) => rows.clone(),
             Change::Insert(rows, _) if planned.returning().is_none() => rows.clone(),
             Change::Insert(..) => {
-                return Err(SqlError::unsupported("ON CONFLICT with RETURNING within a transaction")
+                return Err(SqlError::unsupported("ON CONFLICT DO UPDATE with RETURNING within a transaction")
                     .with_detail("The writes of a transaction take effect when it commits."));
             }
             Change::Update(_, new) => new.clone(),
@@ -247,11 +375,10 @@ impl Session {
         }
         let rows = compute::concat_batches(&ready.planned.schema, &batches)?;
         let (sql, def) = (text.to_string(), Kind::Table(TableDef { primary_key: vec![] }));
-        let make = |id| Object::new(id, name, sql, columns, def);
-        let table = self.shared().call(move |core| core.create(make, None)).await??;
         let n_rows = rows.num_rows();
-        let change = Change::Insert(table_rows(&table, &rows)?, OnConflict::Fail);
-        self.write(vec![Operation { table: table.id, change }]).await?;
+        let make = |id| Object::new(id, name, sql, columns, def);
+        let with = CreatedWith { rows: Some(rows), ..CreatedWith::default() };
+        self.shared().call(move |core| core.create(make, with)).await??;
         Ok(Outcome::command(format!("SELECT {n_rows}")))
     }
 

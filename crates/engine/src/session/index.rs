@@ -9,6 +9,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use super::Session;
 use crate::Outcome;
+use crate::core::CreatedWith;
 use crate::shared::{Relation, Shared};
 
 const COLUMNS_MAX: usize = 32;
@@ -46,7 +47,8 @@ impl Session {
         let (object, ready) = self
             .shared()
             .call(move |core| {
-                let object = core.create(|id| Object::new(id, name, sql, copies, Kind::Index(def)), None)?;
+                let object =
+                    core.create(|id| Object::new(id, name, sql, copies, Kind::Index(def)), CreatedWith::default())?;
                 Ok::<_, SqlError>((object, core.when_indexed(id, &key)))
             })
             .await??;

@@ -1,5 +1,5 @@
-//! Plans of queries that a session runs again and again: an application reads by key with the same few texts, and
-//! planning would cost it more than reading.
+//! Plans of statements that a session runs again and again: an application reads and writes by key with the same few
+//! texts, and planning would cost it more than doing.
 //!
 //! Kept is the plan without its tables, which are put in for each run at the moment that the run reads. Invariant: all
 //! plans in here were made with the same catalog and settings.
@@ -7,77 +7,68 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidewire_planner::{Planned, PointQuery};
 use tidewire_types::SqlType;
 
 use super::query::Environment;
-use crate::tables;
 
 /// Plans that are kept, and the longest text of one.
 const PLANS_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 8192;
 
+/// What can be kept.
+pub trait Plan {
+    /// The types of its parameters.
+    fn parameters(&self) -> &[SqlType];
+}
+
 /// The plans of one session.
-#[derive(Default)]
-pub struct Plans {
+pub struct Plans<P> {
     environment: Option<Arc<Environment>>,
     // The one that was used last comes last.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Kept<P>>,
 }
 
-struct Kept {
+struct Kept<P> {
     text: String,
-    parameters: Vec<Option<SqlType>>,
-    planned: Arc<Planned>,
-    // Where it only reads by key.
-    point: Option<Arc<PointQuery>>,
+    declared: Vec<Option<SqlType>>,
+    plan: Arc<P>,
 }
 
-impl Kept {
+impl<P> Default for Plans<P> {
+    fn default() -> Plans<P> {
+        Plans { environment: None, kept: VecDeque::new() }
+    }
+}
+
+impl<P: Plan> Kept<P> {
     /// Whether it is the plan of that text, with these types declared or found.
-    fn is(&self, text: &str, parameters: &[Option<SqlType>]) -> bool {
+    fn is(&self, text: &str, types: &[Option<SqlType>]) -> bool {
         self.text == text
-            && (self.parameters == parameters
-                || self.planned.parameters.iter().map(Some).eq(parameters.iter().map(Option::as_ref)))
+            && (self.declared == types || self.plan.parameters().iter().map(Some).eq(types.iter().map(Option::as_ref)))
     }
 }
 
-impl Plans {
-    /// The plan of a text, to be given its tables, and what it is where it only reads by key.
-    pub fn get(
-        &mut self,
-        environment: &Arc<Environment>,
-        text: &str,
-        parameters: &[Option<SqlType>],
-    ) -> Option<(Arc<Planned>, Option<Arc<PointQuery>>)> {
+impl<P: Plan> Plans<P> {
+    /// The plan of a text.
+    pub fn get(&mut self, environment: &Arc<Environment>, text: &str, types: &[Option<SqlType>]) -> Option<Arc<P>> {
         self.forget_unless(environment);
-        let idx = self.kept.iter().rposition(|kept| kept.is(text, parameters))?;
+        let idx = self.kept.iter().rposition(|kept| kept.is(text, types))?;
         let kept = self.kept.remove(idx)?;
-        let found = (kept.planned.clone(), kept.point.clone());
+        let plan = kept.plan.clone();
         self.kept.push_back(kept);
-        Some(found)
+        Some(plan)
     }
 
-    /// Keeps a plan, if that is possible.
-    pub fn keep(
-        &mut self,
-        environment: &Arc<Environment>,
-        text: &str,
-        parameters: &[Option<SqlType>],
-        planned: &Planned,
-    ) {
-        if !planned.is_lasting || text.len() > TEXT_BYTES_MAX {
+    /// Keeps a plan that was made with `declared` types.
+    pub fn keep(&mut self, environment: &Arc<Environment>, text: &str, declared: &[Option<SqlType>], plan: &Arc<P>) {
+        if text.len() > TEXT_BYTES_MAX {
             return;
         }
-        // System tables are made for one moment.
-        let Ok(planned) = planned.with_tables(tables::unbound) else { return };
         self.forget_unless(environment);
         if self.kept.len() >= PLANS_MAX {
             self.kept.pop_front();
         }
-        let point = PointQuery::of(&planned).map(Arc::new);
-        let (text, parameters, planned) = (text.to_string(), parameters.to_vec(), Arc::new(planned));
-        self.kept.push_back(Kept { text, parameters, planned, point });
+        self.kept.push_back(Kept { text: text.to_string(), declared: declared.to_vec(), plan: plan.clone() });
     }
 
     fn forget_unless(&mut self, environment: &Arc<Environment>) {

@@ -12,11 +12,12 @@ use futures::{Stream, StreamExt};
 use tidewire_catalog::{Kind, Object};
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_operators::consolidate;
-use tidewire_planner::{Context, Dataflow, Planned};
+use tidewire_planner::{Context, Dataflow, Planned, PointQuery};
 use tidewire_sql::ast;
 use tidewire_sql::{CreateView, Subscribe};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType};
 
+use super::plans::Plan;
 use super::{Outcome, Prepared, Session};
 use crate::SystemContext;
 use crate::build::{Build, InLog};
@@ -35,6 +36,36 @@ pub struct Ready {
     text: String,
 }
 
+/// A query whose plan is kept, without its tables.
+pub struct KeptQuery {
+    planned: Planned,
+    // Where it only reads by key.
+    point: Option<PointQuery>,
+}
+
+impl KeptQuery {
+    /// The query, where its plan can be kept.
+    fn new(planned: &Planned) -> Option<KeptQuery> {
+        let planned = unbound(planned)?;
+        let point = PointQuery::of(&planned);
+        Some(KeptQuery { planned, point })
+    }
+}
+
+impl Plan for KeptQuery {
+    fn parameters(&self) -> &[SqlType] {
+        &self.planned.parameters
+    }
+}
+
+/// The plan without its tables, where it holds for later moments: system tables are made for one.
+pub(super) fn unbound(planned: &Planned) -> Option<Planned> {
+    if !planned.is_lasting {
+        return None;
+    }
+    planned.with_tables(tables::unbound).ok()
+}
+
 /// What a session's statements are planned with.
 pub struct Environment {
     system: SystemContext,
@@ -44,7 +75,7 @@ pub struct Environment {
 
 impl Session {
     /// What system tables and functions are made of. Kept while neither the catalog nor a setting changes.
-    fn environment(&mut self, snapshot: &Snapshot) -> Arc<Environment> {
+    pub(super) fn environment(&mut self, snapshot: &Snapshot) -> Arc<Environment> {
         let (catalog, version) = (&snapshot.moment.catalog, self.settings.version());
         if let Some(kept) = &self.environment
             && Arc::ptr_eq(&kept.system.catalog, catalog)
@@ -103,9 +134,9 @@ impl Session {
     ) -> Result<Ready> {
         let snapshot = self.snapshot();
         let environment = self.environment(&snapshot);
-        if let Some((planned, _)) = self.plans.get(&environment, text, parameters) {
-            self.check_not_written(&planned.objects)?;
-            let planned = planned.with_tables(|table| tables::bound(table, &snapshot))?;
+        if let Some(kept) = self.plans.get(&environment, text, parameters) {
+            self.check_not_written(&kept.planned.objects)?;
+            let planned = kept.planned.with_tables(|table| tables::bound(table, &snapshot))?;
             return Ok(Ready { planned, snapshot, text: text.to_string() });
         }
         let mut query = query.clone();
@@ -114,12 +145,17 @@ impl Session {
         self.check_not_written(&planned.objects)?;
         // The moment may be another one by now.
         let environment = self.environment(&snapshot);
-        self.plans.keep(&environment, text, parameters, &planned);
+        if let Some(kept) = KeptQuery::new(&planned) {
+            self.plans.keep(&environment, text, parameters, &Arc::new(kept));
+        }
         Ok(Ready { planned, snapshot, text: text.to_string() })
     }
 
     /// A transaction's writes are applied when it commits; reading them before is refused, not answered wrongly.
     pub(super) fn check_not_written(&self, objects: &[ObjectId]) -> Result<()> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
         let catalog = self.shared().published().catalog;
         let written = |id: &ObjectId| {
             self.written.iter().any(|w| w.table == *id || catalog.with_dependants(w.table).contains(id))
@@ -170,24 +206,32 @@ impl Session {
         let snapshot = self.snapshot();
         let environment = self.environment(&snapshot);
         let types: Vec<_> = prepared.parameters.iter().cloned().map(Some).collect();
-        let Some((planned, Some(point))) = self.plans.get(&environment, &prepared.parsed.text, &types) else {
-            return Ok(None);
-        };
+        let Some(kept) = self.plans.get(&environment, &prepared.parsed.text, &types) else { return Ok(None) };
+        let KeptQuery { planned, point: Some(point) } = kept.as_ref() else { return Ok(None) };
         let schema = planned.schema.clone();
         if prepared.schema.as_ref().is_none_or(|expected| !same_types(expected, &schema)) {
             return Ok(None);
         }
         self.check_not_written(&planned.objects)?;
+        let Some(rows) = self.rows_by_key(point, planned, &snapshot, parameters)? else { return Ok(None) };
+        self.ready = None;
+        let rows = stream::iter(rows.into_iter().map(Ok)).boxed();
+        Ok(Some(Outcome::Rows { schema, rows, tag: "SELECT" }))
+    }
+
+    /// The rows that a kept plan gives at the snapshot, found by key. None: it must be planned.
+    pub(super) fn rows_by_key(
+        &self,
+        point: &PointQuery,
+        planned: &Planned,
+        snapshot: &Arc<Snapshot>,
+        parameters: &[ScalarValue],
+    ) -> Result<Option<Vec<RecordBatch>>> {
         let state = self.engine.datafusion.state_ref();
         let state = state.read();
         let Some(filters) = point.filters(parameters) else { return Ok(None) };
-        let found = tables::lookup(point.table.as_ref(), &snapshot, &filters, &point.column_idxs, &*state)?;
-        let Some(rows) = found.and_then(|rows| point.run(rows, parameters, &state, &planned)) else {
-            return Ok(None);
-        };
-        self.ready = None;
-        let rows = stream::iter(rows?.into_iter().map(Ok)).boxed();
-        Ok(Some(Outcome::Rows { schema, rows, tag: "SELECT" }))
+        let found = tables::lookup(point.table.as_ref(), snapshot, &filters, &point.column_idxs, &*state)?;
+        found.and_then(|rows| point.run(rows, parameters, &state, planned)).transpose()
     }
 
     /// Plans a plain view's query.

@@ -65,6 +65,11 @@ pub fn all() -> Vec<AggregateUDF> {
     all.map(Udaf::new).collect()
 }
 
+/// The one of them that computes `function` in a batch query.
+pub fn udaf_of(function: &Function) -> Option<Arc<AggregateUDF>> {
+    all().into_iter().find(|udaf| udaf.name() == function.name()).map(Arc::new)
+}
+
 const WITHIN_GROUP: &str = " within group";
 
 /// The name under which a function is registered that is another one with OVER.
@@ -284,6 +289,8 @@ impl Udaf {
         match (self.native, types, fields) {
             (Native::Sum, [t], _) => of(sum_type(t)?),
             (Native::Avg, [t], _) => of(average_type(t)?),
+            // They are functions of text.
+            (Native::Min | Native::Max, [SqlType::Varchar(_)], _) => of(SqlType::Text),
             (Native::Min | Native::Max, [t], [field]) if is_ordered(t) => same(field),
             (Native::BoolAnd | Native::BoolOr, [SqlType::Bool | SqlType::Null], _) => of(SqlType::Bool),
             (

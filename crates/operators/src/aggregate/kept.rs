@@ -100,6 +100,11 @@ impl Tracking {
         self.removed.push(groups, &groups.slots.get(id)[..1 + groups.keys().n_words()]);
     }
 
+    /// Groups that were touched since the last cut; some may be gone.
+    pub(super) fn n_dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.dirty.capacity() * size_of::<u32>() + self.removed.bytes()
     }

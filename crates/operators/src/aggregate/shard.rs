@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "hot loops; words and numbers of groups come from this operator's state")]
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -22,6 +23,8 @@ use crate::{Operator, RowError, StateChanges, StepContext};
 
 /// Rows that go through all passes together.
 const SLICE_ROWS: usize = 2048;
+/// Groups that are put out together: what a step leaves behind for them is near when it becomes columns.
+const PIECE_GROUPS: usize = 1 << 15;
 
 /// One shard of an aggregate.
 pub(super) struct AggregateShard {
@@ -47,6 +50,14 @@ impl Operator for AggregateShard {
     }
 
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        self.step_part(inputs, cx, out)?;
+        match &mut self.state {
+            Some(state) if !state.touched.is_empty() => state.finish(&self.plan, cx, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn step_part(&mut self, inputs: &mut [Vec<Delta>], _: &StepContext<'_>, _: &mut Vec<Delta>) -> Result<()> {
         for delta in inputs.iter_mut().flat_map(std::mem::take) {
             let delta = without_zeros(planned(&self.plan, delta)?)?;
             if delta.is_empty() {
@@ -61,10 +72,7 @@ impl Operator for AggregateShard {
                 state.take(&self.plan, &delta.slice(at, SLICE_ROWS.min(delta.n_rows() - at)))?;
             }
         }
-        match &mut self.state {
-            Some(state) if !state.touched.is_empty() => state.finish(&self.plan, cx, out),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn track_changes(&mut self) {
@@ -79,6 +87,10 @@ impl Operator for AggregateShard {
             Some(state) => Ok(state.take_changes(&self.plan)),
             None => Ok(Box::new(|| Ok(vec![]))),
         }
+    }
+
+    fn changed_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| state.tracking.n_dirty() * state.groups.slots.width() * size_of::<u64>())
     }
 
     fn restore(&mut self, rows: &Delta) -> Result<()> {
@@ -157,15 +169,15 @@ enum Shown {
     Row,
 }
 
-/// What a step changes.
+/// What a step changes, of some of the groups that it touched.
 #[derive(Default)]
 struct Changes {
     /// Numbers of touched groups whose old row goes.
     old: Vec<u32>,
     /// Groups whose new row comes.
     new: Vec<u32>,
-    /// Groups without rows.
-    gone: Vec<u32>,
+    /// Words of the old rows, then of the new ones.
+    words: Vec<u64>,
 }
 
 /// Appends the words of a slot. The usual widths are copied in place: a call to copy eight words costs as much as the
@@ -199,10 +211,10 @@ pub(super) struct State {
     /// Number of the step; 0 is that of no step.
     pub(super) step: u32,
     pub(super) tracking: Tracking,
-    /// Groups touched in this step, and what was there before: words and what was shown.
+    /// Groups touched in this step, what was shown of them before, and the words of those that were there.
     touched: Vec<u32>,
-    before: Vec<u64>,
     shown_before: Vec<Shown>,
+    before: Vec<u64>,
     /// Words of the groups whose new row comes.
     after: Vec<u64>,
     pub(super) ids: Vec<u32>,
@@ -229,8 +241,8 @@ impl State {
             step: 1,
             tracking: Tracking::new(tracks_changes),
             touched: vec![],
-            before: vec![],
             shown_before: vec![],
+            before: vec![],
             after: vec![],
             ids: vec![],
             hashes: vec![],
@@ -297,7 +309,7 @@ impl State {
 
     /// Notes the groups that this step sees for the first time, and their words.
     fn touch(&mut self) {
-        let start = self.touched.len();
+        let (start, mut at) = (self.touched.len(), self.before.len());
         for id in &self.ids {
             let slot = self.groups.slots.get_mut(*id);
             let header = slot[0] as u32;
@@ -308,8 +320,12 @@ impl State {
             let in_checkpoint = self.tracking.touch(*id, header);
             slot[0] = slot[0] >> 32 << 32 | u64::from(in_checkpoint | self.step);
             self.touched.push(*id);
-            push_words(&mut self.before, slot);
-            self.shown_before.push(if stamp == 0 && !self.is_global { Shown::Absent } else { Shown::Row });
+            if stamp == 0 && !self.is_global {
+                self.shown_before.push(Shown::Absent);
+            } else {
+                self.shown_before.push(Shown::Row);
+                push_words(&mut self.before, slot);
+            }
         }
         if !self.overflows.is_empty() {
             for id in &self.touched[start..] {
@@ -320,10 +336,13 @@ impl State {
         if self.can_fail() {
             let width = self.groups.slots.width();
             for idx in start..self.touched.len() {
-                let words = &self.before[idx * width..(idx + 1) * width];
-                if self.shown_before[idx] == Shown::Row && !self.fits(self.touched[idx], words) {
+                if self.shown_before[idx] == Shown::Absent {
+                    continue;
+                }
+                if !self.fits(self.touched[idx], &self.before[at..at + width]) {
                     self.shown_before[idx] = Shown::Failed;
                 }
+                at += width;
             }
         }
     }
@@ -348,16 +367,27 @@ impl State {
         }
         let mut errors = vec![];
         let values_changed = self.evaluate_values(&mut errors);
-        let changes = self.changes(&values_changed, &mut errors)?;
-        if !changes.old.is_empty() || !changes.new.is_empty() {
-            out.push(self.delta(plan, &changes)?);
+        let mut gone = vec![];
+        // From the last piece on: the words of each are the end of what is left.
+        let mut end = self.touched.len();
+        while end > 0 {
+            let start = (end - 1) / PIECE_GROUPS * PIECE_GROUPS;
+            let changes = self.changes(start..end, &values_changed, &mut gone, &mut errors)?;
+            if !changes.old.is_empty() || !changes.new.is_empty() {
+                out.push(self.delta(plan, &changes)?);
+            }
+            if start == 0 {
+                // To be used again.
+                self.before = changes.words;
+            }
+            end = start;
         }
         for (id, error) in errors {
             let row = self.error_row(plan, id)?;
             let expr = plan.to_string();
             cx.row_errors.lock().push(RowError { row, weight: 1, expr, error });
         }
-        self.forget(&changes.gone)?;
+        self.forget(&gone)?;
         self.groups.tidy();
         self.overflows_before.clear();
         self.touched.clear();
@@ -396,24 +426,37 @@ impl State {
         changed
     }
 
-    /// Compares the touched groups with what they were. Leaves the words of the old rows that go and, behind them, of the
-    /// new rows that come in `before`.
-    fn changes(&mut self, values_changed: &[bool], errors: &mut Vec<(u32, SqlError)>) -> Result<Changes> {
+    /// Compares the last of the touched groups with what they were; takes their words from the end of `before`.
+    fn changes(
+        &mut self,
+        range: Range<usize>,
+        values_changed: &[bool],
+        gone: &mut Vec<u32>,
+        errors: &mut Vec<(u32, SqlError)>,
+    ) -> Result<Changes> {
         let width = self.groups.slots.width();
         let can_fail = self.can_fail();
         let mut changes = Changes::default();
+        let n_there = self.shown_before[range.clone()].iter().filter(|shown| **shown != Shown::Absent).count();
+        let mut all_words = match self.before.len() - n_there * width {
+            0 => std::mem::take(&mut self.before),
+            start => self.before.split_off(start),
+        };
+        let (mut at, mut n_old) = (0, 0);
         self.after.clear();
-        for idx in 0..self.touched.len() {
+        for idx in range {
             let id = self.touched[idx];
-            let words = &self.before[idx * width..(idx + 1) * width];
             let slot = self.groups.slots.get(id);
             let before = self.shown_before[idx];
+            let from = at;
+            at += if before == Shown::Absent { 0 } else { width };
+            let words = &all_words[from..at];
             let n_rows = self.layout.n_rows_at.map_or(1, |at| slot[at] as i64);
             if n_rows < 0 {
                 return Err(SqlError::internal("a row was removed from a group that does not have it"));
             }
             let after = if n_rows == 0 && !self.is_global {
-                changes.gone.push(id);
+                gone.push(id);
                 Shown::Absent
             } else if can_fail && !self.fits(id, slot) {
                 if before != Shown::Failed && self.failed.range((id, 0)..=(id, usize::MAX)).next().is_none() {
@@ -423,11 +466,13 @@ impl State {
             } else {
                 Shown::Row
             };
-            let is_same = before == after
-                && !values_changed.get(idx).copied().unwrap_or(false)
-                && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot))
-                && self.overflows_are_same(id);
-            if is_same {
+            let is_same = || {
+                before == Shown::Absent
+                    || !values_changed.get(idx).copied().unwrap_or(false)
+                        && self.layout.outputs.iter().all(|(output, _)| output.same(words, slot))
+                        && self.overflows_are_same(id)
+            };
+            if before == after && is_same() {
                 continue;
             }
             if after == Shown::Row {
@@ -435,15 +480,16 @@ impl State {
                 changes.new.push(id);
             }
             if before == Shown::Row {
-                let n_old = changes.old.len();
-                if n_old < idx {
-                    self.before.copy_within(idx * width..(idx + 1) * width, n_old * width);
+                if n_old < from {
+                    all_words.copy_within(from..at, n_old);
                 }
+                n_old += width;
                 changes.old.push(idx as u32);
             }
         }
-        self.before.truncate(changes.old.len() * width);
-        self.before.extend_from_slice(&self.after);
+        all_words.truncate(n_old);
+        all_words.extend_from_slice(&self.after);
+        changes.words = all_words;
         Ok(changes)
     }
 
@@ -467,17 +513,17 @@ impl State {
     /// The delta of old rows that go and new rows that come.
     fn delta(&self, plan: &Aggregate, changes: &Changes) -> Result<Delta> {
         let width = self.groups.slots.width();
-        let Changes { old, new, .. } = changes;
+        let Changes { old, new, words } = changes;
         let n_rows = old.len() + new.len();
-        let mut columns = self.groups.keys().decode(&self.before, width, self.groups.arena())?;
+        let mut columns = self.groups.keys().decode(words, width, self.groups.arena())?;
         for (output, data_type) in &self.layout.outputs {
             columns.push(match output {
                 Output::Value { accumulator_idx } => self.value_column(*accumulator_idx, old, new)?,
                 Output::IntWide { accumulator_idx, .. } | Output::AvgInt { accumulator_idx, .. } => {
                     let carries = self.carries(*accumulator_idx, old, new);
-                    output.column(&self.before, width, data_type, &carries)?
+                    output.column(words, width, data_type, &carries)?
                 }
-                output => output.column(&self.before, width, data_type, &[])?,
+                output => output.column(words, width, data_type, &[])?,
             });
         }
         let rows = batch(plan, columns, n_rows)?;

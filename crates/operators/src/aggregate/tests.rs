@@ -506,6 +506,48 @@ fn a_cut_holds_what_changed_since_the_last_one() {
     assert_eq!(step(7, vec![]), (0, 0));
 }
 
+/// More groups than are put out together, some of them there before, some gone, in a step of several parts.
+#[test]
+fn many_groups_are_put_out_in_pieces() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, false)]));
+    let fields = vec![schema.field(0).clone(), Field::new("n", DataType::Int64, false)];
+    let plan = Aggregate {
+        keys: vec![0],
+        calls: vec![call(Function::Count, &[], DataType::Int64)],
+        append_only: false,
+        input: schema.clone(),
+        schema: Arc::new(Schema::new(fields)),
+    };
+    let mut operator = plan.build(0).unwrap();
+    let steps = Steps::default();
+    let rows = |keys: &mut dyn Iterator<Item = i64>| {
+        let keys: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(keys));
+        RecordBatch::try_new(schema.clone(), vec![keys]).unwrap()
+    };
+    const N: i64 = 70_000;
+    let (mut output, mut expected) = (Accumulated::default(), BTreeMap::new());
+    for (epoch, first) in [(1, 0), (2, N / 2)] {
+        let deltas = [
+            Delta::insert(rows(&mut (first..first + N))),
+            Delta::insert(rows(&mut (first..first + N).filter(|k| k % 2 == 0))),
+            Delta::delete(rows(&mut (first..first + N).filter(|k| k % 3 == 0))),
+        ];
+        let mut out = vec![];
+        for delta in deltas {
+            for (idx, row) in crate::testing::rows(delta.rows()).into_iter().enumerate() {
+                *expected.entry(row).or_default() += delta.weight(idx);
+            }
+            operator.step_part(&mut [vec![delta]], &steps.context(epoch), &mut out).unwrap();
+        }
+        assert!(out.is_empty());
+        operator.step(&mut [vec![]], &steps.context(epoch), &mut out).unwrap();
+        assert!(out.len() > 2, "{} pieces", out.len());
+        output.add(&out);
+        let is_there = |(key, n): (&Row, &i64)| (*n > 0).then(|| (vec![key[0].clone(), Value::Int(*n)], 1));
+        assert_eq!(output.rows(), &expected.iter().filter_map(is_there).collect::<BTreeMap<_, _>>());
+    }
+}
+
 #[test]
 fn many_groups_come_and_go_in_bounded_memory() {
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8View, true)]));

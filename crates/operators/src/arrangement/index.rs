@@ -15,6 +15,8 @@ const SUB_TABLE_BITS: u32 = 6;
 /// Entries from which the index is split.
 const SPLIT_ENTRIES: usize = 4096;
 const ENTRIES_MIN: usize = 16;
+/// 2^32 divided by the golden ratio, odd: multiples of it are far from each other.
+const SPREAD: u32 = 0x9e37_79b9;
 /// Places up to which a table doubles: the small ones take little and grow often.
 const DOUBLING_MAX: usize = 4096;
 
@@ -60,10 +62,11 @@ pub(crate) struct Index {
 }
 
 impl Table {
-    /// Where the probe for a tag begins: all tags in equal shares, in order.
+    /// Where the probe for a tag begins: all tags in equal shares. The upper bits of the hash say which shard a row is of, so
+    /// that the tags of one table are all in one part of their range: the lower bits must decide too.
     #[inline]
     fn home(&self, tag: u32) -> usize {
-        ((u64::from(tag) * self.entries.len() as u64) >> 32) as usize
+        ((u64::from(tag.wrapping_mul(SPREAD)) * self.entries.len() as u64) >> 32) as usize
     }
 
     #[inline]
@@ -298,6 +301,26 @@ mod tests {
                     prop_assert_eq!(index.find(*hash, |s| s == *slot), *slot);
                 }
             }
+        }
+    }
+
+    /// The rows of one shard have hashes from one part of the range.
+    #[test]
+    fn probes_are_short_in_each_shard() {
+        for shard in 0..4_u64 {
+            let mut index = Index::default();
+            let hash = |slot: u32| {
+                let word = (u64::from(slot) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                (word ^ word >> 31) >> 2 | shard << 62
+            };
+            (0..100_000).for_each(|slot| index.insert(hash(slot), slot));
+            let steps = |table: &Table| -> usize {
+                let used = table.entries.iter().enumerate().filter(|(_, entry)| entry.slot() != NONE);
+                used.map(|(position, entry)| table.distance(table.home(entry.tag()), position)).sum()
+            };
+            let n_steps: usize = index.tables.iter().map(steps).sum();
+            assert!(n_steps < 100_000 * 4, "{n_steps} steps beyond the first");
         }
     }
 

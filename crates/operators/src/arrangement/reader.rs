@@ -214,6 +214,11 @@ impl ArrangementReader {
         *self.published.lock() = Published { sealed, tail };
     }
 
+    /// Rows that are published, those that are dead and not yet gone too.
+    pub fn n_slots(&self) -> usize {
+        self.published.lock().n_rows()
+    }
+
     /// The rows of `epoch`, in batches of at most a segment, with only the columns of `projection` (all where
     /// `None`). A bag's row comes as often as its weight says. `epoch` must not be older than the last `vacuum`, and
     /// must have been applied.

@@ -176,20 +176,30 @@ impl<S: Slots> Store<S> {
         self.tail_idx
     }
 
-    fn columns(&self, column_idx: usize) -> Vec<Option<&Column>> {
-        self.segments.iter().map(|s| s.as_ref().and_then(|s| s.columns.get(column_idx))).collect()
+    /// One column of the segments that `slots` are in, by number. Few slots of many segments look at their own only.
+    fn columns(&self, column_idx: usize, slots: &[u32]) -> Vec<Option<&Column>> {
+        if slots.len() >= self.segments.len() {
+            return self.segments.iter().map(|s| s.as_ref().and_then(|s| s.columns.get(column_idx))).collect();
+        }
+        let mut columns = vec![None; self.segments.len()];
+        for idx in slots.iter().map(|slot| (slot >> SEGMENT_BITS) as usize) {
+            if let Some(place) = columns.get_mut(idx) {
+                *place = self.segment(idx).and_then(|s| s.columns.get(column_idx));
+            }
+        }
+        columns
     }
 
     /// One column's cells at `slots`; a slot that is not there reads as NULL.
     pub(crate) fn gather_cells(&self, column_idx: usize, slots: &[u32]) -> Result<Cells> {
         let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
-        Ok(column::gather(kind, &self.columns(column_idx), slots))
+        Ok(column::gather(kind, &self.columns(column_idx, slots), slots))
     }
 
     /// One column at `slots`; a slot that is not there reads as NULL.
     pub(crate) fn gather(&self, column_idx: usize, slots: &[u32]) -> Result<ArrayRef> {
         let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
-        kind.decode(column::gather(kind, &self.columns(column_idx), slots))
+        kind.decode(column::gather(kind, &self.columns(column_idx, slots), slots))
     }
 
     /// The rows at `slots`.
@@ -211,7 +221,7 @@ impl<S: Slots> Store<S> {
     ) {
         for (column_idx, cells) in column_idxs.iter().zip(cells) {
             if let Some(kind) = self.kinds.get(*column_idx) {
-                column::compare(kind, &self.columns(*column_idx), slots, cells, rows, by_value, mask);
+                column::compare(kind, &self.columns(*column_idx, slots), slots, cells, rows, by_value, mask);
             }
         }
     }

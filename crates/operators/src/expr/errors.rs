@@ -102,7 +102,9 @@ fn schema_error(error: &SchemaError) -> SqlError {
 /// DataFusion tells planning errors apart by their text only.
 fn plan_state(message: &str) -> SqlState {
     let has = |part: &str| message.contains(part);
-    if has("GROUP BY") {
+    if has("cannot find column with position") {
+        SqlState::InvalidColumnReference
+    } else if has("GROUP BY") {
         SqlState::GroupingError
     } else if [
         "Invalid function",
@@ -130,6 +132,18 @@ fn bad_value(message: &str, other: SqlState) -> SqlError {
     }
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return SqlError::new(SqlState::DivisionByZero, "division by zero");
+    }
+    if lower.contains("field position must not be zero") {
+        return SqlError::new(SqlState::InvalidParameterValue, "field position must not be zero");
+    }
+    if lower.contains("negative count not allowed") || lower.contains("negative substring length") {
+        return SqlError::new(SqlState::SubstringError, "negative substring length not allowed");
+    }
+    if lower.contains("square root of a negative") {
+        return SqlError::new(
+            SqlState::InvalidArgumentForPowerFunction,
+            "cannot take square root of a negative number",
+        );
     }
     if lower.contains("scalar subquery returned more than one row") {
         let message = "more than one row returned by a subquery used as an expression";

@@ -3,7 +3,7 @@
 //! Sums, counts and averages of whole numbers are differences of running sums; sums of floats are kept exactly while the
 //! frame slides, so that nothing drifts; the least and the greatest value come from a tree over the rows. All of these
 //! know the rows before (or behind) the evaluated ones by the summaries of their chunks. Every other aggregate is
-//! DataFusion's own accumulator: fed on while only the frame's end moves, fed anew else.
+//! the accumulator of a batch query: fed on while only the frame's end moves, fed anew else.
 
 mod float;
 mod least;
@@ -14,7 +14,6 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::DataType;
-use datafusion::functions_aggregate::{average, min_max, sum};
 use tidewire_types::{Result, SqlError};
 
 use super::encoding::Encoding;
@@ -22,6 +21,7 @@ use super::frame::{Edge, Edges, Pieces};
 use super::partition::{Partition, Row};
 use super::{Arg, Call, Exclude};
 use crate::aggregate::Function;
+use crate::aggregate::functions::udaf_of;
 
 /// How a call is computed.
 enum Method {
@@ -112,23 +112,27 @@ impl Aggregate {
         let types = call.args.iter().map(type_of).collect::<Result<Vec<_>>>()?;
         let to = call.field.data_type();
         let other = |function| Ok::<_, SqlError>(Method::Other(other::Other::new(function, call, &types)?));
+        let as_in_batch = || {
+            let udaf = udaf_of(function);
+            udaf.ok_or_else(|| SqlError::internal("an aggregate that no batch query has")).and_then(other)
+        };
         let method = match (function, types.as_slice()) {
             (Function::Count, _) => Method::Whole(whole::Whole::count()),
             (Function::Sum, [from]) => match whole::Whole::sum(from, to) {
                 Some(whole) => Method::Whole(whole),
                 None if is_number(from) && is_float(to) => Method::Float(float::Float { is_average: false }),
-                None => other(sum::sum_udaf())?,
+                None => as_in_batch()?,
             },
             (Function::Avg, [from]) => match whole::Whole::avg(from, to) {
                 Some(whole) => Method::Whole(whole),
                 None if is_number(from) && is_float(to) => Method::Float(float::Float { is_average: true }),
-                None => other(average::avg_udaf())?,
+                None => as_in_batch()?,
             },
             (Function::Min | Function::Max, [from]) => {
                 let is_max = *function == Function::Max;
                 match least::Least::new(from, to, is_max) {
                     Some(least) => Method::Least(least?),
-                    None => other(if is_max { min_max::max_udaf() } else { min_max::min_udaf() })?,
+                    None => as_in_batch()?,
                 }
             }
             (Function::Other(function), _) => other(function.clone())?,

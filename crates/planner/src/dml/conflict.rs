@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, lit};
@@ -18,6 +17,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::assignments::{assignments, is_literal, parameter};
 use super::change::declare;
+use super::values::bound;
 use super::{OnConflict, Target, row_schema};
 use crate::errors::planning_error;
 use crate::provider::Provider;
@@ -50,19 +50,7 @@ impl ConflictUpdate {
     /// Puts the values of parameters in.
     pub fn bind(&self, parameters: &[ScalarValue], session: &SessionContext) -> Result<BoundUpdate> {
         let state = session.state();
-        let physical = |expr: &LogicalExpr| {
-            let bound = expr.clone().transform_up(|expr| match &expr {
-                LogicalExpr::Placeholder(placeholder) => {
-                    let number = placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
-                    match number.checked_sub(1).and_then(|idx| parameters.get(idx)) {
-                        Some(value) => Ok(Transformed::yes(lit(value.clone()))),
-                        None => Ok(Transformed::no(expr)),
-                    }
-                }
-                _ => Ok(Transformed::no(expr)),
-            });
-            bound.and_then(|t| state.create_physical_expr(t.data, &self.input)).map_err(|e| planning_error(e, ""))
-        };
+        let physical = |expr: &LogicalExpr| bound(expr, parameters, &self.input, &state);
         let row = self.row.iter().map(physical).collect::<Result<_>>()?;
         let condition = physical(&self.condition)?;
         Ok(BoundUpdate { row, condition, input: self.input.inner().clone(), schema: self.schema.clone() })

@@ -10,18 +10,14 @@ use tidewire_catalog::ColumnDef;
 use tidewire_sql::fold;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use super::assignments::{default, is_default, is_literal, parameter};
+use super::assignments::{default, is_literal, parameter};
 use super::change::declare;
-use super::literal_rows::{self, LiteralColumn, literal_columns};
-use super::{Insert, Target, merged, row_schema, unexpected};
+use super::{Insert, InsertRows, Target, merged, row_schema, unexpected};
 use crate::errors::planning_error;
 use crate::functions::cast;
 use crate::provider::Provider;
 use crate::query::{Context, Logical, Planned, on_large_stack};
 use crate::rewrite::{self, check_depth};
-
-/// From how many rows on literals are converted a column at a time.
-const LITERAL_ROWS_MIN: usize = 8;
 
 impl Context<'_> {
     /// Plans an INSERT.
@@ -43,112 +39,29 @@ impl Context<'_> {
         let target = self.target(name, alias, "insert into", text)?;
         let columns = target_columns(&insert.columns, &target, text)?;
 
+        let explicit = !insert.columns.is_empty();
         let rows = match &insert.source {
-            None => self.default_row(&target, text)?,
+            // DEFAULT VALUES
+            None => InsertRows::Values(self.value_rows(&[&[]], &target, &[], false, text, parameters)?),
             Some(query) => match rows_of_values(query) {
-                Some(rows) => self.values(rows, &target, &columns, !insert.columns.is_empty(), text, parameters)?,
-                None => self.selected(query, &target, &columns, !insert.columns.is_empty(), text, parameters)?,
+                Some(rows) => {
+                    InsertRows::Values(self.value_rows(&rows, &target, &columns, explicit, text, parameters)?)
+                }
+                None => {
+                    let rows = self.selected(query, &target, &columns, explicit, text, parameters)?;
+                    InsertRows::Query(self.optimized(rows, text)?)
+                }
             },
         };
-        let rows = self.optimized(rows, text)?;
-        let declared = merged_declared(&rows.parameters, parameters);
+        let declared = merged_declared(rows.parameters(), parameters);
         let (on_conflict, parameters) = self.on_conflict(insert.on.as_ref(), &target, text, declared)?;
         let returning = self.returning(insert.returning.as_ref(), &target, text, &parameters)?;
         let parameters = merged(parameters, returning.as_ref().map_or(&[], |r| r.parameters()));
-        let rows = Planned { parameters: parameters.clone(), ..rows };
+        let rows = match rows {
+            InsertRows::Query(rows) => InsertRows::Query(Planned { parameters: parameters.clone(), ..rows }),
+            values => values,
+        };
         Ok(Insert { table: target.table, rows, on_conflict, returning, parameters })
-    }
-
-    /// `DEFAULT VALUES`
-    fn default_row(&self, target: &Target, text: &str) -> Result<Logical> {
-        let state = self.session.state();
-        let row = target.table.columns.iter().map(|column| self.default_value(column, &state, text));
-        self.logical_values(vec![row.collect::<Result<_>>()?], target, vec![], text)
-    }
-
-    /// Every value is converted on its own: a column's values need not agree in their types.
-    fn values(
-        &self,
-        rows: Vec<&[Expr]>,
-        target: &Target,
-        columns: &[usize],
-        explicit: bool,
-        text: &str,
-        declared: &[Option<SqlType>],
-    ) -> Result<Logical> {
-        let state = self.session.state();
-        let provider = Provider::new(self, &state, 0);
-        let mut types = declared.to_vec();
-        for row in &rows {
-            check_count(row.len(), columns.len(), explicit)?;
-            for (expr, column) in row.iter().zip(columns.iter().filter_map(|idx| target.table.columns.get(*idx))) {
-                declare(&mut types, parameter(expr), Some(&column.sql_type));
-            }
-        }
-        let defaults: Vec<LogicalExpr> =
-            target.table.columns.iter().map(|c| self.default_value(c, &state, text)).collect::<Result<_>>()?;
-        if rows.len() >= LITERAL_ROWS_MIN
-            && let Some(literals) = literals(&rows, target, columns)
-        {
-            return self.literal_values(&literals, target, columns, defaults, text);
-        }
-        let mut planned = vec![];
-        let mut n_parameters = types.len();
-        for row in rows {
-            let mut values = defaults.clone();
-            for (expr, idx) in row.iter().zip(columns) {
-                let (Some(slot), Some(column)) = (values.get_mut(*idx), target.table.columns.get(*idx)) else {
-                    continue;
-                };
-                if is_default(expr) {
-                    continue;
-                }
-                let value = provider.value(expr, &mut types, text)?;
-                n_parameters = n_parameters.max(types.len());
-                *slot = assigned(value, column, is_literal(expr));
-            }
-            planned.push(values);
-        }
-        types.resize(n_parameters, None);
-        let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
-        self.logical_values(planned, target, parameters, text)
-    }
-
-    /// Each column of values is converted as a whole.
-    fn literal_values(
-        &self,
-        literals: &[LiteralColumn],
-        target: &Target,
-        columns: &[usize],
-        mut values: Vec<LogicalExpr>,
-        text: &str,
-    ) -> Result<Logical> {
-        let state = self.session.state();
-        let relation = literal_rows::relation(literals).map_err(|e| planning_error(e, text))?;
-        for ((literal, source), idx) in literals.iter().zip(relation.schema().columns()).zip(columns) {
-            if let (Some(slot), Some(column)) = (values.get_mut(*idx), target.table.columns.get(*idx)) {
-                *slot = assigned(LogicalExpr::Column(source), column, literal.is_untyped);
-            }
-        }
-        let named = values.into_iter().zip(&target.table.columns).map(|(value, column)| value.alias(&column.name));
-        let plan = LogicalPlanBuilder::from(relation).project(named).and_then(|b| b.build());
-        let plan = plan.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
-        let plan = plan.map_err(|e| planning_error(e, text))?;
-        Ok(Logical { plan, schema: row_schema(&target.table), parameters: vec![], objects: vec![] })
-    }
-
-    fn logical_values(
-        &self,
-        rows: Vec<Vec<LogicalExpr>>,
-        target: &Target,
-        parameters: Vec<SqlType>,
-        text: &str,
-    ) -> Result<Logical> {
-        let state = self.session.state();
-        let plan = LogicalPlanBuilder::values(rows).and_then(|b| b.build());
-        let plan = plan.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
-        let plan = plan.map_err(|e| planning_error(e, text))?;
-        Ok(Logical { plan, schema: row_schema(&target.table), parameters, objects: vec![] })
     }
 
     fn selected(
@@ -201,7 +114,7 @@ impl Context<'_> {
 
 impl Provider<'_> {
     /// A value of VALUES; types that the expression tells of its parameters are added to `types`.
-    fn value(&self, expr: &Expr, types: &mut Vec<Option<SqlType>>, text: &str) -> Result<LogicalExpr> {
+    pub(super) fn value(&self, expr: &Expr, types: &mut Vec<Option<SqlType>>, text: &str) -> Result<LogicalExpr> {
         let rewritten = rewrite::rewrite_with_parameters(expr)?;
         for (number, sql_type) in &rewritten.parameters {
             declare(types, Some(*number), Some(sql_type));
@@ -215,15 +128,8 @@ impl Provider<'_> {
     }
 }
 
-/// The rows as columns for the table's columns; None where they are not all literals.
-fn literals(rows: &[&[Expr]], target: &Target, columns: &[usize]) -> Option<Vec<LiteralColumn>> {
-    // VALUES may be fewer than the columns.
-    let columns = columns.get(..rows.first()?.len())?;
-    let types = columns.iter().map(|idx| target.table.columns.get(*idx).map(|column| &column.sql_type));
-    literal_columns(rows, &types.collect::<Option<Vec<_>>>()?)
-}
-
-fn assigned(value: LogicalExpr, column: &ColumnDef, literal: bool) -> LogicalExpr {
+/// The value as one of the column.
+pub(super) fn assigned(value: LogicalExpr, column: &ColumnDef, literal: bool) -> LogicalExpr {
     // What already is of the type, and cannot be too long, needs no conversion.
     let data_type = match &value {
         LogicalExpr::Literal(literal, _) => literal.data_type(),
@@ -254,7 +160,8 @@ fn target_columns(names: &[ast::ObjectName], target: &Target, text: &str) -> Res
     Ok(columns)
 }
 
-fn check_count(n_values: usize, n_columns: usize, explicit: bool) -> Result<()> {
+/// Errors: `42601`.
+pub(super) fn check_count(n_values: usize, n_columns: usize, explicit: bool) -> Result<()> {
     if n_values > n_columns {
         return Err(SqlError::new(SqlState::SyntaxError, "INSERT has more expressions than target columns"));
     }

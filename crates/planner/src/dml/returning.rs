@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use sqlparser::ast::{self, SelectItem, TableFactor};
 use tidewire_operators::expr::sql_error;
@@ -16,7 +17,9 @@ use tidewire_types::{ObjectId, Result, SqlType};
 
 use super::Target;
 use super::change::select;
+use super::values::bound;
 use crate::errors::planning_error;
+use crate::point::project;
 use crate::provider::object_of;
 use crate::query::{Context, Logical, Planned, execute, with_schema};
 
@@ -28,10 +31,21 @@ pub struct Returning {
     table: ObjectId,
     table_schema: SchemaRef,
     plan: LogicalPlan,
+    // What becomes of each row, where that is all; from the rows up.
+    projections: Option<Vec<Projection>>,
     parameters: Vec<SqlType>,
 }
 
+/// Expressions over the columns of what is below.
+#[derive(Clone, Debug)]
+struct Projection(Vec<Expr>, DFSchemaRef);
+
 impl Returning {
+    /// Whether it reads nothing but the rows, so that it holds for later ones too.
+    pub fn is_lasting(&self) -> bool {
+        self.projections.is_some()
+    }
+
     /// The types of the parameters that the list and the statement before it have.
     pub(super) fn parameters(&self) -> &[SqlType] {
         &self.parameters
@@ -45,6 +59,12 @@ impl Returning {
         session: &SessionContext,
     ) -> Result<SendableRecordBatchStream> {
         let rows = with_schema(rows, &self.table_schema)?;
+        if let Some(projections) = &self.projections {
+            let rows = projected(rows, projections, &parameters, &session.state())?;
+            let rows = with_schema(&rows, &self.schema)?;
+            let stream = futures::stream::iter([Ok(rows)]);
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream)));
+        }
         let table = MemTable::try_new(self.table_schema.clone(), vec![vec![rows]]).map_err(sql_error)?;
         let source = provider_as_source(Arc::new(table));
         let plan = self.plan.clone().transform_up_with_subqueries(|plan| match plan {
@@ -65,6 +85,35 @@ impl Returning {
     }
 }
 
+/// The projections of a plan that is nothing else, over the object's rows.
+fn projections(plan: &LogicalPlan, table: ObjectId) -> Option<Vec<Projection>> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let mut all = projections(&projection.input, table)?;
+            all.push(Projection(projection.expr.clone(), projection.input.schema().clone()));
+            Some(all)
+        }
+        LogicalPlan::SubqueryAlias(alias) => projections(&alias.input, table),
+        LogicalPlan::TableScan(scan) => {
+            let is_whole = scan.projection.is_none() && scan.filters.is_empty() && scan.fetch.is_none();
+            (is_whole && object_of(&scan.source).is_some_and(|object| object.id == table)).then(Vec::new)
+        }
+        _ => None,
+    }
+}
+
+fn projected(
+    rows: RecordBatch,
+    projections: &[Projection],
+    parameters: &[ScalarValue],
+    state: &SessionState,
+) -> Result<RecordBatch> {
+    projections.iter().try_fold(rows, |rows, Projection(exprs, input)| {
+        let exprs = exprs.iter().map(|expr| bound(expr, parameters, input, state)).collect::<Result<Vec<_>>>()?;
+        project(&exprs, &rows)
+    })
+}
+
 impl Context<'_> {
     /// Plans `items` over the target's rows; `declared` are the statement's parameters.
     pub(super) fn returning(
@@ -79,9 +128,10 @@ impl Context<'_> {
         let query = select(items.clone(), vec![from], None, None);
         let declared: Vec<_> = declared.iter().cloned().map(Some).collect();
         let Logical { plan, schema, parameters, .. } = self.logical(&query, text, &declared, 0)?;
+        let projections = projections(&plan, target.table.id);
         let plan = self.with_tables(plan, Some(target.table.id))?;
         let (table, table_schema) = (target.table.id, target.table.schema.clone());
-        Ok(Some(Returning { schema, table, table_schema, plan, parameters }))
+        Ok(Some(Returning { schema, table, table_schema, plan, projections, parameters }))
     }
 }
 

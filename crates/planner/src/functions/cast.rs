@@ -64,6 +64,18 @@ pub(crate) fn assignment(column: &str, target: &SqlType, literal: bool) -> Arc<S
     udf(target.clone(), Some(Assign { column: column.to_owned(), literal }))
 }
 
+/// Whether a value of type `from` can be assigned to the column. `literal`: as in [`assignment`].
+///
+/// Errors: `42804`.
+pub(crate) fn check_assignment(column: &str, from: &SqlType, to: &SqlType, literal: bool) -> Result<(), SqlError> {
+    if can_assign(from, to) || (literal && is_text(from)) {
+        return Ok(());
+    }
+    let message = format!("column \"{column}\" is of type {to} but expression is of type {from}");
+    Err(SqlError::new(SqlState::DatatypeMismatch, message)
+        .with_hint("You will need to rewrite or cast the expression."))
+}
+
 fn udf(target: SqlType, assign: Option<Assign>) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::from(CastTo { name: target.to_string(), target, assign, signature }))
@@ -99,14 +111,8 @@ impl ScalarUDFImpl for CastTo {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let from = args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f));
-        let allowed = match &self.assign {
-            None => can_cast(&from, &self.target),
-            Some(Assign { literal, .. }) => can_assign(&from, &self.target) || (*literal && is_text(&from)),
-        };
-        match allowed {
-            true => Ok(Arc::new(self.target.field(&self.name, true))),
-            false => Err(self.refused(&from)),
-        }
+        self.check(&from)?;
+        Ok(Arc::new(self.target.field(&self.name, true)))
     }
 
     fn is_strict(&self) -> bool {
@@ -114,7 +120,9 @@ impl ScalarUDFImpl for CastTo {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(arg) = args.args.into_iter().next() else { return Err(self.refused(&SqlType::Null)) };
+        let Some(arg) = args.args.into_iter().next() else {
+            return Err(external(SqlError::internal("a cast of nothing")));
+        };
         let from = args.arg_fields.first().map_or(SqlType::Text, |f| SqlType::of(f));
         let scalar = matches!(arg, ColumnarValue::Scalar(_));
         let input = arg.into_array(if scalar { 1 } else { args.number_rows })?;
@@ -127,16 +135,15 @@ impl ScalarUDFImpl for CastTo {
 }
 
 impl CastTo {
-    fn refused(&self, from: &SqlType) -> DataFusionError {
+    /// Refuses types that cannot be converted.
+    fn check(&self, from: &SqlType) -> Result<()> {
         let target = &self.target;
-        external(match &self.assign {
-            None => SqlError::new(SqlState::CannotCoerce, format!("cannot cast type {from} to {target}")),
-            Some(Assign { column, .. }) => {
-                let message = format!("column \"{column}\" is of type {target} but expression is of type {from}");
-                SqlError::new(SqlState::DatatypeMismatch, message)
-                    .with_hint("You will need to rewrite or cast the expression.")
-            }
-        })
+        let checked = match &self.assign {
+            Some(Assign { column, literal }) => check_assignment(column, from, target, *literal),
+            None if can_cast(from, target) => Ok(()),
+            None => Err(SqlError::new(SqlState::CannotCoerce, format!("cannot cast type {from} to {target}"))),
+        };
+        checked.map_err(external)
     }
 }
 
@@ -153,7 +160,7 @@ fn is_number(sql_type: &SqlType) -> bool {
 fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     use SqlType as T;
     match to {
-        T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || *from == T::Bool,
+        T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || matches!(from, T::Bool | T::Jsonb),
         T::Uuid | T::Bytea => is_text(from) || from == to,
         T::Array(to) => match from {
             T::Array(from) => can_cast(from, to),

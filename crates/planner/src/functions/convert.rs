@@ -34,6 +34,10 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
     let is_text = matches!(from, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_));
     match to {
         to if to == from && input.data_type() == &to.data_type() => Ok(input.clone()),
+        SqlType::Text | SqlType::Varchar(_) if matches!(from, SqlType::Char(_)) => {
+            // The blanks that pad a char(n) say nothing.
+            to_text(text::of(input, from)?.as_string_view(), |value| to_type(to, assign, value.trim_end_matches(' ')))
+        }
         SqlType::Text | SqlType::Varchar(None) => text::of(input, from),
         SqlType::Bytea if is_text => to_bytea(text::of(input, from)?.as_string_view()),
         SqlType::Interval if is_text => {
@@ -51,9 +55,27 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
             Ok(compute::cast_with_options(&text, &to.data_type(), &STRICT)?)
         }
         SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, assign),
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 if *from == SqlType::Jsonb => {
+            let numbers = to_text(text::of(input, from)?.as_string_view(), |value| json_number(value, to))?;
+            let numbers = compute::cast_with_options(&numbers, &SqlType::Numeric(None).data_type(), &STRICT)?;
+            to_integer(&numbers, &to.data_type())
+        }
         SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_integer(input, &to.data_type()),
         to => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
     }
+}
+
+/// Errors: `22023` for a json that is no number.
+fn json_number(json: &str, to: &SqlType) -> Result<String, SqlError> {
+    let kind = match json.chars().next() {
+        Some('0'..='9' | '-') => return Ok(json.to_owned()),
+        Some('n') => "null",
+        Some('"') => "string",
+        Some('{') => "object",
+        Some('[') => "array",
+        _ => "boolean",
+    };
+    Err(SqlError::new(SqlState::InvalidParameterValue, format!("cannot cast jsonb {kind} to type {to}")))
 }
 
 /// Fractions are rounded: those of floats to even, those of numerics away from zero.
@@ -93,7 +115,8 @@ fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<
     Ok(Arc::new(arrow::array::ListArray::try_new(field, offsets, items, Some(valid.into()))?))
 }
 
-fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> {
+/// The items of an array that is written as text.
+pub(crate) fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> {
     let malformed = || {
         let message = format!("malformed array literal: \"{}\"", shortened(value));
         SqlError::new(SqlState::InvalidTextRepresentation, message)
@@ -230,7 +253,8 @@ fn parse_bytea(value: &str) -> Result<Vec<u8>, SqlError> {
     }
 }
 
-fn parse_hex(digits: &str) -> Result<Vec<u8>, SqlError> {
+/// Digits in pairs, blanks between them.
+pub(super) fn parse_hex(digits: &str) -> Result<Vec<u8>, SqlError> {
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     let mut high = None;
     for c in digits.chars().filter(|c| !c.is_whitespace()) {
@@ -251,7 +275,8 @@ fn parse_hex(digits: &str) -> Result<Vec<u8>, SqlError> {
     }
 }
 
-fn parse_escapes(value: &str) -> Result<Vec<u8>, SqlError> {
+/// Text with `\\` and `\ooo`.
+pub(super) fn parse_escapes(value: &str) -> Result<Vec<u8>, SqlError> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {

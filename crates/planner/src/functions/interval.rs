@@ -24,9 +24,9 @@ pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, SqlErro
         }
         Err(Bad::Range) => {
             let message = format!("interval field value out of range: \"{text}\"");
-            Err(SqlError::new(SqlState::DatetimeFieldOverflow, message))
+            Err(SqlError::new(SqlState::IntervalFieldOverflow, message))
         }
-        Ok(()) => sum.interval().ok_or_else(|| SqlError::new(SqlState::DatetimeFieldOverflow, "interval out of range")),
+        Ok(()) => sum.interval().ok_or_else(|| SqlError::new(SqlState::IntervalFieldOverflow, "interval out of range")),
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
         }
         for text in ["99999999999 years", "99999999999999999999 days", "1:60"] {
             let state = parse_interval(text).unwrap_err().state();
-            assert_eq!(state, SqlState::DatetimeFieldOverflow, "{text}");
+            assert_eq!(state, SqlState::IntervalFieldOverflow, "{text}");
         }
     }
 }

@@ -103,7 +103,7 @@ impl ScalarUDFImpl for JsonGet {
         for row in 0..documents.len() {
             let found = match documents.is_null(row) || key.is_null(row) {
                 true => None,
-                false => self.get(documents.value(row), key, row)?,
+                false => self.get(documents.value(row), key, row, jsonb)?,
             };
             output.append_option(found.and_then(|value| self.show(value, jsonb)));
         }
@@ -112,7 +112,7 @@ impl ScalarUDFImpl for JsonGet {
 }
 
 impl JsonGet {
-    fn get(&self, document: &str, key: &ArrayRef, row: usize) -> Result<Option<Value>> {
+    fn get(&self, document: &str, key: &ArrayRef, row: usize, jsonb: bool) -> Result<Option<Value>> {
         let document: Value = match serde_json::from_str(document) {
             Ok(document) => document,
             Err(_) => {
@@ -121,7 +121,12 @@ impl JsonGet {
             }
         };
         Ok(match key.data_type() {
-            DataType::Int64 => by_index(document, key.as_primitive::<Int64Type>().value(row)),
+            DataType::Int64 => {
+                // A jsonb that is neither array nor object is an array of one.
+                let is_scalar = jsonb && !document.is_array() && !document.is_object();
+                let items = if is_scalar { Value::Array(vec![document]) } else { document };
+                by_index(items, key.as_primitive::<Int64Type>().value(row))
+            }
             DataType::List(_) => {
                 let keys = compute::cast(&key.as_list::<i32>().value(row), &DataType::Utf8View)?;
                 keys.as_string_view().iter().try_fold(document, |document, key| by_step(document, key?))

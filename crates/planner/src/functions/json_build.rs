@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::compute;
+use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use serde_json::Value;
 use tidewire_connect::jsonb_text;
@@ -13,6 +15,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 use super::cast::external;
 use super::defined::{Definition, Overload};
 use super::{text, to_json};
+use crate::whole_rows::{JOINED_ROW, ROW};
 
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
@@ -34,6 +37,8 @@ pub(super) static ALL: &[Definition] = &[
         name: "jsonb_build_object",
         resolve: |types| Overload::of(types, SqlType::Jsonb, |c, t| object(c, t, true)),
     },
+    Definition { name: ROW, resolve: |types| Overload::of(types, SqlType::Json, |c, t| rows(c, t, false)) },
+    Definition { name: JOINED_ROW, resolve: |types| Overload::of(types, SqlType::Json, |c, t| rows(c, t, true)) },
     Definition {
         name: "json_strip_nulls",
         resolve: |types| Overload::exact(types, &[SqlType::Json], SqlType::Json, strip),
@@ -104,6 +109,28 @@ fn object(columns: &[ArrayRef], types: &[SqlType], binary: bool) -> Result<Array
         rows.push(Some(format!("{{{}}}", members.join(", "))));
     }
     finished(rows.into_iter(), binary)
+}
+
+/// Objects of names and values, as PostgreSQL's `row_to_json` writes them. `joined`: NULL where all values are.
+fn rows(columns: &[ArrayRef], types: &[SqlType], joined: bool) -> Result<ArrayRef> {
+    let mut pairs = vec![];
+    for (columns, types) in columns.chunks(2).zip(types.chunks(2)) {
+        let ([key, value], [_, value_type]) = (columns, types) else { continue };
+        let names = compute::cast(key, &DataType::Utf8View)?;
+        pairs.push((names, to_json::texts(value, value_type)?));
+    }
+    let rows = (0..n_rows(columns)).map(|row| {
+        let is_missing = |values: &Vec<Option<String>>| values.get(row).is_none_or(Option::is_none);
+        if joined && pairs.iter().all(|(_, values)| is_missing(values)) {
+            return None;
+        }
+        let members = pairs.iter().map(|(names, values)| {
+            let value = values.get(row).and_then(Option::as_deref).unwrap_or("null");
+            format!("{}:{value}", json_text(names.as_string_view().value(row)))
+        });
+        Some(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
+    });
+    Ok(Arc::new(rows.collect::<StringViewArray>()))
 }
 
 fn finished(rows: impl Iterator<Item = Option<String>>, binary: bool) -> Result<ArrayRef> {

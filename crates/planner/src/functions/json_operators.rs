@@ -14,6 +14,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{self, Definition, Overload};
+use super::json_edit;
 
 static CONTAINS: Definition = Definition { name: "@>", resolve: |types| both(types, |c, _| of_pairs(c, contains)) };
 static CONTAINED: Definition =
@@ -48,6 +49,7 @@ pub(super) fn plan(op: &Op, left: &Expr, right: &Expr, types: (&SqlType, &SqlTyp
             &JOINED
         }
         Op::Minus if *l == T::Jsonb => &WITHOUT,
+        Op::HashMinus if *l == T::Jsonb || open(l) => &json_edit::WITHOUT_PATH,
         _ => return None,
     };
     Some(defined::call(definition, vec![left.clone(), right.clone()]))
@@ -72,7 +74,7 @@ fn without(types: &[SqlType]) -> Option<Overload> {
     Overload::exact(types, &[SqlType::Jsonb, key], SqlType::Jsonb, removed)
 }
 
-fn documents(columns: &[ArrayRef], idx: usize) -> Result<Vec<Option<Value>>> {
+pub(super) fn documents(columns: &[ArrayRef], idx: usize) -> Result<Vec<Option<Value>>> {
     let Some(column) = columns.get(idx) else { return Err(external(SqlError::internal("two arguments"))) };
     let invalid =
         |_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"));
@@ -137,20 +139,21 @@ fn all_exist(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
 
 fn of_keys(columns: &[ArrayRef], is: impl Fn(&Value, &StringViewArray) -> bool) -> Result<ArrayRef> {
     let rows = documents(columns, 0)?;
-    let keys = keys_of(columns)?;
+    let keys = texts_of(columns, 1)?;
     let rows = rows.iter().zip(&keys).map(|(document, keys)| Some(is(document.as_ref()?, keys.as_ref()?)));
     Ok(Arc::new(rows.collect::<BooleanArray>()))
 }
 
-fn keys_of(columns: &[ArrayRef]) -> Result<Vec<Option<StringViewArray>>> {
-    let Some(lists) = columns.get(1) else { return Err(external(SqlError::internal("two arguments"))) };
+/// The arrays of texts in a column.
+pub(super) fn texts_of(columns: &[ArrayRef], idx: usize) -> Result<Vec<Option<StringViewArray>>> {
+    let Some(lists) = columns.get(idx) else { return Err(external(SqlError::internal("two arguments"))) };
     let keys = lists.as_list::<i32>().iter().map(|keys| {
         keys.map(|keys| Ok(compute::cast(&keys, &DataType::Utf8View)?.as_string_view().clone())).transpose()
     });
     keys.collect()
 }
 
-fn shown(rows: impl Iterator<Item = Result<Option<Value>>>) -> Result<ArrayRef> {
+pub(super) fn shown(rows: impl Iterator<Item = Result<Option<Value>>>) -> Result<ArrayRef> {
     let rows = rows.map(|value| {
         let text = value?.map(|value| jsonb_text(&value.to_string()));
         text.transpose().map_err(|e| external(SqlError::new(SqlState::InvalidTextRepresentation, e)))
@@ -210,7 +213,7 @@ fn removed(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
             _ => Ok(None),
         })),
         Some(SqlType::Array(_)) => {
-            let keys = keys_of(columns)?;
+            let keys = texts_of(columns, 1)?;
             shown(rows.into_iter().zip(keys).map(|(row, keys)| match (row, keys) {
                 (Some(row), Some(keys)) => keys.iter().flatten().try_fold(row, without_key).map(Some),
                 _ => Ok(None),

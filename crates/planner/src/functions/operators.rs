@@ -6,8 +6,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, lit};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
@@ -34,6 +34,11 @@ impl ExprPlanner for PostgresOperators {
             let call = ScalarFunction::new_udf(function, vec![left, right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
         }
+        if matches!(op, BinaryOperator::StringConcat) {
+            // A char(n) becomes text, which has no blanks at its end.
+            (left, right) = (trimmed(left, schema), trimmed(right, schema));
+        }
+        (left, right) = read_operand(&op, left, right, schema);
         if let (Some(l), Some(r)) = (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
             let types = (&l, &r);
             let planned = json_operators::plan(&op, &left, &right, types);
@@ -53,6 +58,14 @@ impl ExprPlanner for PostgresOperators {
                 right = Expr::Cast(Cast::new(Box::new(right), l.data_type()));
             }
         }
+        if op == BinaryOperator::StringConcat {
+            let is_bytes = |expr: &Expr| arithmetic::type_of(expr, schema) == Some(SqlType::Bytea);
+            if is_bytes(&left) {
+                right = typed(right, &left, schema);
+            } else if is_bytes(&right) {
+                left = typed(left, &right, schema);
+            }
+        }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }
@@ -63,7 +76,27 @@ impl ExprPlanner for PostgresOperators {
         let right = typed(right, &left, schema);
         check_comparable(&op, &left, &right, schema)?;
         let (left, right) = without_blanks(left, right, schema);
+        let (left, right) = as_doubles(left, right, schema);
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    /// `j['a']` is `j -> 'a'`.
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let key = match &access.field_access {
+            GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),
+            GetFieldAccess::ListIndex { key } => key.as_ref().clone(),
+            GetFieldAccess::ListRange { .. } => return Ok(PlannerResult::Original(access)),
+        };
+        if arithmetic::type_of(&access.expr, schema) != Some(SqlType::Jsonb) {
+            return Ok(PlannerResult::Original(access));
+        }
+        let function = Arc::new(json::operator(false, false));
+        let call = ScalarFunction::new_udf(function, vec![access.expr, key]);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
 
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
@@ -120,7 +153,50 @@ fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusi
 pub(crate) fn comparable(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let left = typed(left, &right, schema);
     let right = typed(right, &left, schema);
-    without_blanks(left, right, schema)
+    let (left, right) = without_blanks(left, right, schema);
+    as_doubles(left, right, schema)
+}
+
+/// A float is compared with a number of another type as a double: DataFusion would make numerics or reals of both.
+pub(crate) fn as_doubles(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    use SqlType as T;
+    let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
+    match (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
+        (Some(l), Some(r))
+            if l != r
+                && is_number(&l)
+                && is_number(&r)
+                && (matches!(l, T::Float4 | T::Float8) || matches!(r, T::Float4 | T::Float8)) =>
+        {
+            let double = |expr: Expr, own: T| match own {
+                T::Float8 => expr,
+                _ => Expr::Cast(Cast::new(Box::new(expr), DataType::Float64)),
+            };
+            (double(left, l), double(right, r))
+        }
+        _ => (left, right),
+    }
+}
+
+/// A string literal beside an operator of arithmetic: it has the other side's type, or is what is added to a moment.
+fn read_operand(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    use BinaryOperator as Op;
+    if !matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo) {
+        return (left, right);
+    }
+    use SqlType as T;
+    let read = |literal: Expr, other: &Expr| match arithmetic::type_of(other, schema) {
+        Some(T::Timestamp | T::Timestamptz | T::Time) if matches!(op, Op::Plus) => {
+            typed(literal, &lit(ScalarValue::IntervalMonthDayNano(None)), schema)
+        }
+        Some(T::Interval) if matches!(op, Op::Plus | Op::Minus) => typed(literal, other, schema),
+        Some(T::Int2 | T::Int4 | T::Int8 | T::Numeric(_) | T::Float4 | T::Float8) => typed(literal, other, schema),
+        Some(T::Timestamp | T::Timestamptz) => typed(literal, other, schema),
+        _ => literal,
+    };
+    let left = read(left, &right);
+    let right = read(right, &left);
+    (left, right)
 }
 
 /// Blanks at the end of a char(n) do not count in a comparison, nor those of a literal that it is compared with.
@@ -134,6 +210,14 @@ fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         false => expr,
     };
     (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
+}
+
+/// A char(n) without the blanks at its end.
+fn trimmed(expr: Expr, schema: &DFSchema) -> Expr {
+    match arithmetic::type_of(&expr, schema) {
+        Some(SqlType::Char(_)) => Expr::ScalarFunction(ScalarFunction::new_udf(rtrim(), vec![expr])),
+        _ => expr,
+    }
 }
 
 fn takes_type_of_other_side(op: &BinaryOperator) -> bool {
@@ -151,19 +235,26 @@ fn takes_type_of_other_side(op: &BinaryOperator) -> bool {
 /// A string literal compared with something that is no text is read as that thing's type, so that a bad one is an
 /// error and not a comparison of texts.
 fn typed(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
+    match other.to_field(schema) {
+        Ok((_, field)) => read_as(literal, &SqlType::of(&field), field.data_type()),
+        Err(_) => literal,
+    }
+}
+
+/// A string literal as a value of a type that is no text; any other expression as it is.
+pub(crate) fn read_as(literal: Expr, target: &SqlType, data_type: &DataType) -> Expr {
     let is_text = matches!(&literal, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
     if !is_text {
         return literal;
     }
-    let Ok((_, field)) = other.to_field(schema) else { return literal };
-    let target = SqlType::of(&field);
-    match (&target, field.data_type()) {
-        (SqlType::Uuid | SqlType::Jsonb | SqlType::Bytea | SqlType::Interval, _) => {
-            match cast::function(&format!("cast to {target}")) {
-                Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])),
-                None => literal,
-            }
-        }
+    match (target, data_type) {
+        (
+            SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Bytea | SqlType::Interval | SqlType::Array(_),
+            _,
+        ) => match cast::function(&format!("cast to {target}")) {
+            Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])),
+            None => literal,
+        },
         // Any number may stand in the text, not only one that fits the column.
         (_, DataType::Decimal128(..)) => Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(38, 9))),
         (SqlType::Timestamp | SqlType::Timestamptz, data_type) => {

@@ -1,13 +1,13 @@
-//! Functions that DataFusion has under the same name, with other results: `concat`, `encode`; and
+//! Functions that DataFusion has under the same name, with other results: `concat`, and digests, which give bytes; and
 //! `convert_from`, which it has not.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions::encoding;
+use datafusion::functions::crypto;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -18,11 +18,13 @@ use super::text;
 
 pub(super) fn all() -> Vec<ScalarUDF> {
     let any = TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny]);
-    vec![
+    let bytes = [crypto::digest(), crypto::sha224(), crypto::sha256(), crypto::sha384(), crypto::sha512()];
+    let mut all: Vec<_> = bytes.into_iter().map(|inner| ScalarUDF::from(Bytes { inner })).collect();
+    all.extend([
         ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
-        ScalarUDF::from(Encode { inner: encoding::encode() }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
-    ]
+    ]);
+    all
 }
 
 /// The texts of all arguments that are not NULL, as PostgreSQL shows values (a boolean is `t`).
@@ -88,48 +90,34 @@ fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
     }
 }
 
-/// DataFusion's, and the format `escape`.
+/// DataFusion's, whose `Binary` would not go together with a bytea, a `BinaryView`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Encode {
+struct Bytes {
     inner: Arc<ScalarUDF>,
 }
 
-impl ScalarUDFImpl for Encode {
+impl ScalarUDFImpl for Bytes {
     fn name(&self) -> &str {
-        "encode"
+        self.inner.name()
     }
 
     fn signature(&self) -> &Signature {
         self.inner.signature()
     }
 
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(types)
+    }
+
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(types)
+        self.inner.return_type(types).map(|_| SqlType::Bytea.data_type())
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [bytes, ColumnarValue::Scalar(format)] = args.args.as_slice() else {
-            return self.inner.invoke_with_args(args);
-        };
-        let is_escape = format.try_as_str().flatten().is_some_and(|f| f.eq_ignore_ascii_case("escape"));
-        if !is_escape {
-            return self.inner.invoke_with_args(args);
-        }
-        let output = by_bytes(bytes, args.number_rows, |bytes| Ok(escaped(bytes)))?;
-        output.cast_to(args.return_field.data_type(), None)
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let types: Vec<_> = args.args.iter().map(ColumnarValue::data_type).collect();
+        args.return_field = Arc::new(Field::new(self.name(), self.inner.return_type(&types)?, true));
+        self.inner.invoke_with_args(args)?.cast_to(&SqlType::Bytea.data_type(), None)
     }
-}
-
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            0 | 128.. => text.push_str(&format!("\\{byte:03o}")),
-            byte => text.push(char::from(*byte)),
-        }
-    }
-    text
 }
 
 /// `convert_from(bytea, encoding)`, for UTF8.
@@ -205,14 +193,4 @@ fn by_bytes(
         output.append_option(bytes.map(&show).transpose().map_err(external)?);
     }
     finished(Arc::new(output.finish()), scalar)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_escaped_as_in_postgresql() {
-        assert_eq!(escaped(b"a\\b\x00\xff\n"), "a\\\\b\\000\\377\n");
-    }
 }

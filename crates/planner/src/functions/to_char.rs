@@ -1,4 +1,4 @@
-//! `to_char` of dates and timestamps, by PostgreSQL's patterns; DataFusion's takes those of C.
+//! `to_char`, of dates and timestamps here, by PostgreSQL's patterns; DataFusion's takes those of C.
 
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{Definition, Overload};
+use super::number_format;
 
-/// The function. Of numbers and intervals there is none.
+/// The function. Of intervals there is none.
 pub(super) static TO_CHAR: Definition = Definition {
     name: "to_char",
     resolve: |types| match types {
@@ -21,7 +22,7 @@ pub(super) static TO_CHAR: Definition = Definition {
         [SqlType::Timestamptz, _] => {
             Overload::exact(types, &[SqlType::Timestamptz, SqlType::Text], SqlType::Text, to_char)
         }
-        _ => None,
+        _ => number_format::to_char(types),
     },
 };
 

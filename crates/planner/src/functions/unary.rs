@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::kernels::numeric;
 use arrow::compute::unary;
-use arrow::datatypes::{DataType, FieldRef, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
@@ -80,7 +80,7 @@ impl ScalarUDFImpl for Unary {
         let input = convert(&input, &from, &to, false)?;
         let output = match self.complement {
             true => complement(&input),
-            false => numeric::neg(&input).map_err(|error| match error {
+            false => numeric::neg(&input).map(one_nan).map_err(|error| match error {
                 ArrowError::ArithmeticOverflow(_) => {
                     external(SqlError::new(SqlState::NumericValueOutOfRange, format!("{to} out of range")))
                 }
@@ -92,6 +92,19 @@ impl ScalarUDFImpl for Unary {
             false => ColumnarValue::Array(output),
         })
     }
+}
+
+/// NaN has no sign: with one it would be less than every number, and not equal to itself.
+fn one_nan(values: ArrayRef) -> ArrayRef {
+    if let Some(values) = values.as_primitive_opt::<Float64Type>() {
+        let values: PrimitiveArray<Float64Type> = unary(values, |v| if v.is_nan() { f64::NAN } else { v });
+        return Arc::new(values);
+    }
+    if let Some(values) = values.as_primitive_opt::<Float32Type>() {
+        let values: PrimitiveArray<Float32Type> = unary(values, |v| if v.is_nan() { f32::NAN } else { v });
+        return Arc::new(values);
+    }
+    values
 }
 
 fn complement(input: &ArrayRef) -> ArrayRef {

@@ -5,7 +5,7 @@ use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     BinaryExpr, Distinct, DistinctOn, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, SkipType, Sort, Window,
-    lit,
+    cast, lit,
 };
 use tidewire_operators::Plan;
 use tidewire_operators::top_n::{SortKey, TopN};
@@ -143,9 +143,13 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::Window(window) if is_one => {
                 let mut exprs: Vec<Expr> = input.columns.iter().map(Expr::from).collect();
-                exprs.push(lit(ScalarValue::Int64(Some(1))));
                 let mut fields = qualified(&input.columns);
-                fields.extend(qualified(&window.schema).pop());
+                let number = qualified(&window.schema).pop();
+                // DataFusion's own row_number(), which subqueries are planned with, is unsigned.
+                if let Some((_, field)) = &number {
+                    exprs.push(cast(lit(1i64), field.data_type().clone()));
+                }
+                fields.extend(number);
                 self.project(&input, &exprs, fields)
             }
             LogicalPlan::Window(window) => {

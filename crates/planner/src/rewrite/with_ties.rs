@@ -29,7 +29,8 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
         _ => false,
     };
     let order_by = match is_plain {
-        true => order_by,
+        true if !is_set_operation(&query.body) => order_by,
+        true => order_by.into_iter().map(|key| by_name(key, &query.body)).collect::<Result<_>>()?,
         false => {
             let named = order_by.into_iter().map(|key| by_name(key, &query.body)).collect::<Result<_>>()?;
             in_subquery(query);
@@ -110,10 +111,29 @@ fn by_name(mut key: ast::OrderByExpr, body: &SetExpr) -> Result<ast::OrderByExpr
     Ok(key)
 }
 
+/// Whether the body is what [`crate::set_operation`] makes of EXCEPT and INTERSECT.
+fn is_set_operation(body: &SetExpr) -> bool {
+    matches!(body, SetExpr::Select(select) if operation(select).is_some())
+}
+
+/// The query of `SELECT * FROM (query) AS a`.
+fn operation(select: &ast::Select) -> Option<&Query> {
+    let ([SelectItem::Wildcard(_)], [from]) = (select.projection.as_slice(), select.from.as_slice()) else {
+        return None;
+    };
+    match &from.relation {
+        ast::TableFactor::Derived { subquery, .. } if from.joins.is_empty() => Some(subquery),
+        _ => None,
+    }
+}
+
 /// The SELECT list that gives a query's columns their names.
 fn items(body: &SetExpr) -> &[SelectItem] {
     match body {
-        SetExpr::Select(select) => &select.projection,
+        SetExpr::Select(select) => match operation(select) {
+            Some(subquery) => items(&subquery.body),
+            None => &select.projection,
+        },
         SetExpr::SetOperation { left, .. } => items(left),
         SetExpr::Query(query) => items(&query.body),
         _ => &[],

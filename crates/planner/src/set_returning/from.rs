@@ -80,7 +80,7 @@ pub(crate) fn rewrite(table: &mut TableFactor, row_names: &mut RowNames) -> Resu
     Ok(())
 }
 
-fn quoted(name: &str) -> Ident {
+pub(super) fn quoted(name: &str) -> Ident {
     Ident::with_quote('"', name)
 }
 
@@ -154,7 +154,7 @@ fn each_array(arrays: Vec<Expr>) -> Vec<FromCall> {
     arrays.into_iter().map(|array| FromCall { name: "unnest".into(), args: vec![array] }).collect()
 }
 
-fn plain_args(name: &str, args: &[FunctionArg]) -> Result<Vec<Expr>> {
+pub(super) fn plain_args(name: &str, args: &[FunctionArg]) -> Result<Vec<Expr>> {
     let plain = |arg: &FunctionArg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr.clone()),
         _ => Err(SqlError::unsupported(format_args!("such an argument of {name}()"))),

@@ -31,7 +31,11 @@ impl Unnester {
         let Join { left, right, on, filter, join_type, join_constraint, null_equality, null_aware, .. } = plan;
         let left = self.rewrite(Arc::unwrap_or_clone(left), scopes)?;
         let scope = self.scope(left.schema());
-        let right = self.rewrite(Arc::unwrap_or_clone(right), &scopes.and_lateral(&scope))?;
+        let mut inside = scopes.and_lateral(&scope);
+        if inside.is_lateral_inside(&right)? {
+            inside = inside.inside_lateral();
+        }
+        let right = self.rewrite(Arc::unwrap_or_clone(right), &inside)?;
         let scopes = &scopes.without_lateral();
         let on = on.into_iter().map(|(l, r)| Ok((bind(l, scopes)?, bind(r, scopes)?)));
         let on: Vec<(Expr, Expr)> = on.collect::<Result<_>>()?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Column, JoinType, NullEquality, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, Filter, Join, JoinConstraint, LogicalPlan, lit, when};
 
@@ -14,6 +14,7 @@ use super::domain::Domain;
 use super::pull::{Renamed, in_place_of, join, pull};
 use super::scalar::take;
 use super::{Query, Unnester, project, rows};
+use crate::spans;
 
 /// What is looked for among the rows of a subquery.
 pub(super) struct Member {
@@ -29,14 +30,27 @@ impl Member {
         Member { plan, outer: vec![], inner: vec![] }
     }
 
-    /// `expr IN (plan)`, also for row values.
-    pub(super) fn of(expr: Expr, plan: LogicalPlan) -> Result<Member> {
-        if let Some(outer) = rows::elements(&expr) {
-            let (plan, inner) = rows::columns(plan, outer.len())?;
+    /// `expr IN (plan)`, also for row values; `schema` is that of the rows outside.
+    pub(super) fn of(expr: Expr, plan: LogicalPlan, schema: &DFSchema) -> Result<Member> {
+        let (plan, outer, inner) = match rows::elements(&expr) {
+            Some(outer) => {
+                let (plan, inner) = rows::columns(plan, outer.len())?;
+                (plan, outer, inner)
+            }
+            None => {
+                let inner = plan.schema().columns().into_iter().take(1).map(Expr::Column).collect();
+                (plan, vec![expr], inner)
+            }
+        };
+        if !outer.iter().any(|value| spans::is_interval(value, schema)) {
             return Ok(Member { plan, outer, inner });
         }
-        let inner = plan.schema().columns().into_iter().take(1).map(Expr::Column).collect();
-        Ok(Member { plan, outer: vec![expr], inner })
+        let outer = outer.into_iter().map(|value| spans::key(value, schema)).collect();
+        let keys = inner.into_iter().enumerate();
+        let keys = keys.map(|(idx, value)| spans::key(value, plan.schema()).alias(format!("key\u{1}{idx}"))).collect();
+        let plan = project(plan, keys)?;
+        let inner = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        Ok(Member { plan, outer, inner })
     }
 
     fn null_is_possible(&self, query: &Query<'_>) -> Result<(bool, bool)> {

@@ -2,15 +2,21 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{Result, internal_err};
+use arrow::array::{AsArray, new_null_array};
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Subquery, Volatility, lit,
 };
 use tidewire_types::{SqlError, SqlState};
 
+use super::rows::{ROW, row_function};
+use super::scalar::{at_most_one, one_of};
 use crate::provider::to_datafusion;
 
 static ONLY: LazyLock<Arc<ScalarUDF>> =
@@ -39,10 +45,7 @@ impl ScalarUDFImpl for Only {
         Ok(types.first().cloned().unwrap_or(DataType::Null))
     }
 
-    fn return_field_from_args(
-        &self,
-        args: datafusion::logical_expr::ReturnFieldArgs<'_>,
-    ) -> Result<arrow::datatypes::FieldRef> {
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         match args.arg_fields.first() {
             // With the metadata, which says what type it is in SQL.
             Some(value) => Ok(Arc::new(value.as_ref().clone().with_nullable(true))),
@@ -56,9 +59,89 @@ impl ScalarUDFImpl for Only {
         };
         let n_rows = n_rows.into_array(args.number_rows)?;
         if n_rows.as_primitive::<Int64Type>().iter().flatten().any(|n| n > 1) {
-            let message = "more than one row returned by a subquery used as an expression";
-            return Err(to_datafusion(SqlError::new(SqlState::CardinalityViolation, message)));
+            return Err(several_rows());
         }
         Ok(value)
+    }
+}
+
+fn several_rows() -> DataFusionError {
+    let message = "more than one row returned by a subquery used as an expression";
+    to_datafusion(SqlError::new(SqlState::CardinalityViolation, message))
+}
+
+/// A query whose uncorrelated subqueries are refused for a second row where their value is asked for. DataFusion runs
+/// them before everything else, also those in a CASE branch that no row takes.
+pub(crate) fn when_asked(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let asked = expr.transform_up(|expr| match expr {
+                Expr::ScalarSubquery(subquery) if !at_most_one(&subquery.subquery) => {
+                    of_first_rows(subquery).map(Transformed::yes)
+                }
+                other => Ok(Transformed::no(other)),
+            })?;
+            Ok(asked.update_data(|expr| name.restore(expr)))
+        })
+    })
+    .map(|t| t.data)
+}
+
+/// The subquery's value and the number of its rows as one value, and what the value is of it.
+fn of_first_rows(subquery: Subquery) -> Result<Expr> {
+    let schema = Arc::clone(subquery.subquery.schema());
+    let (Some((qualifier, field)), Some(row)) = (schema.iter().next(), row_function(ROW)) else {
+        return Ok(Expr::ScalarSubquery(subquery));
+    };
+    let value = one_of(Expr::from((qualifier, field)), &schema)?;
+    let field = Arc::new(field.as_ref().clone().with_nullable(true));
+    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
+        .limit(0, Some(2))?
+        .aggregate(Vec::<Expr>::new(), [value.alias("value"), count(lit(1i64)).alias("count")])?;
+    let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let pair = Expr::ScalarFunction(ScalarFunction::new_udf(row, columns)).alias("pair");
+    let pair = Subquery { subquery: Arc::new(plan.project([pair])?.build()?), ..subquery };
+    let udf = ScalarUDF::from(Asked { field, signature: Signature::any(1, Volatility::Immutable) });
+    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf), vec![Expr::ScalarSubquery(pair)])))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    field: FieldRef,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Asked {
+    fn name(&self) -> &str {
+        "only row"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.field.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::clone(&self.field))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if args.number_rows == 0 {
+            return Ok(ColumnarValue::Array(new_null_array(self.field.data_type(), 0)));
+        }
+        let pairs = args.args.into_iter().next().map(|pair| pair.into_array(args.number_rows)).transpose()?;
+        let Some(pairs) = pairs.as_ref().and_then(|pairs| pairs.as_struct_opt()) else {
+            return internal_err!("a subquery without a value");
+        };
+        let [value, n_rows] = pairs.columns() else { return internal_err!("a subquery without a value") };
+        match n_rows.as_primitive::<Int64Type>().values().iter().any(|n| *n > 1) {
+            true => Err(several_rows()),
+            false => Ok(ColumnarValue::Array(Arc::clone(value))),
+        }
     }
 }

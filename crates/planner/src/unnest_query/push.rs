@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, TableReference};
-use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
@@ -163,12 +162,19 @@ impl Unnester {
         let input = self.push(&aggregate.input, domain)?;
         let mut group = vec![];
         let mut aggregates = vec![];
-        let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
+        // A key that is written twice is one column.
+        let mut own_keys: Vec<&Expr> = vec![];
+        for key in &aggregate.group_expr {
+            if !own_keys.contains(&key) {
+                own_keys.push(key);
+            }
+        }
+        let exprs = own_keys.iter().copied().chain(&aggregate.aggr_expr);
         for (idx, (expr, (qualifier, field))) in exprs.zip(aggregate.schema.iter()).enumerate() {
             let replaced = domain.replace(expr.clone(), &input.keys)?;
             let same = replaced == *expr;
             let replaced = if same { replaced } else { output(replaced, qualifier, field.name()) };
-            if idx < aggregate.group_expr.len() { group.push(replaced) } else { aggregates.push(replaced) }
+            if idx < own_keys.len() { group.push(replaced) } else { aggregates.push(replaced) }
         }
         group.extend(input.keys.iter().cloned().map(Expr::Column));
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input.plan), group, aggregates)?);
@@ -214,7 +220,9 @@ impl Unnester {
         self.push_union(&union, domain)
     }
 
+    /// All inputs get the union's names: DataFusion, which flattens unions, finds the columns of each under them.
     fn push_union(&mut self, union: &Union, domain: &Domain<'_>) -> Result<Pushed> {
+        let keys: Vec<Column> = domain.values.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
         let mut inputs = vec![];
         let mut all_nulls = NullEquality::NullEqualsNothing;
         for input in &union.inputs {
@@ -223,15 +231,14 @@ impl Unnester {
             if nulls == NullEquality::NullEqualsNull {
                 all_nulls = nulls;
             }
-            inputs.push(Arc::new(plan));
+            let names = qualified(&union.schema).into_iter().chain(keys.iter().map(|k| (None, k.name.clone())));
+            let exprs = plan.schema().columns().into_iter().zip(names);
+            let exprs =
+                exprs.map(|(column, (qualifier, name))| output(Expr::Column(column), qualifier.as_ref(), &name));
+            let exprs = exprs.collect();
+            inputs.push(Arc::new(project(plan, exprs)?));
         }
-        let plan = LogicalPlan::Union(Union::try_new(inputs)?);
-        let keys: Vec<Column> = domain.values.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
-        let names = qualified(&union.schema).into_iter().chain(keys.iter().map(|k| (None, k.name.clone())));
-        let exprs = plan.schema().columns().into_iter().zip(names);
-        let exprs = exprs.map(|(column, (qualifier, name))| output(Expr::Column(column), qualifier.as_ref(), &name));
-        let exprs = exprs.collect();
-        Ok(Pushed { plan: project(plan, exprs)?, keys, nulls: all_nulls })
+        Ok(Pushed { plan: LogicalPlan::Union(Union::try_new(inputs)?), keys, nulls: all_nulls })
     }
 
     fn push_window(&mut self, window: &Window, domain: &Domain<'_>) -> Result<Pushed> {
@@ -382,7 +389,7 @@ impl Unnester {
         let order: Vec<SortExpr> = order.iter().cloned().chain(ties).collect();
         let partition = keys.iter().cloned().map(Expr::Column).chain(groups).collect();
         let number = Column::new_unqualified(self.name("number"));
-        let function = row_number().partition_by(partition).order_by(order).build()?;
+        let function = crate::windows::function::row_number().partition_by(partition).order_by(order).build()?;
         let names: Vec<_> = qualified(plan.schema());
         let window = Window::try_new(vec![function.alias(&number.name)], Arc::new(plan))?;
         let conditions = bounds.conditions(&number, |e| domain.replace(e, &keys))?;
@@ -413,15 +420,15 @@ impl Bounds {
 
     fn conditions(&self, number: &Column, replace: impl Fn(Expr) -> Result<Expr>) -> Result<Vec<Expr>> {
         let constant = |e: &Expr| match e {
-            Expr::Literal(ScalarValue::Int64(Some(n)), _) => u64::try_from(*n).ok(),
+            Expr::Literal(ScalarValue::Int64(Some(n)), _) => Some(*n).filter(|n| *n >= 0),
             _ => None,
         };
         let number = Expr::Column(number.clone());
         let skip = self.skip.as_ref().map_or(Some(0), constant);
-        let fetch = self.fetch.as_ref().map_or(Some(i64::MAX as u64), constant);
+        let fetch = self.fetch.as_ref().map_or(Some(i64::MAX), constant);
         if let (Some(skip), Some(fetch)) = (skip, fetch) {
             // Also where there is only an OFFSET, for a view to know a top-N by it.
-            let last = skip.saturating_add(fetch).min(i64::MAX as u64);
+            let last = skip.saturating_add(fetch);
             let mut all = vec![number.clone().lt_eq(lit(last))];
             if skip > 0 {
                 all.push(number.gt(lit(skip)));
@@ -429,7 +436,6 @@ impl Bounds {
             return Ok(all);
         }
         let bigint = arrow::datatypes::DataType::Int64;
-        let number = cast(number, bigint.clone());
         let or_zero = |e: Expr| datafusion::functions::core::expr_fn::coalesce(vec![e, lit(0i64)]);
         let skip = self.skip.clone().map(&replace).transpose()?.map(|e| or_zero(cast(e, bigint.clone())));
         let fetch = self.fetch.clone().map(&replace).transpose()?.map(|e| cast(e, bigint.clone()));

@@ -30,7 +30,7 @@ impl Unnester {
         {
             return self.by_extremes(query, expr, op, any, extremes, column, plan);
         }
-        let member = Member::of(expr, plan)?;
+        let member = Member::of(expr, plan, query.input.schema())?;
         let compare = |outer: &[Expr], inner: &[Expr]| rows::comparison(op, outer, inner);
         let deciding = |outer: &[Expr], inner: &[Expr]| match any {
             true => vec![compare(outer, inner)],

@@ -167,7 +167,7 @@ fn limits_nothing(limit: &datafusion::logical_expr::Limit) -> Result<bool> {
 }
 
 /// An aggregate that is the value itself over one row.
-fn one_of(value: Expr, schema: &datafusion::common::DFSchema) -> Result<Expr> {
+pub(super) fn one_of(value: Expr, schema: &datafusion::common::DFSchema) -> Result<Expr> {
     let ordered = is_ordered(&value.get_type(schema)?);
     Ok(if ordered { max(value) } else { first_value(value, vec![]) })
 }
@@ -183,7 +183,7 @@ pub(super) fn is_ordered(data_type: &DataType) -> bool {
 }
 
 /// Whether the subquery can have no second row for one row outside.
-fn at_most_one(plan: &LogicalPlan) -> bool {
+pub(super) fn at_most_one(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Limit(limit) => {
             matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(n))) if n <= 1) || at_most_one(&limit.input)

@@ -138,6 +138,24 @@ impl Scopes {
         scopes
     }
 
+    /// Whether only subqueries inside an item of a FROM clause refer to the items before. DataFusion does not mark such
+    /// a LATERAL item.
+    pub(super) fn is_lateral_inside(&self, item: &LogicalPlan) -> Result<bool> {
+        let has = |scopes: &[Scope], column: &Column| scopes.iter().any(|scope| scope.reference(column).is_some());
+        let mut found = false;
+        item.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                found |= contains(expr, |e| {
+                    matches!(e, Expr::OuterReferenceColumn(_, column)
+                        if has(&self.lateral, column) && !has(&self.enclosing, column))
+                });
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(found)
+    }
+
     /// For a subquery in an expression over `scope`.
     pub(super) fn with(&self, scope: &Scope) -> Scopes {
         let mut scopes = self.without_lateral();

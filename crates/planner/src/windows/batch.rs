@@ -13,12 +13,12 @@ use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, Result};
+use datafusion::common::{DFSchemaRef, Result, ScalarValue};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
@@ -152,6 +152,11 @@ fn columns(
                 all.push(ProjectionExpr { expr, alias: format!("__window_{}", all.len()) });
             }
         }
+    }
+    if all.is_empty() {
+        // The operator takes rows without columns for no rows.
+        let expr = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
+        all.push(ProjectionExpr { expr, alias: "__window_row".into() });
     }
     if all.len() == schema.fields().len() {
         return Ok((input, places));

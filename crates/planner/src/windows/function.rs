@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::planner::{PlannerResult, RawWindowExpr};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
@@ -35,6 +35,12 @@ const NAMES: [(&str, Function); 11] = [
 /// All of them, to register in a session.
 pub(crate) fn all() -> Vec<WindowUDF> {
     NAMES.iter().map(|(name, function)| WindowUDF::from(Declared::new(name, function))).collect()
+}
+
+/// A call of `row_number()`.
+pub(crate) fn row_number() -> Expr {
+    let function = Arc::new(WindowUDF::from(Declared::new("row_number", &Function::RowNumber)));
+    Expr::from(WindowFunction::new(function, vec![]))
 }
 
 /// Whether PostgreSQL has a window function of that name.

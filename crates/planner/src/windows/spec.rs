@@ -142,13 +142,24 @@ pub(crate) fn unaliased(expr: &Expr) -> &Expr {
     }
 }
 
-/// The PARTITION BY of the query, and the frame that was put before it.
-pub(crate) fn frame_of(partition_by: &[Expr]) -> Result<(&[Expr], Frame)> {
-    let words = match partition_by.first() {
+/// How many items of PARTITION BY are the frame and its offsets, and whether it is a RANGE.
+pub(crate) fn frame_items(partition_by: &[Expr]) -> (usize, bool) {
+    let Some(words) = words_of(partition_by) else { return (0, false) };
+    let n_offsets = words.split(',').filter(|word| matches!(*word, "preceding" | "following")).count();
+    (1 + n_offsets, words.starts_with("range,"))
+}
+
+/// The words of the frame that stands before the PARTITION BY of the query.
+fn words_of(partition_by: &[Expr]) -> Option<&str> {
+    match partition_by.first() {
         Some(Expr::Literal(value, _)) => value.try_as_str().flatten().and_then(|text| text.strip_prefix(FRAME)),
         _ => None,
-    };
-    let Some(words) = words else { return Ok((partition_by, Frame::standard())) };
+    }
+}
+
+/// The PARTITION BY of the query, and the frame that was put before it.
+pub(crate) fn frame_of(partition_by: &[Expr]) -> Result<(&[Expr], Frame)> {
+    let Some(words) = words_of(partition_by) else { return Ok((partition_by, Frame::standard())) };
     let lost = || SqlError::internal("a frame without its words");
     let [units, start, end, exclude] = words.split(',').collect::<Vec<_>>()[..] else { return Err(lost()) };
     let (units, clause) = match units {

@@ -155,6 +155,26 @@ impl Facts {
         }
     }
 
+    /// The OID of the relation or the index that a `regclass` names.
+    pub fn class_named(&self, text: &str) -> Option<u32> {
+        if let Some(relation) = self.relation_named(text) {
+            return Some(relation.oid);
+        }
+        let mut parts = split_name(text)?;
+        let name = parts.pop()?;
+        let is_named = |index: &&Index| {
+            let schema = || self.relation(i64::from(index.relation_oid)).map(|relation| relation.schema.as_str());
+            let is_there = match parts.as_slice() {
+                [] => true,
+                [wanted] => schema() == Some(wanted.as_str()),
+                [database, wanted] => *database == self.database && schema() == Some(wanted.as_str()),
+                _ => false,
+            };
+            is_there && index.name == name
+        };
+        self.indexes.iter().find(is_named).map(|index| index.oid)
+    }
+
     fn find(&self, schema: &str, name: &str) -> Option<&Relation> {
         self.relations.iter().find(|relation| relation.schema == schema && relation.name == name)
     }

@@ -245,7 +245,7 @@ functions! {
     "quote_ident" Text |_, args| text(args, 0).map(quote_ident);
     "quote_literal" Text |_, args| text(args, 0).map(quote_literal);
     "quote_nullable" Text |_, args| text(args, 0).map_or_else(|| "NULL".to_owned(), quote_literal);
-    "to_regclass" Int |facts, args| facts.relation_named(text(args, 0)?).map(|relation| i64::from(relation.oid));
+    "to_regclass" Int |facts, args| facts.class_named(text(args, 0)?).map(i64::from);
     "tidewire_regclass_out" Text |facts, args| {
         let oid = int(args, 0)?;
         if oid == 0 {
@@ -289,8 +289,8 @@ static OTHERS: &[Definition] = &[
         returns: Returns::Int,
         body: |facts, args| match text(args, 0) {
             None => Ok(Value::Null),
-            Some(name) => match facts.relation_named(name) {
-                Some(relation) => Ok(Value::Int(i64::from(relation.oid))),
+            Some(name) => match facts.class_named(name) {
+                Some(oid) => Ok(Value::Int(i64::from(oid))),
                 None => Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"))),
             },
         },

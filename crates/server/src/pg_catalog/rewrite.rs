@@ -295,8 +295,8 @@ impl Rewriter<'_> {
         }
         let plain = name.trim().strip_prefix("pg_catalog.").unwrap_or(name.trim()).trim_matches('"');
         let oid = match kind {
-            CatalogType::Class => match self.facts.relation_named(name) {
-                Some(relation) => relation.oid,
+            CatalogType::Class => match self.facts.class_named(name) {
+                Some(oid) => oid,
                 None => {
                     let name = Expr::value(Value::SingleQuotedString(name.to_owned()));
                     return call("tidewire_regclass_in", vec![name]);

@@ -32,8 +32,8 @@ pub struct Counts {
     pub n_left: usize,
     /// Queries that failed at some row in PostgreSQL only.
     pub n_row_errors: usize,
-    /// Why views were refused, and how often.
-    pub refused: BTreeMap<String, usize>,
+    /// Why views were refused, how often, and the seed of the first case.
+    pub refused: BTreeMap<String, (usize, u64)>,
 }
 
 /// How a case fails.
@@ -86,8 +86,15 @@ pub struct Ended {
 pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<Ended, Failure> {
     panics::take();
     let db = Some(place.server.client().await?);
-    let mut run =
-        Run { db, postgres: place.postgres, features: place.features, counts, views: vec![], refused: vec![] };
+    let mut run = Run {
+        seed: case.seed,
+        db,
+        postgres: place.postgres,
+        features: place.features,
+        counts,
+        views: vec![],
+        refused: vec![],
+    };
     run.prepare_postgres().await?;
     let found = match run.all(case).await {
         Ok(()) => None,
@@ -109,6 +116,7 @@ pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<E
 }
 
 struct Run<'a> {
+    seed: u64,
     /// None after a statement that did not end.
     db: Option<Box<dyn Database>>,
     postgres: Option<&'a mut Wire>,
@@ -292,7 +300,7 @@ impl Run<'_> {
     }
 
     fn refuse(&mut self, error: &Failure) {
-        *self.counts.refused.entry(normalized(&error.message)).or_default() += 1;
+        self.counts.refused.entry(normalized(&error.message)).or_insert((0, self.seed)).0 += 1;
     }
 
     async fn create(&mut self, view: &View) -> Result<(), End> {
@@ -390,7 +398,7 @@ impl Run<'_> {
                 Err(difference) => finding("the view is not its query", difference),
             },
             // A row that fails is dead-lettered, and the view goes on.
-            (Ok(_), Err(e)) if e.code.starts_with("22") => Ok(()),
+            (Ok(_), Err(e)) if is_of_data(e) => Ok(()),
             (Ok(_), Err(e)) => finding("the view can be read, its query fails", e.to_string()),
             (Err(e), Ok(_)) => {
                 finding(&format!("the view cannot be read, its query can: {}", kind_of(e)), e.to_string())

@@ -42,13 +42,15 @@ struct Generator {
     relations: Vec<Relation>,
     n_names: usize,
     next_id: usize,
+    in_transaction: bool,
 }
 
 /// The case of this seed.
 pub fn case(seed: u64, features: &Features) -> Case {
     let mut random = Random::new(seed);
     let features = features.swarm(&mut random);
-    let mut generator = Generator { random, features, relations: vec![], n_names: 0, next_id: 1 };
+    let mut generator =
+        Generator { random, features, relations: vec![], n_names: 0, next_id: 1, in_transaction: false };
     generator.case(seed)
 }
 
@@ -166,10 +168,12 @@ impl Generator {
         }
         let sql = |text: &str| Step::Sql(Expr::text(Type::Bool, text));
         steps.push(sql("BEGIN"));
+        self.in_transaction = true;
         for _ in 0..self.random.between(1, 3) {
             let step = self.statement(tables);
             steps.push(step);
         }
+        self.in_transaction = false;
         let end = *self.random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]);
         steps.push(sql(end));
     }
@@ -221,7 +225,8 @@ impl Generator {
             row.iter_mut().take(1).for_each(|id| *id = (first + nth).to_string());
         }
         let others: Vec<_> = table.columns.iter().skip(1).cloned().collect();
-        insert.conflict = Some(if self.random.chance(25) {
+        // Writes of a transaction take effect when it commits: how many rows are there already is not known before.
+        insert.conflict = Some(if self.random.chance(25) && !self.in_transaction {
             let target = *self.random.pick(&["", " (id)"]);
             Expr::text(Type::Bool, format!("ON CONFLICT{target} DO NOTHING"))
         } else {

@@ -179,7 +179,7 @@ impl RegexpSet {
 }
 
 /// The text between matches. Empty matches at the ends of the text or right behind another match do not count.
-fn split_at<'a>(subject: &'a str, regex: &Regex) -> Vec<&'a str> {
+pub(in crate::functions) fn split_at<'a>(subject: &'a str, regex: &Regex) -> Vec<&'a str> {
     let mut parts = vec![];
     let mut at = 0;
     for found in regex.find_iter(subject).filter(|m| m.start() < subject.len()) {

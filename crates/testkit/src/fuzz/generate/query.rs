@@ -336,7 +336,8 @@ impl Generator {
             Some(types) => types.iter().map(|ty| self.item(*ty, &cx)).collect(),
             None => self.free_grouped(&keys, &cx),
         };
-        let sets = self.sets(n_keys);
+        // A known gap: grouping sets where there are columns of a query around.
+        let sets = if outer.is_empty() { self.sets(n_keys) } else { Sets::One };
         if want.is_none()
             && !matches!(sets, Sets::One)
             && self.random.chance(40)
@@ -377,7 +378,12 @@ impl Generator {
                 let n_sets = self.random.between(1, 3);
                 let set =
                     |random: &mut crate::fuzz::random::Random| (0..n_keys).filter(|_| random.chance(60)).collect();
-                Sets::Listed((0..n_sets).map(|_| set(&mut self.random)).collect())
+                let mut sets: Vec<Vec<usize>> = (0..n_sets).map(|_| set(&mut self.random)).collect();
+                // A column that is in no set is not grouped by.
+                let left_out = |key: &usize| !sets.iter().any(|set| set.contains(key));
+                let left_out: Vec<usize> = (0..n_keys).filter(left_out).collect();
+                sets.iter_mut().take(1).for_each(|set| set.extend(&left_out));
+                Sets::Listed(sets)
             }
         }
     }

@@ -1,13 +1,29 @@
-//! DISTINCT ON gets an input that is as wide as its output.
+//! DISTINCT ON as DataFusion's rules take it: without repeated keys, and with an input that is as wide as its output.
 //!
-//! OptimizeProjections asks a DISTINCT ON's input for the columns that are read of its *output*, by their places. A place
+//! It becomes an aggregate of first values, whose order must not name an expression twice. OptimizeProjections asks a DISTINCT ON's input for the columns that are read of its *output*, by their places. A place
 //! that the input does not have would be a panic; one that it has is a column too many.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection};
+
+/// Leaves out the keys that stand twice, and what rows are ordered by a second time.
+pub(crate) fn without_repeats(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let LogicalPlan::Distinct(Distinct::On(mut distinct)) = plan else { return Ok(Transformed::no(plan)) };
+        let mut seen = HashSet::new();
+        distinct.on_expr.retain(|expr| seen.insert(expr.clone()));
+        seen.clear();
+        if let Some(keys) = &mut distinct.sort_expr {
+            keys.retain(|key| seen.insert(key.expr.clone()));
+        }
+        Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(distinct))))
+    })
+    .map(|t| t.data)
+}
 
 /// Widens the inputs that need it with columns of NULLs, which nobody reads.
 pub(super) fn widen(plan: LogicalPlan) -> Result<LogicalPlan> {

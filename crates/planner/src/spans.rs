@@ -1,0 +1,215 @@
+//! Intervals are equal, and come before each other, by their length: a month has 30 days, a day 24 hours.
+//!
+//! Arrow compares months, then days, then the time. So everything that compares intervals or tells them apart does so by
+//! their [`span`], a numeric of microseconds: comparisons, and the keys of sorts, windows, joins, groups and DISTINCT.
+//! The value that is shown stays the one that was stored; of a group's values it is the least, so that a view and its
+//! query agree on it. Invariant: no rule after this one makes a comparison of intervals, but for the values that a
+//! subquery is computed for once each ([`crate::unnest_query`]), which must not be mixed up.
+
+use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, Between, BinaryExpr, Case, InList, ScalarFunction, Sort as SortExpr, WindowFunction,
+};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Sort, lit,
+    when,
+};
+use tidewire_operators::aggregate::Function;
+use tidewire_operators::aggregate::functions::{function_of, udaf_of};
+use tidewire_types::{SqlError, SqlType};
+
+use crate::functions::{self, cast, span};
+use crate::provider::to_datafusion;
+use crate::windows::spec::frame_items;
+
+/// Puts spans in the place of all intervals of an analyzed plan that are compared.
+pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        let plan = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(in_expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
+        })?;
+        plan.transform_data(keys)
+    })
+    .map(|t| t.data)
+}
+
+/// Whether values of the expression are intervals.
+pub(crate) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano)))
+}
+
+/// The expression as a key: its span if it is an interval.
+pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
+    if is_interval(&expr, schema) { span(expr) } else { expr }
+}
+
+fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
+    keys.into_iter().map(|sort| SortExpr { expr: key(sort.expr, schema), ..sort }).collect()
+}
+
+/// Comparisons, and what stands inside of expressions and compares.
+fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let spanned = |expr: Box<Expr>| Box::new(span(*expr));
+    expr.transform_up(|expr| {
+        Ok(Transformed::yes(match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>
+            {
+                Expr::BinaryExpr(BinaryExpr { left: spanned(left), op, right: spanned(right) })
+            }
+            Expr::InList(InList { expr, list, negated }) if is_interval(&expr, schema) => {
+                Expr::InList(InList { expr: spanned(expr), list: list.into_iter().map(span).collect(), negated })
+            }
+            Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
+                Expr::Between(Between { expr: spanned(expr), negated, low: spanned(low), high: spanned(high) })
+            }
+            Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) if is_interval(&expr, schema) => {
+                let when_then_expr = when_then_expr.into_iter().map(|(value, then)| (spanned(value), then)).collect();
+                Expr::Case(Case { expr: Some(spanned(expr)), when_then_expr, else_expr })
+            }
+            Expr::ScalarFunction(call) => return in_call(call, schema),
+            Expr::AggregateFunction(call) => in_aggregate(call, schema),
+            Expr::WindowFunction(call) => in_window(*call, schema),
+            other => return Ok(Transformed::no(other)),
+        }))
+    })
+}
+
+fn compares(op: Operator) -> bool {
+    use Operator as O;
+    matches!(op, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+}
+
+fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
+    if !call.args.iter().any(|arg| is_interval(arg, schema)) {
+        return unchanged(call);
+    }
+    match (call.func.name(), call.args.as_slice()) {
+        ("nullif", [value, other]) => {
+            let equal = span(value.clone()).eq(span(other.clone()));
+            let null = lit(ScalarValue::IntervalMonthDayNano(None));
+            when(equal, null).otherwise(value.clone()).map(Transformed::yes)
+        }
+        ("greatest", _) => Ok(Transformed::yes(functions::longest(call.args))),
+        ("least", _) => Ok(Transformed::yes(functions::shortest(call.args))),
+        ("array_has", [_, _]) => {
+            let args = call.args.into_iter().map(span).collect();
+            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { args, ..call })))
+        }
+        _ => unchanged(call),
+    }
+}
+
+fn in_aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Expr {
+    let params = &mut call.params;
+    if call.func.name() == "count" && params.distinct {
+        params.args = std::mem::take(&mut params.args).into_iter().map(|arg| key(arg, schema)).collect();
+    }
+    // An ordered-set aggregate returns what it is ordered by, and one of different values is ordered by those.
+    if !params.distinct && !matches!(function_of(&call.func), Function::Ordered(_)) {
+        params.order_by = sort_keys(std::mem::take(&mut params.order_by), schema);
+    }
+    Expr::AggregateFunction(call)
+}
+
+/// The rows of a window, and the offsets of a RANGE over intervals.
+fn in_window(mut call: WindowFunction, schema: &DFSchema) -> Expr {
+    let params = &mut call.params;
+    let by_interval = matches!(params.order_by.as_slice(), [only] if is_interval(&only.expr, schema));
+    let (n_frame_items, is_range) = frame_items(&params.partition_by);
+    let partition_by = std::mem::take(&mut params.partition_by).into_iter().enumerate();
+    params.partition_by = partition_by
+        .map(|(idx, expr)| match idx {
+            idx if idx >= n_frame_items => key(expr, schema),
+            1.. if is_range && by_interval => key(as_interval(expr), schema),
+            _ => expr,
+        })
+        .collect();
+    params.order_by = sort_keys(std::mem::take(&mut params.order_by), schema);
+    Expr::WindowFunction(Box::new(call))
+}
+
+/// An offset that is still text.
+fn as_interval(offset: Expr) -> Expr {
+    let is_text = matches!(&offset, Expr::Literal(value, _) if value.try_as_str().is_some());
+    match cast::function_name(&SqlType::Interval).and_then(|name| cast::function(&name)) {
+        Some(function) if is_text => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![offset])),
+        _ => offset,
+    }
+}
+
+/// What a plan node tells rows apart by, or orders them by.
+fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    Ok(Transformed::yes(match plan {
+        LogicalPlan::Sort(Sort { expr, input, fetch }) => {
+            LogicalPlan::Sort(Sort { expr: sort_keys(expr, input.schema()), input, fetch })
+        }
+        LogicalPlan::Join(join) => {
+            let on = join.on.into_iter().map(|(left, right)| {
+                match is_interval(&left, join.left.schema()) && is_interval(&right, join.right.schema()) {
+                    true => (span(left), span(right)),
+                    false => (left, right),
+                }
+            });
+            LogicalPlan::Join(Join { on: on.collect(), ..join })
+        }
+        LogicalPlan::Aggregate(aggregate)
+            if aggregate.group_expr.iter().any(|expr| is_interval(expr, aggregate.input.schema())) =>
+        {
+            grouped(aggregate)?
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) if has_interval(input.schema()) => {
+            let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+            grouped(Aggregate::try_new(input, columns, vec![])?)?
+        }
+        LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema })) => {
+            let on_expr = on_expr.into_iter().map(|expr| key(expr, input.schema())).collect();
+            let sort_expr = sort_expr.map(|keys| sort_keys(keys, input.schema()));
+            LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema }))
+        }
+        other => return Ok(Transformed::no(other)),
+    }))
+}
+
+fn has_interval(schema: &DFSchema) -> bool {
+    schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano)))
+}
+
+fn least(interval: Expr) -> Result<Expr> {
+    let min = udaf_of(&Function::Min).ok_or_else(|| to_datafusion(SqlError::internal("no function min")))?;
+    Ok(Expr::AggregateFunction(AggregateFunction::new_udf(min, vec![interval], false, None, vec![], None)))
+}
+
+/// The aggregate with spans as keys, and the least of each group's intervals in the place of the key.
+fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let Aggregate { input, group_expr, mut aggr_expr, schema, .. } = aggregate;
+    let n_keys = group_expr.len();
+    let n_calls = aggr_expr.len();
+    let mut places: Vec<usize> = (0..n_keys + n_calls).collect();
+    let mut by = vec![];
+    for ((idx, expr), place) in group_expr.into_iter().enumerate().zip(&mut places) {
+        if is_interval(&expr, input.schema()) {
+            *place = n_keys + aggr_expr.len();
+            aggr_expr.push(least(expr.clone().unalias())?.alias(format!("least\u{1}{idx}")));
+            by.push(span(expr.unalias()).alias(format!("span\u{1}{idx}")));
+        } else {
+            by.push(expr);
+        }
+    }
+    let by_spans = Aggregate::try_new(input, by, aggr_expr)?;
+    let columns: Vec<Column> = by_spans.schema.columns();
+    let shown = places.into_iter().zip(schema.iter()).filter_map(|(place, (qualifier, field))| {
+        let column = Expr::Column(columns.get(place)?.clone());
+        Some(column.alias_qualified(qualifier.cloned(), field.name()))
+    });
+    let shown: Vec<Expr> = shown.collect();
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(by_spans)).project(shown)?.build()
+}

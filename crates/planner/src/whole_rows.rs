@@ -1,0 +1,194 @@
+//! A whole row as the argument of a function: `row_to_json(t)`, `jsonb_agg(t)`, `to_jsonb(t.*)`, `count(t)`.
+//!
+//! Names become columns only while DataFusion plans, and a row is none. So a query that fails is read again: the
+//! columns of the FROM item that such an argument names are looked up, and the argument becomes a json of them.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query, Select,
+    SelectItem, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+};
+use tidewire_types::{SqlError, SqlState};
+
+use crate::column_names::visible;
+use crate::dml::select;
+use crate::query::Context;
+use crate::rewrite::call;
+
+/// Makes a json of names and values.
+pub(crate) const ROW: &str = "row to json";
+/// The same; a NULL where all values are NULL, as they are where an outer join has found no row.
+pub(crate) const JOINED_ROW: &str = "joined row to json";
+
+const FUNCTIONS: &[&str] = &["count", "json_agg", "jsonb_agg", "row_to_json", "to_json", "to_jsonb"];
+
+/// The query with jsons in the place of rows. None: the error is another one, or there are no such rows.
+pub(crate) fn spelled_out(
+    context: &Context<'_>,
+    query: &Query,
+    error: &SqlError,
+    text: &str,
+    depth: usize,
+) -> Option<Query> {
+    if !matches!(error.state(), SqlState::UndefinedColumn | SqlState::FeatureNotSupported) {
+        return None;
+    }
+    let mut query = query.clone();
+    let mut rows = Rows { context, text, depth, with: vec![], is_changed: false };
+    let _ = query.visit(&mut rows);
+    rows.is_changed.then_some(query)
+}
+
+struct Rows<'a, 'c> {
+    context: &'a Context<'c>,
+    text: &'a str,
+    depth: usize,
+    /// The WITH clauses around a query.
+    with: Vec<Option<ast::With>>,
+    is_changed: bool,
+}
+
+impl VisitorMut for Rows<'_, '_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.with.push(query.with.clone());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.with.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let mut named = Named::default();
+        let _ = select.visit(&mut named);
+        for name in named.names {
+            let Some(factor) = factor_of(select, &name).cloned() else { continue };
+            let Some(columns) = self.columns(&factor).filter(|columns| !columns.contains(&name)) else { continue };
+            let is_joined = select.from.iter().flat_map(|from| &from.joins).any(|join| is_outer(&join.join_operator));
+            let function = if is_joined { JOINED_ROW } else { ROW };
+            let columns = columns.into_iter().flat_map(|column| {
+                let value = Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
+                [Expr::value(Value::SingleQuotedString(column)), value]
+            });
+            let row = call(function, columns.collect());
+            let _ = select.visit(&mut Replaced { name: &name, row: &row });
+            self.is_changed = true;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Rows<'_, '_> {
+    /// The names of the columns of a FROM item.
+    fn columns(&self, factor: &TableFactor) -> Option<Vec<String>> {
+        let all = SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+        let from = TableWithJoins { relation: factor.clone(), joins: vec![] };
+        let mut query = select(vec![all], vec![from], None, None);
+        let mut around = self.with.iter().flatten().cloned();
+        query.with = around.next().map(|first| {
+            around.fold(first, |mut with, inner| {
+                with.recursive |= inner.recursive;
+                with.cte_tables.extend(inner.cte_tables);
+                with
+            })
+        });
+        // What stands behind a query of the WITH clause cannot be part of it, and may not be plannable yet.
+        if let (Some(with), TableFactor::Table { name, .. }) = (&mut query.with, factor)
+            && let [part] = name.0.as_slice()
+            && let Some(name) = part.as_ident().map(tidewire_sql::fold)
+        {
+            let place = with.cte_tables.iter().rposition(|cte| tidewire_sql::fold(&cte.alias.name) == name);
+            match place {
+                Some(place) => with.cte_tables.truncate(place + 1),
+                None => query.with = None,
+            }
+        }
+        let planned = self.context.logical(&query, self.text, &[], self.depth).ok()?;
+        Some(planned.schema.fields().iter().map(|field| visible(field.name()).to_owned()).collect())
+    }
+}
+
+fn quoted(name: &str) -> Ident {
+    Ident::with_quote('"', name)
+}
+
+fn is_outer(operator: &JoinOperator) -> bool {
+    !matches!(operator, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+}
+
+/// The FROM item of that name.
+fn factor_of<'s>(select: &'s Select, name: &str) -> Option<&'s TableFactor> {
+    let factors = select
+        .from
+        .iter()
+        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    factors.into_iter().find(|factor| {
+        let own = match factor {
+            TableFactor::Table { alias: Some(alias), args: None, .. } => Some(&alias.name),
+            TableFactor::Table { name, args: None, .. } => name.0.last().and_then(|part| part.as_ident()),
+            TableFactor::Derived { alias: Some(alias), .. } => Some(&alias.name),
+            _ => None,
+        };
+        own.is_some_and(|own| tidewire_sql::fold(own) == name)
+    })
+}
+
+/// The name that an argument of one of the functions consists of.
+fn row_name(arg: &FunctionArg) -> Option<String> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(name))) => Some(tidewire_sql::fold(name)),
+        FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => match name.0.as_slice() {
+            [part] => part.as_ident().map(tidewire_sql::fold),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn args_of(expr: &mut Expr) -> Option<&mut Vec<FunctionArg>> {
+    let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else { return None };
+    let [part] = name.0.as_slice() else { return None };
+    let name = part.as_ident().map(tidewire_sql::fold)?;
+    FUNCTIONS.contains(&name.as_str()).then_some(&mut list.args)
+}
+
+/// Collects the names.
+#[derive(Default)]
+struct Named {
+    names: Vec<String>,
+}
+
+impl VisitorMut for Named {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        for name in args_of(expr).into_iter().flatten().filter_map(|arg| row_name(arg)) {
+            if !self.names.contains(&name) {
+                self.names.push(name);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Replaced<'a> {
+    name: &'a str,
+    row: &'a Expr,
+}
+
+impl VisitorMut for Replaced<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        for arg in args_of(expr).into_iter().flatten() {
+            if row_name(arg).is_some_and(|name| name == self.name) {
+                *arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(self.row.clone()));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
