@@ -574,6 +574,7 @@ impl Worker {
                 fingerprint: fingerprint.clone(),
                 origin: build.in_log.origin(),
                 is_new: true,
+                is_plan: false,
             };
             let (id, deltas) = (self.id, content.deltas);
             let finished = move |core: &mut Core| core.finish_build(id, view, deltas, subscriber);

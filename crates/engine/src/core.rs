@@ -14,6 +14,7 @@
 pub mod indexes;
 mod kept;
 mod publication;
+mod sharing;
 mod status;
 mod writes;
 
@@ -76,8 +77,9 @@ pub struct Core {
     catalog: Arc<Catalog>,
     tables: BTreeMap<ObjectId, Table>,
     sources: BTreeMap<ObjectId, RunningSource>,
-    // In the order of their OIDs, which is topological: a view stands on older objects.
     views: BTreeMap<ObjectId, View>,
+    // Each after what it takes changes of.
+    view_order: Vec<ObjectId>,
     state_memory: StateMemory,
     builds: BTreeMap<ObjectId, BuildState>,
     subscribers: HashMap<ObjectId, Vec<Subscriber>>,
@@ -103,6 +105,8 @@ pub struct View {
     pub origin: ViewOrigin,
     /// Whether no checkpoint has it yet.
     pub is_new: bool,
+    /// Whether it is a plan that several views share: it has no relation, and no user sees it.
+    pub is_plan: bool,
 }
 
 /// A declared source, with its reader where a view needs one.
@@ -187,6 +191,7 @@ impl Core {
             tables,
             sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
+            view_order: vec![],
             state_memory: StateMemory::default(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
@@ -291,7 +296,7 @@ impl Core {
 
     /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
     fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
-        let mut failed = vec![];
+        let (mut failed, mut row_errors) = (vec![], vec![]);
         let mut sizes: HashMap<ObjectId, usize> = changes.iter().map(|(id, c)| (*id, bytes_of(&c.deltas))).collect();
         for (id, n_bytes) in &sizes {
             if let Some(table) = self.tables.get(id)
@@ -300,7 +305,8 @@ impl Core {
                 self.state_memory.table_took(*id, table.rows.state_bytes());
             }
         }
-        for (id, view) in &mut self.views {
+        for id in &self.view_order {
+            let Some(view) = self.views.get_mut(id) else { continue };
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
@@ -320,15 +326,21 @@ impl Core {
             });
             match result {
                 Ok(output) => {
-                    dead_letter_rows(&self.shared, *id, &view.name, output.row_errors, now_us);
+                    row_errors.push((*id, output.row_errors));
                     if let (Some(durability), Some(_)) = (&mut self.durability, &view.fingerprint) {
-                        durability.note_view(*id, &output.deltas);
+                        let of_relation = if view.is_plan { &[] } else { output.deltas.as_slice() };
+                        durability.note_view(*id, of_relation);
                     }
                     if !output.deltas.is_empty() {
                         changes.insert(*id, Changes { columns: view.all_columns.clone(), deltas: output.deltas });
                     }
                 }
                 Err(err) => failed.push((*id, err)),
+            }
+        }
+        for (id, errors) in row_errors.into_iter().filter(|(_, errors)| !errors.is_empty()) {
+            for (user, name) in self.users(id) {
+                dead_letter_rows(&self.shared, user, &name, errors.clone(), now_us);
             }
         }
         for (id, err) in failed {
@@ -375,7 +387,7 @@ impl Core {
             return;
         }
         error!(view = %view.name, error = %err, "materialized view failed");
-        let name = view.name.clone();
+        let (name, is_plan) = (view.name.clone(), view.is_plan);
         view.error = Some(err.clone());
         if err.state() == SqlState::OutOfMemory {
             (view.runtime, view.relation) = (Runtime::without_state(), None);
@@ -389,8 +401,9 @@ impl Core {
         let above: Vec<ObjectId> =
             self.views.iter().filter(|(_, v)| v.inputs.contains(&id)).map(|(id, _)| *id).collect();
         for dependant in above {
-            self.fail_view(dependant, view_failed(&name, &err));
+            self.fail_view(dependant, if is_plan { err.clone() } else { view_failed(&name, &err) });
         }
+        self.drop_unused_plans();
     }
 
     fn deliver(&mut self, epoch: Epoch, changes: &EpochChanges) {
@@ -556,6 +569,7 @@ impl Core {
 
     /// Stops the readers that no view needs any more.
     fn stop_idle_sources(&mut self) {
+        self.drop_unused_plans();
         for (id, source) in &mut self.sources {
             let used = self.views.values().any(|v| v.inputs.contains(id) && v.error.is_none())
                 || self.builds.values().any(|b| b.tap.reads(*id));
@@ -697,13 +711,14 @@ impl Core {
             }
         }
         let object = self.builds.remove(&id).and_then(|b| b.object);
+        self.share(&mut view, object.as_deref());
         if let Some(durability) = &mut self.durability {
             durability.note_change();
         }
         self.shared.memory.build_ended(id);
         // The build was within its limit: what its last changes took beyond, its next step says.
         let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), object.as_deref());
-        self.views.insert(id, view);
+        self.insert_view(id, view);
         if let Some(subscriber) = subscriber
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
         {
@@ -745,8 +760,9 @@ impl Core {
             fingerprint: None,
             origin: ViewOrigin::Rebuilt,
             is_new: true,
+            is_plan: false,
         };
-        self.views.insert(id, view);
+        self.insert_view(id, view);
         self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
     }
 

@@ -15,11 +15,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
 use tidewire_catalog::Kind;
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
-    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Record, StateCut, Storage, StoredLetter, StoredObject,
-    StoredSource, TableChange, TableCut, ViewCut, Written,
+    BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Moved, Record, SharedNode, StateCut, Storage,
+    StoredLetter, StoredObject, StoredSource, TableChange, TableCut, ViewCut, Written,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
@@ -39,6 +40,8 @@ pub struct Durability {
     // Since the last cut: of tables and of views, and the bytes of the views'.
     changes: HashMap<ObjectId, Vec<Delta>>,
     n_change_bytes: usize,
+    // State of views that has become another's since the last cut.
+    moved: Vec<Moved>,
     dead_letters: Vec<StoredLetter>,
     checkpointer: Checkpointer,
     checkpoint_interval: Duration,
@@ -70,6 +73,12 @@ pub struct KeptView {
     pub is_new: bool,
     /// What changed in its operators.
     pub operators: Vec<StateCut>,
+    /// Whether it is a plan that several views share, which has no rows.
+    pub is_plan: bool,
+    /// The nodes whose rows come from a shared plan.
+    pub shared: Vec<SharedNode>,
+    /// For each node that reads an object, the rows that came.
+    pub n_taken: BTreeMap<u32, u64>,
 }
 
 /// What was found on disk, and what follows from it for the next checkpoint.
@@ -103,6 +112,7 @@ impl Durability {
             objects: found.objects,
             changes: found.changes,
             n_change_bytes: 0,
+            moved: vec![],
             dead_letters: found.dead_letters,
             checkpointer: Checkpointer::start(found.checkpoints, shared)?,
             checkpoint_interval: settings.checkpoint_interval,
@@ -151,6 +161,12 @@ impl Durability {
     pub fn note_view(&mut self, view: ObjectId, deltas: &[Delta]) {
         self.n_change_bytes += deltas.iter().map(delta_bytes).sum::<usize>();
         self.changes.entry(view).or_default().extend_from_slice(deltas);
+        self.is_dirty = true;
+    }
+
+    /// State of a view that the last cut had has become another's.
+    pub fn note_moved(&mut self, moved: Moved) {
+        self.moved.push(moved);
         self.is_dirty = true;
     }
 
@@ -261,8 +277,9 @@ impl Durability {
         let is_table = |id: &&ObjectId| moment.catalog.by_id(**id).is_some_and(|o| matches!(o.def, Kind::Table(_)));
         let tables = moment.relations.keys().filter(is_table).filter_map(|id| Some(relation(*id, rows(id)?))).collect();
         let view = |kept: KeptView| {
-            let KeptView { id, fingerprint, is_new, operators } = kept;
-            Some(ViewCut { fingerprint, is_new, relation: relation(id, rows(&id)?), operators })
+            let KeptView { id, fingerprint, is_new, operators, is_plan, shared, n_taken } = kept;
+            let relation = if is_plan { without_rows(id) } else { relation(id, rows(&id)?) };
+            Some(ViewCut { fingerprint, is_new, relation, operators, shared, n_taken })
         };
         let views = views.into_iter().filter_map(view).collect();
         let shared = shared.clone();
@@ -273,6 +290,7 @@ impl Durability {
             objects: self.objects.values().cloned().collect(),
             tables,
             views,
+            moved: std::mem::take(&mut self.moved),
             sources,
             n_shards: shared.settings.n_shards as u32,
             dead_letters: std::mem::take(&mut self.dead_letters),
@@ -365,6 +383,11 @@ fn relation_cut(
         Ok(Box::new(Pinned { rows, _snapshot: snapshot }) as _)
     };
     TableCut { table, schema, changes, rows: Box::new(rows) }
+}
+
+fn without_rows(plan: ObjectId) -> TableCut {
+    let rows = || Ok(Box::new(std::iter::empty()) as _);
+    TableCut { table: plan, schema: Arc::new(Schema::empty()), changes: vec![], rows: Box::new(rows) }
 }
 
 /// Rows of a snapshot that stays readable until they have been read.

@@ -202,6 +202,11 @@ impl StateMemory {
         }
     }
 
+    /// Whether the view has a limit of its own.
+    pub fn has_limit(&self, id: ObjectId) -> bool {
+        self.views.get(&id).is_some_and(|view| view.limit.flatten().is_some())
+    }
+
     /// The table or view is gone.
     pub fn forget(&mut self, id: ObjectId) {
         let view = self.views.remove(&id).map(|view| view.taken);

@@ -10,7 +10,7 @@
 //! it is next asked for; a view that cannot be built is marked failed, with the reason, until it is dropped or built
 //! at the next start. No checkpoint is written before everything that was restored is one moment again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,8 +19,11 @@ use parking_lot::Mutex;
 use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Connector, Positions, ReadMode, Source, SourceReader, SourceSpec};
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_planner::Dataflow;
 use tidewire_sql::Statement;
-use tidewire_state::{Checkpoints, Files, Log, Manifest, Record, Storage, StoredLetter, StoredObject, TableFiles};
+use tidewire_state::{
+    Checkpoints, Files, Log, Manifest, Record, Storage, StoredLetter, StoredObject, TableFiles, ViewFiles,
+};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{info, warn};
 
@@ -97,7 +100,7 @@ impl Engine {
             let began = Instant::now();
             let object = stored::restore(&stored);
             let (id, name) = (object.id, object.name.to_string());
-            match self.restore_view(&stored.owner, object, &saved, &restored).await {
+            match self.restore_view(&stored.owner, object, &saved, &mut restored).await {
                 Ok(()) => {
                     info!(view = %name, elapsed_ms = began.elapsed().as_millis() as u64, "view is restored");
                     restored.insert(id);
@@ -120,7 +123,7 @@ impl Engine {
         owner: &str,
         stored: Object,
         saved: &Arc<Saved>,
-        restored: &HashSet<ObjectId>,
+        restored: &mut HashSet<ObjectId>,
     ) -> Result<()> {
         let why = |why: &str| SqlError::new(SqlState::ObjectNotInPrerequisiteState, why);
         let manifest = saved.manifest.as_ref().ok_or_else(|| why("there is no checkpoint"))?;
@@ -137,46 +140,76 @@ impl Engine {
         if print != files.fingerprint {
             return Err(why("its plan, or the layout of state, is another one in this version"));
         }
-        let mut runtime = Runtime::new(&dataflow, settings, self.shared.operators)?;
-        let inputs: BTreeSet<ObjectId> = runtime.inputs().map(|input| input.object).collect();
+        let mut plans = vec![];
+        shared_plans(manifest, &files, &dataflow, &mut plans)?;
+        for (plan, dataflow) in plans {
+            if restored.contains(&plan) {
+                continue;
+            }
+            let files = manifest.view(plan).ok_or_else(|| why("the checkpoint has no plan that it shares"))?.clone();
+            let view = self.load_view(object.name.to_string(), &dataflow, files, None, saved, restored).await?;
+            self.shared.call(move |core| core.add_restored_plan(plan, view)).await?;
+            restored.insert(plan);
+        }
+        let schema = dataflow.nodes.last().map(|node| node.schema.clone());
+        let schema = schema.ok_or_else(|| SqlError::internal("a dataflow without nodes"))?;
+        let relation = Arrangement::new(schema, dataflow.identity.clone())?;
+        let view = self.load_view(object.name.to_string(), &dataflow, files, Some(relation), saved, restored).await?;
+        self.shared.call(move |core| core.add_restored_view(object, view)).await?
+    }
+
+    /// Loads a view, or without a relation a shared plan. Errors: why it is to be built again.
+    async fn load_view(
+        self: &Arc<Self>,
+        name: String,
+        dataflow: &Dataflow,
+        files: ViewFiles,
+        mut relation: Option<Arrangement>,
+        saved: &Arc<Saved>,
+        restored: &HashSet<ObjectId>,
+    ) -> Result<View> {
+        let why = |why: &str| SqlError::new(SqlState::ObjectNotInPrerequisiteState, why);
+        let mut runtime = Runtime::new(dataflow, &self.shared.settings, self.shared.operators)?;
+        for shared in &files.shared {
+            runtime.take_from(shared.node as usize, ObjectId(shared.plan));
+        }
+        let inputs = runtime.reads();
         let catalog = self.shared.published().catalog;
+        let sources = saved.manifest.iter().flat_map(|manifest| &manifest.sources);
+        let positions: HashSet<u32> = sources.filter(|s| s.positions.is_some()).map(|s| s.source).collect();
         for input in &inputs {
             match catalog.by_id(*input).map(|object| &object.def) {
-                Some(Kind::MaterializedView(_)) if !restored.contains(input) => {
+                Some(Kind::MaterializedView(_)) | None if !restored.contains(input) => {
                     return Err(why("a view that it reads is built again"));
                 }
-                Some(Kind::Source(_))
-                    if !manifest.sources.iter().any(|s| s.source == input.0 && s.positions.is_some()) =>
-                {
+                Some(Kind::Source(_)) if !positions.contains(&input.0) => {
                     return Err(why("the checkpoint does not say how far a source was read"));
                 }
                 _ => {}
             }
         }
-        let schema = dataflow.nodes.last().map(|node| node.schema.clone());
-        let schema = schema.ok_or_else(|| SqlError::internal("a dataflow without nodes"))?;
-        let all_columns = (0..schema.fields().len()).collect();
-        let mut relation = Arrangement::new(schema, dataflow.identity.clone())?;
+        let n_columns = dataflow.nodes.last().map_or(0, |node| node.schema.fields().len());
+        let (fingerprint, is_plan) = (files.fingerprint.clone(), relation.is_none());
         let reader = saved.files.clone();
         let load = move || {
-            runtime.restore(&files, &reader, &mut relation, FIRST_EPOCH, now_us())?;
+            runtime.restore(&files, &reader, relation.as_mut(), FIRST_EPOCH, now_us())?;
             runtime.keep();
             Ok::<_, SqlError>((runtime, relation))
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         let (runtime, relation) = loaded.map_err(|_| SqlError::internal("reading the state panicked"))??;
-        let view = View {
-            name: object.name.to_string(),
+        Ok(View {
+            name,
             runtime,
-            relation: Some(relation),
+            relation,
             inputs: inputs.into_iter().collect(),
-            all_columns,
+            all_columns: (0..n_columns).collect(),
             error: None,
-            fingerprint: Some(print),
+            fingerprint: Some(fingerprint),
             origin: ViewOrigin::Restored,
             is_new: false,
-        };
-        self.shared.call(move |core| core.add_restored_view(object, view)).await?
+            is_plan,
+        })
     }
 
     /// Builds materialized views, each after those that it stands on.
@@ -201,6 +234,23 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The plans that a view or plan shares with others, each after those that it takes from itself.
+fn shared_plans(
+    manifest: &Manifest,
+    files: &ViewFiles,
+    dataflow: &Dataflow,
+    found: &mut Vec<(ObjectId, Dataflow)>,
+) -> Result<()> {
+    for shared in &files.shared {
+        let (id, plan) = (ObjectId(shared.plan), dataflow.sub_plan(shared.node as usize));
+        if let Some(files) = manifest.view(id) {
+            shared_plans(manifest, files, &plan, found)?;
+        }
+        found.push((id, plan));
+    }
+    Ok(())
 }
 
 /// What the log changed in tables behind the checkpoint.

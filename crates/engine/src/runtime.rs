@@ -6,6 +6,7 @@
 //! Invariant: an error or a panic in any operator leaves the runtime unusable and everything outside it untouched.
 
 mod kept;
+mod sharing;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +16,7 @@ use std::time::Instant;
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use parking_lot::Mutex;
+use tidewire_operators::arrangement::Identity;
 use tidewire_operators::budget::Budget;
 use tidewire_operators::{Distribution, Operator, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
@@ -39,6 +41,7 @@ pub type EpochChanges = HashMap<ObjectId, Changes>;
 
 /// The operators of one view.
 pub struct Runtime {
+    dataflow: Arc<Dataflow>,
     nodes: Vec<NodeState>,
     n_shards: usize,
     parallel_rows_min: usize,
@@ -48,10 +51,24 @@ pub struct Runtime {
     room: usize,
 }
 
+/// Where the rows of a node come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It makes them.
+    Own,
+    /// A plan that several views share, which the loop runs by itself.
+    Shared(ObjectId),
+    /// It makes none: only a shared plan would need them.
+    Unused,
+}
+
 struct NodeState {
     node: Node,
+    origin: Origin,
     description: String,
     n_uses: usize,
+    // Of an input: rows that came, before the server's start too.
+    n_taken: u64,
     shards: Vec<Option<Box<dyn Operator>>>,
     // For the next checkpoint, where there will be one.
     held: Option<Held>,
@@ -86,13 +103,14 @@ impl Runtime {
                 }
                 NodeKind::Input(_) | NodeKind::Constant(_) => vec![],
             };
-            let n_uses = dataflow.nodes.iter().flat_map(|n| &n.inputs).filter(|input| **input == id).count();
             let node = node.clone();
             let description = dataflow.describe(id);
             nodes.push(NodeState {
                 node,
+                origin: Origin::Own,
                 description,
-                n_uses,
+                n_uses: 0,
+                n_taken: 0,
                 shards,
                 held: None,
                 is_waiting: false,
@@ -101,19 +119,29 @@ impl Runtime {
                 step_ns: 0,
             });
         }
-        Ok(Runtime { nodes, n_shards, parallel_rows_min, step: Epoch(0), room: usize::MAX })
+        let dataflow = Arc::new(dataflow.clone());
+        let mut runtime = Runtime { dataflow, nodes, n_shards, parallel_rows_min, step: Epoch(0), room: usize::MAX };
+        runtime.count_uses();
+        Ok(runtime)
     }
 
     /// Of a view that could not be planned.
     pub fn without_state() -> Runtime {
-        Runtime { nodes: vec![], n_shards: 1, parallel_rows_min: usize::MAX, step: Epoch(0), room: usize::MAX }
+        Runtime {
+            dataflow: Arc::new(Dataflow { nodes: vec![], identity: Identity::Bag }),
+            nodes: vec![],
+            n_shards: 1,
+            parallel_rows_min: usize::MAX,
+            step: Epoch(0),
+            room: usize::MAX,
+        }
     }
 
-    /// The objects that the dataflow reads.
+    /// The objects that the dataflow reads itself.
     pub fn inputs(&self) -> impl Iterator<Item = &InputNode> {
-        self.nodes.iter().filter_map(|n| match &n.node.kind {
-            NodeKind::Input(input) => Some(input),
-            NodeKind::Constant(_) | NodeKind::Operator(_) => None,
+        self.nodes.iter().filter_map(|n| match (&n.node.kind, n.origin) {
+            (NodeKind::Input(input), Origin::Own) => Some(input),
+            _ => None,
         })
     }
 
@@ -149,17 +177,30 @@ impl Runtime {
         let mut edges: Vec<Edge> = vec![vec![]; self.nodes.len()];
         let mut uses_left: Vec<usize> = self.nodes.iter().map(|n| n.n_uses).collect();
         for (id, state) in self.nodes.iter_mut().enumerate() {
-            let edge = match &state.node.kind {
-                NodeKind::Input(input) => match changes.get(&input.object) {
+            let edge = match (state.origin, &state.node.kind) {
+                (Origin::Unused, _) => continue,
+                (Origin::Shared(plan), _) => match changes.get(&plan) {
+                    None => continue,
+                    Some(changes) => {
+                        let columns: Vec<usize> = (0..state.node.schema.fields().len()).collect();
+                        let deltas = changes.deltas.iter().map(|delta| project(delta, &columns, &state.node));
+                        spread(deltas.collect::<Result<_>>()?, self.n_shards, self.parallel_rows_min)
+                    }
+                },
+                (Origin::Own, NodeKind::Input(input)) => match changes.get(&input.object) {
                     None => continue,
                     Some(changes) => {
                         let deltas = input_deltas(&state.node, input, changes)?;
+                        let n_rows = deltas.iter().map(|delta| delta.n_rows() as u64).sum();
+                        state.n_taken = state.n_taken.saturating_add(n_rows);
                         spread(deltas, self.n_shards, self.parallel_rows_min)
                     }
                 },
-                NodeKind::Constant(rows) if part == Part::First => vec![vec![Delta::insert(rows.clone())]],
-                NodeKind::Constant(_) => continue,
-                NodeKind::Operator(_) => {
+                (Origin::Own, NodeKind::Constant(rows)) if part == Part::First => {
+                    vec![vec![Delta::insert(rows.clone())]]
+                }
+                (Origin::Own, NodeKind::Constant(_)) => continue,
+                (Origin::Own, NodeKind::Operator(_)) => {
                     let inputs = take_inputs(&state.node.inputs, &mut edges, &mut uses_left);
                     let parallel_rows_min = self.parallel_rows_min;
                     let shared = Step { step: self.step, now_us, part, parallel_rows_min, room: self.room };

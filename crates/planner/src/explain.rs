@@ -1,6 +1,7 @@
 //! The text of EXPLAIN: an indented tree, column names instead of indices, and what is known of each node's rows.
 
-use std::fmt;
+use std::collections::HashMap;
+use std::fmt::{self, Write};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
@@ -17,21 +18,34 @@ use crate::dataflow::{Dataflow, Node, NodeId, NodeKind, Properties};
 /// first use and named there (`#3`); later uses refer to it.
 impl fmt::Display for Dataflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut printed = vec![false; self.nodes.len()];
-        match self.nodes.len().checked_sub(1) {
-            Some(root) => self.write_node(f, root, 0, &mut printed),
-            None => Ok(()),
-        }
+        f.write_str(&self.explain(&HashMap::new()))
     }
 }
 
 impl Dataflow {
+    /// The same with notes at some nodes.
+    pub fn explain(&self, notes: &HashMap<NodeId, String>) -> String {
+        let (mut text, mut printed) = (String::new(), vec![false; self.nodes.len()]);
+        if let Some(root) = self.nodes.len().checked_sub(1) {
+            // Writing to a string does not fail.
+            let _ = self.write_node(&mut text, root, 0, notes, &mut printed);
+        }
+        text
+    }
+
     /// Name and parameters of a node, as EXPLAIN prints them, without what is known of its rows.
     pub fn describe(&self, id: NodeId) -> String {
         self.nodes.get(id).map(|node| self.description(node)).unwrap_or_default()
     }
 
-    fn write_node(&self, f: &mut fmt::Formatter<'_>, id: NodeId, depth: usize, printed: &mut [bool]) -> fmt::Result {
+    fn write_node(
+        &self,
+        f: &mut String,
+        id: NodeId,
+        depth: usize,
+        notes: &HashMap<NodeId, String>,
+        printed: &mut [bool],
+    ) -> fmt::Result {
         let Some(node) = self.nodes.get(id) else { return Ok(()) };
         if depth > 0 {
             writeln!(f)?;
@@ -47,8 +61,11 @@ impl Dataflow {
         }
         f.write_str(&self.description(node))?;
         write_properties(f, &node.properties, &node.schema)?;
+        if let Some(note) = notes.get(&id) {
+            write!(f, ", {note}")?;
+        }
         for input in &node.inputs {
-            self.write_node(f, *input, depth + 1, printed)?;
+            self.write_node(f, *input, depth + 1, notes, printed)?;
         }
         Ok(())
     }
@@ -222,7 +239,7 @@ fn sort_keys(keys: &[SortKey], input: &Schema) -> String {
     keys.collect::<Vec<_>>().join(", ")
 }
 
-fn write_properties(f: &mut fmt::Formatter<'_>, properties: &Properties, schema: &Schema) -> fmt::Result {
+fn write_properties(f: &mut String, properties: &Properties, schema: &Schema) -> fmt::Result {
     if properties.append_only {
         f.write_str(", append_only")?;
     }

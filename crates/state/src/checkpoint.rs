@@ -25,7 +25,7 @@ pub use self::files::Files;
 use self::files::Writer;
 use self::sums::{change_batches, change_schema, coalesce, nullable, put_together, with_schema};
 use self::views::Unwritten;
-pub use self::views::{StateCut, ViewCut};
+pub use self::views::{Moved, StateCut, ViewCut};
 use crate::log::Progress;
 use crate::record::{letter_schema, letters_from_rows, letters_to_rows};
 use crate::rows::{read_file, write_file};
@@ -75,6 +75,8 @@ pub struct Cut {
     pub tables: Vec<TableCut>,
     /// Every view that works.
     pub views: Vec<ViewCut>,
+    /// The state of views that has become another's since the last cut, in the order in which it did.
+    pub moved: Vec<Moved>,
     /// How far sources were read.
     pub sources: Vec<StoredSource>,
     /// How many shards the state of views is divided into.
@@ -205,7 +207,7 @@ impl Checkpoints {
         let number = self.next_number;
         self.next_number += 1;
         self.unwritten_letters.append(&mut cut.dead_letters);
-        self.unwritten.take(&mut cut.views);
+        self.unwritten.take(&mut cut.views, std::mem::take(&mut cut.moved));
         let changed = cut.tables.iter().chain(cut.views.iter().map(|v| &v.relation)).filter(|t| !t.changes.is_empty());
         let changed: Vec<u32> = changed.map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
@@ -399,6 +401,8 @@ fn merge(writer: &mut Writer<'_>, files: &mut Vec<FileEntry>, name: impl Fn(u32)
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use tidewire_types::SqlState;
@@ -425,6 +429,7 @@ mod tests {
         content: Vec<i64>,
         // For the next cut.
         views: Vec<ViewCut>,
+        moved: Vec<Moved>,
     }
 
     impl Fixture {
@@ -433,7 +438,7 @@ mod tests {
             let storage = DataDir::open(root.path()).unwrap().storage().unwrap();
             let log = Log::start(storage.clone(), 0, LogOptions::default(), || {}).unwrap();
             let checkpoints = Checkpoints::open(storage.clone()).unwrap();
-            Fixture { _root: root, storage, log, checkpoints, content: vec![], views: vec![] }
+            Fixture { _root: root, storage, log, checkpoints, content: vec![], views: vec![], moved: vec![] }
         }
 
         fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<Written> {
@@ -452,6 +457,7 @@ mod tests {
                 objects: vec![],
                 tables: vec![table],
                 views: std::mem::take(&mut self.views),
+                moved: std::mem::take(&mut self.moved),
                 sources: vec![],
                 n_shards: 1,
                 dead_letters: vec![],
@@ -620,7 +626,11 @@ mod tests {
         }
 
         fn check(&self, checkpoints: &Checkpoints) {
-            let view = checkpoints.newest().unwrap().view(VIEW).unwrap();
+            self.check_of(VIEW, checkpoints);
+        }
+
+        fn check_of(&self, view: ObjectId, checkpoints: &Checkpoints) {
+            let view = checkpoints.newest().unwrap().view(view).unwrap();
             for (idx, expected) in self.sums.iter().enumerate() {
                 let input = (idx < 2).then_some(idx as u32);
                 let files = view.operators.iter().find(|files| files.part.input == input).unwrap();
@@ -648,7 +658,8 @@ mod tests {
     fn view(operators: Vec<StateCut>, is_new: bool) -> ViewCut {
         let empty = move || Ok(Box::new(std::iter::empty()) as Rows);
         let relation = TableCut { table: VIEW, schema: schema(), changes: vec![], rows: Box::new(empty) };
-        ViewCut { fingerprint: "f".into(), is_new, relation, operators }
+        let fingerprint = "f".into();
+        ViewCut { fingerprint, is_new, relation, operators, shared: vec![], n_taken: BTreeMap::new() }
     }
 
     #[test]
@@ -703,5 +714,42 @@ mod tests {
         fixture.views = vec![view(state.change(4, 500), false)];
         fixture.write(1..2, 0..0).unwrap();
         state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
+    }
+
+    #[test]
+    fn state_that_becomes_another_views_is_there_as_a_whole() {
+        const PLAN: ObjectId = ObjectId(16386);
+        // Of the cuts before the last one as many cannot be written.
+        for n_failed in 0..3 {
+            let mut fixture = Fixture::new();
+            let mut state = State::default();
+            fixture.views = vec![view(state.change(0, 1000), true)];
+            fixture.write(0..1, 0..0).unwrap();
+            for round in 1..4 {
+                let mut operators = state.change(round, 500);
+                fixture.views = match round {
+                    1 => vec![view(operators, false)],
+                    _ => {
+                        operators.iter_mut().for_each(|cut| cut.part.node = 1);
+                        let mut plan = view(operators, false);
+                        plan.relation.table = PLAN;
+                        vec![view(vec![], false), plan]
+                    }
+                };
+                if round == 2 {
+                    fixture.moved = vec![Moved { from: VIEW, to: PLAN, nodes: vec![7, 3] }];
+                }
+                if round + n_failed >= 3 && round < 3 {
+                    let name = Manifest::file_name(fixture.checkpoints.next_number);
+                    fixture.storage.checkpoints.put_new(&name, bytes::Bytes::from_static(b"x")).unwrap();
+                    fixture.write(round..round + 1, 0..0).unwrap_err();
+                } else {
+                    fixture.write(round..round + 1, 0..0).unwrap();
+                }
+            }
+            let checkpoints = Checkpoints::open(fixture.storage.clone()).unwrap();
+            state.check_of(PLAN, &checkpoints);
+            assert!(checkpoints.newest().unwrap().view(VIEW).unwrap().operators.is_empty());
+        }
     }
 }

@@ -25,11 +25,11 @@ use std::sync::Arc;
 
 pub use backup::{BackedUp, BackupTarget, restore};
 pub use bucket::{Bucket, BucketAddress, BucketFiles, BucketLog};
-pub use checkpoint::{Checkpoints, Cut, Files, StateCut, TableCut, ViewCut, Written};
+pub use checkpoint::{Checkpoints, Cut, Files, Moved, StateCut, TableCut, ViewCut, Written};
 pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use log::{Log, LogOptions, Replayed};
-pub use manifest::{FileEntry, Manifest, StateFiles, StatePart, StoredSource, TableFiles, ViewFiles};
+pub use manifest::{FileEntry, Manifest, SharedNode, StateFiles, StatePart, StoredSource, TableFiles, ViewFiles};
 pub use object::{StoredColumn, StoredKind, StoredObject};
 pub use points::{CrashPoints, NoCrash};
 pub use record::{Record, StoredLetter, TableChange};

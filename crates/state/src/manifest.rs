@@ -12,8 +12,8 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
 use crate::StoredObject;
 
-/// The layout that this version writes. 1: no views, and no packs.
-const VERSION: u32 = 2;
+/// The layout that this version writes. 1: no views, and no packs. 2: no shared plans.
+const VERSION: u32 = 3;
 
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,21 @@ pub struct ViewFiles {
     pub relation: TableFiles,
     /// What its operators keep.
     pub operators: Vec<StateFiles>,
+    /// The nodes whose rows come from a plan that several views share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<SharedNode>,
+    /// For each node that reads an object, the rows that came.
+    #[serde(default)]
+    pub n_taken: BTreeMap<u32, u64>,
+}
+
+/// A node whose rows come from a shared plan, which is kept as a view without rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNode {
+    /// The node.
+    pub node: u32,
+    /// The plan's OID.
+    pub plan: u32,
 }
 
 /// What one shard of one operator keeps: of one of its inputs, or rows of its own.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tidewire_catalog::Object;
 use tidewire_connect::{Positions, Split};
-use tidewire_state::StoredSource;
+use tidewire_state::{SharedNode, StoredSource};
 use tidewire_types::{ObjectId, Result};
 
 use super::{Core, SourceRead, View, now_us, start_reader};
@@ -49,12 +49,14 @@ impl Core {
         let mut kept = vec![];
         for (id, view) in self.views.iter_mut().filter(|(_, view)| view.error.is_none()) {
             if let Some(fingerprint) = view.fingerprint.clone() {
-                let is_new = std::mem::take(&mut view.is_new);
                 kept.push(KeptView {
                     id: *id,
                     fingerprint,
-                    is_new,
+                    is_new: std::mem::take(&mut view.is_new),
                     operators: view.runtime.take_changes(Some(&self.workers)),
+                    is_plan: view.is_plan,
+                    shared: view.runtime.shared().map(|(node, plan)| shared_node(node, plan)).collect(),
+                    n_taken: view.runtime.n_taken(),
                 });
             }
         }
@@ -79,12 +81,20 @@ impl Core {
             // It was within its limit when it was written: the next step that makes it larger stops it.
             tracing::warn!(%error, "a restored view takes more than before");
         }
-        self.views.insert(object.id, view);
+        self.insert_view(object.id, view);
         self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
+    }
+
+    /// Adds a shared plan that a checkpoint had; the views that share it follow.
+    pub fn add_restored_plan(&mut self, id: ObjectId, view: View) {
+        // Without a limit of its own.
+        let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), None);
+        self.insert_view(id, view);
     }
 
     /// All views of a checkpoint are there: brings them to where the log ends, and has sources go on.
     pub fn finish_restore(&mut self, mut changes: EpochChanges, sources: &[StoredSource]) -> Result<()> {
+        self.drop_unused_plans();
         // In the epoch in which tables are as at the end of the log already: nobody has read it.
         self.step_views(self.epoch, now_us(), &mut changes);
         self.count_memory();
@@ -114,4 +124,8 @@ impl Core {
         }
         Ok(())
     }
+}
+
+fn shared_node(node: usize, plan: ObjectId) -> SharedNode {
+    SharedNode { node: u32::try_from(node).unwrap_or(u32::MAX), plan: plan.0 }
 }

@@ -1,18 +1,24 @@
 //! Where everything stands, as the loop knows it.
 
+use std::collections::BTreeSet;
+
 use tidewire_connect::{Position, Split};
 use tidewire_operators::arrangement::Arrangement;
 use tidewire_types::ObjectId;
 
 use super::{Core, RunningSource, View, describe};
+use crate::OperatorStatus;
+use crate::runtime::Runtime;
 use crate::status::{SourceStatus, SplitStatus, Status, ViewState, ViewStatus};
 
 impl Core {
     /// Where everything stands.
     pub fn status(&mut self) -> Status {
-        let mut views: Vec<ViewStatus> = vec![];
+        let (mut views, mut counted): (Vec<ViewStatus>, _) = (vec![], BTreeSet::new());
         for (id, view) in self.views.iter().filter(|(id, _)| self.catalog.by_id(**id).is_some()) {
-            views.push(view.status(*id));
+            let mut status = view.status(*id);
+            self.add_shared(&view.runtime, &mut status.operators, &mut status.state_bytes, &mut counted);
+            views.push(status);
         }
         views.extend(self.builds.iter().filter_map(|(id, build)| build.status(*id)));
         let relations = self.tables.values().map(|t| t.rows.state_bytes()).sum::<usize>();
@@ -29,6 +35,28 @@ impl Core {
             sources: self.sources.iter().map(|(id, s)| s.status(*id)).collect(),
             indexes: self.index_status(),
             views,
+        }
+    }
+}
+
+impl Core {
+    /// What several views share counts as the oldest one's.
+    fn add_shared(
+        &self,
+        runtime: &Runtime,
+        operators: &mut [OperatorStatus],
+        state_bytes: &mut usize,
+        counted: &mut BTreeSet<ObjectId>,
+    ) {
+        for (node, id) in runtime.shared() {
+            if let Some(plan) = self.views.get(&id)
+                && counted.insert(id)
+            {
+                *state_bytes += plan.state_bytes();
+                let mut of_plan = plan.runtime.status();
+                self.add_shared(&plan.runtime, &mut of_plan, state_bytes, counted);
+                runtime.fill_status(node, &of_plan, operators);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use tidewire_planner::{Dataflow, NodeKind};
 use tidewire_state::{Files, StateCut, StateFiles, StatePart, ViewFiles};
 use tidewire_types::{Delta, Epoch, Result};
 
-use super::{NodeState, Runtime, panic_error};
+use super::{NodeState, Origin, Runtime, panic_error};
 use crate::workers::Workers;
 
 /// How operators make state of what is kept of them. Another number: views are built again. To be raised when an operator
@@ -83,6 +83,9 @@ impl Runtime {
         let schemas: Vec<SchemaRef> = self.nodes.iter().map(|n| n.node.schema.clone()).collect();
         for state in &mut self.nodes {
             let NodeKind::Operator(plan) = &state.node.kind else { continue };
+            if state.origin != Origin::Own {
+                continue;
+            }
             let kept = plan.kept();
             match kept {
                 Kept::Nothing => continue,
@@ -192,19 +195,20 @@ impl Runtime {
         cuts
     }
 
-    /// Takes what a checkpoint has kept, in place of `start`: shards side by side, and the view's rows too.
+    /// Takes what a checkpoint has kept, in place of `start`: shards side by side, and the view's rows too, where it has any.
     ///
     /// Errors: a file that is damaged, rows that an operator does not take. Then the view is to be built again.
     pub fn restore(
         &mut self,
         saved: &ViewFiles,
         files: &Files,
-        relation: &mut Arrangement,
+        relation: Option<&mut Arrangement>,
         epoch: Epoch,
         now_us: i64,
     ) -> Result<()> {
+        self.set_taken(&saved.n_taken);
         let schemas: Vec<SchemaRef> = self.nodes.iter().map(|n| n.node.schema.clone()).collect();
-        let mut tasks: VecDeque<Task<'_>> = VecDeque::from([Task::Relation(relation)]);
+        let mut tasks: VecDeque<Task<'_>> = relation.map(Task::Relation).into_iter().collect();
         for (node, state) in (0_u32..).zip(&mut self.nodes) {
             let NodeKind::Operator(plan) = &state.node.kind else { continue };
             let kept = plan.kept();

@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 use tidewire_catalog::{Kind, Object};
+use tidewire_planner::NodeId;
 use tidewire_sql::{Explain, ObjectKind, ObjectName, Parsed, Show, Statement};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
@@ -174,7 +175,14 @@ impl Session {
             Some(Statement::Query(query)) => query,
             _ => return Err(SqlError::internal("the stored query is not a query")),
         };
-        let plan = self.plan_dataflow(&query, &def.query, 0).await?.0.to_string();
+        let dataflow = self.plan_dataflow(&query, &def.query, 0).await?.0;
+        let id = object.id;
+        let shared = self.shared().call(move |core| core.shared_with(id)).await?;
+        let note = |(node, others): (NodeId, Vec<String>)| match others.is_empty() {
+            true => None,
+            false => Some((node, format!("shared with {}", others.join(", ")))),
+        };
+        let plan = dataflow.explain(&shared.into_iter().filter_map(note).collect());
         if !analyze {
             return Ok(plan);
         }

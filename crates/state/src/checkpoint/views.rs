@@ -18,7 +18,7 @@ use super::files::{Files, Writer};
 use super::sums::{adds_only, change_batches, change_schema, changes_of, put_together, without_removed};
 use super::{BASE_FILE_BYTES, BATCH_ROWS, CHANGES_PER_BASE, Checkpoints, Cut, MERGED_FILES, TableCut};
 use crate::rows::{compact, read_file, write_file};
-use crate::{FileEntry, StateFiles, StatePart, ViewFiles};
+use crate::{FileEntry, Manifest, SharedNode, StateFiles, StatePart, ViewFiles};
 
 /// Files are merged up to this size.
 const MERGED_BYTES_MAX: u64 = 64 << 20;
@@ -40,6 +40,29 @@ pub struct ViewCut {
     pub relation: TableCut,
     /// What changed in its operators.
     pub operators: Vec<StateCut>,
+    /// The nodes whose rows come from a shared plan.
+    pub shared: Vec<SharedNode>,
+    /// For each node that reads an object, the rows that came.
+    pub n_taken: BTreeMap<u32, u64>,
+}
+
+/// The state of some nodes of a view has become another view's.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// Whose it was.
+    pub from: ObjectId,
+    /// Whose it is now.
+    pub to: ObjectId,
+    /// For each node, which one it was there.
+    pub nodes: Vec<u32>,
+}
+
+impl Moved {
+    /// Where a part is now; None: it has stayed.
+    fn place(&self, part: StatePart) -> Option<StatePart> {
+        let node = (0_u32..).zip(&self.nodes).find(|(_, old)| **old == part.node)?.0;
+        Some(StatePart { node, ..part })
+    }
 }
 
 /// One part of a view's state.
@@ -59,6 +82,7 @@ pub struct StateCut {
 #[derive(Default)]
 pub(super) struct Unwritten {
     views: BTreeMap<u32, View>,
+    moved: Vec<Moved>,
     // Views whose changes were lost: they are in no checkpoint, and so are built again.
     lost: HashSet<u32>,
 }
@@ -77,7 +101,8 @@ struct Part {
 
 impl Unwritten {
     /// Takes the views of a cut over; their relations and fingerprints stay with the cut.
-    pub(super) fn take(&mut self, views: &mut [ViewCut]) {
+    pub(super) fn take(&mut self, views: &mut [ViewCut], moved: Vec<Moved>) {
+        moved.into_iter().for_each(|moved| self.take_moved(moved));
         let there: HashSet<u32> = views.iter().map(|view| view.relation.table.0).collect();
         self.views.retain(|view, _| there.contains(view));
         self.lost.retain(|view| there.contains(view));
@@ -97,9 +122,52 @@ impl Unwritten {
         }
     }
 
+    fn take_moved(&mut self, moved: Moved) {
+        let (from, to) = (moved.from.0, moved.to.0);
+        if self.lost.contains(&from) {
+            self.lost.insert(to);
+        }
+        if let Some(view) = self.views.get_mut(&from) {
+            let parts = std::mem::take(&mut view.parts);
+            let (is_new, mut others) = (view.is_new, BTreeMap::new());
+            for (part, changes) in parts {
+                match moved.place(part) {
+                    Some(place) => others.insert(place, changes),
+                    None => view.parts.insert(part, changes),
+                };
+            }
+            self.views.insert(to, View { is_new, parts: others });
+        }
+        self.moved.push(moved);
+    }
+
+    /// What the last checkpoint has of each view, as it would be had state not moved since.
+    fn before(&self, newest: Option<&Manifest>) -> BTreeMap<u32, ViewFiles> {
+        let is_old = |id: &u32| !self.views.get(id).is_some_and(|view| view.is_new);
+        let views = newest.iter().flat_map(|manifest| &manifest.views).map(|v| (v.relation.table, v.clone()));
+        let mut before: BTreeMap<u32, ViewFiles> = views.filter(|(id, _)| is_old(id)).collect();
+        for moved in &self.moved {
+            let Some(view) = before.get_mut(&moved.from.0) else { continue };
+            let mut files = ViewFiles::default();
+            for mut part in std::mem::take(&mut view.operators) {
+                match moved.place(part.part) {
+                    Some(place) => {
+                        part.part = place;
+                        files.operators.push(part);
+                    }
+                    None => view.operators.push(part),
+                }
+            }
+            files.relation.table = moved.to.0;
+            before.insert(moved.to.0, files);
+        }
+        before
+    }
+
     /// Everything is written.
     pub(super) fn clear(&mut self) {
         self.views.clear();
+        self.moved.clear();
     }
 }
 
@@ -118,14 +186,14 @@ impl Checkpoints {
     /// Writes what changed in the views of a cut; the files of all of them.
     pub(super) fn write_views(&self, writer: &mut Writer<'_>, cut: &mut Cut) -> Result<Vec<ViewFiles>> {
         let mut written = vec![];
+        let before = self.unwritten.before(self.newest());
         for view in std::mem::take(&mut cut.views) {
             let id = view.relation.table.0;
             if self.unwritten.lost.contains(&id) {
                 continue;
             }
             let unwritten = self.unwritten.views.get(&id);
-            let is_new = unwritten.is_some_and(|view| view.is_new);
-            let before = self.newest().and_then(|manifest| manifest.view(ObjectId(id))).filter(|_| !is_new);
+            let before = before.get(&id);
             let relation =
                 self.write_table(writer, "view", view.relation, before.map(|v| &v.relation), cut.keeps_bases)?;
             let mut files: BTreeMap<StatePart, StateFiles> =
@@ -134,8 +202,9 @@ impl Checkpoints {
                 let files = files.entry(*part).or_insert_with(|| StateFiles { part: *part, ..StateFiles::default() });
                 write_part(writer, id, changed, files, cut)?;
             }
-            let fingerprint = view.fingerprint;
-            written.push(ViewFiles { fingerprint, relation, operators: files.into_values().collect() });
+            let (fingerprint, operators) = (view.fingerprint, files.into_values().collect());
+            let (shared, n_taken) = (view.shared, view.n_taken);
+            written.push(ViewFiles { fingerprint, relation, operators, shared, n_taken });
         }
         Ok(written)
     }
