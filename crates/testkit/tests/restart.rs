@@ -255,6 +255,11 @@ const VIEWS: &[(&str, &str)] = &[
     ("bag", "SELECT k, v % 3 AS part FROM t"),
     ("best", "SELECT id, v FROM t ORDER BY v DESC, id LIMIT 4"),
     ("bounds", "SELECT id, v > (SELECT min(limits) FROM u) AS above FROM t"),
+    // Its plan has a hash map, whose order is another one at each start.
+    (
+        "chosen",
+        "SELECT id, CASE k WHEN 1 THEN 'a' WHEN 2 THEN 'b' WHEN 3 THEN 'c' WHEN 4 THEN 'd' END AS letter FROM t",
+    ),
     ("distinct_k", "SELECT DISTINCT k FROM t"),
     ("from_topic", "SELECT u.k, count(s.n) AS n, sum(s.n) AS total FROM u LEFT JOIN s ON s.k = u.k GROUP BY u.k"),
     ("joined", "SELECT t.id, t.note, u.limits FROM t JOIN u ON t.k = u.k"),
