@@ -385,25 +385,25 @@ fn wrong_statements_get_postgresqls_errors() {
             > INSERT INTO accounts (id, id) VALUES (1, 2)
             42701: column "id" specified more than once
             > INSERT INTO accounts VALUES (1, 2, NULL, 4)
-            42601: INSERT has more expressions than target columns
+            42601: INSERT has more expressions than target columns at 42
             > INSERT INTO accounts (id, country) VALUES (1)
             42601: INSERT has more target columns than expressions
             > INSERT INTO accounts VALUES (1, 2, 3)
-            42804: column "opened" is of type date but expression is of type bigint
+            42804: column "opened" is of type date but expression is of type integer at 36
             HINT: You will need to rewrite or cast the expression.
             > INSERT INTO accounts VALUES (1, 2, 'x')
-            22007: invalid input syntax for type date: "x"
+            22007: invalid input syntax for type date: "x" at 36
             > INSERT INTO accounts SELECT 'a', 'b', 'c'
             22007: invalid input syntax for type date: "c"
             > INSERT INTO accounts SELECT account, account, account FROM payments
             42804: column "opened" is of type date but expression is of type text
             HINT: You will need to rewrite or cast the expression.
             > INSERT INTO things (v) VALUES ('abcdef')
-            22001: value too long for type character varying(5)
+            22001: value too long for type character varying(5) at 32
             > INSERT INTO things (i) VALUES (3000000000)
-            22003: integer out of range
+            22003: integer out of range at 32
             > INSERT INTO things (u) VALUES ('x')
-            22P02: invalid input syntax for type uuid: "x"
+            22P02: invalid input syntax for type uuid: "x" at 32
             > INSERT INTO accounts VALUES ('a', 'b') ON CONFLICT (country) DO NOTHING
             42P10: there is no unique or exclusion constraint matching the ON CONFLICT specification
             > INSERT INTO accounts VALUES ('a', 'b') ON CONFLICT DO UPDATE SET country = 'x'

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use datafusion::common::{Column, DataFusionError, SchemaError};
+use sqlparser::ast::{Expr, Spanned};
 use tidewire_operators::expr::sql_error;
 use tidewire_types::{SqlError, SqlState, SqlType, closest};
 
@@ -295,6 +296,14 @@ pub(crate) fn position_of(text: &str, word: &str, span: Option<(usize, usize)>) 
         at += 1;
     }
     None
+}
+
+/// Where an expression begins. Characters from 1.
+pub(crate) fn position_of_expr(text: &str, expr: &Expr) -> Option<usize> {
+    let start = expr.span().start;
+    let (line, column) = (usize::try_from(start.line).ok()?, usize::try_from(start.column).ok()?);
+    let chars: Vec<char> = text.chars().collect();
+    offset_of(&chars, line, column).filter(|at| *at < chars.len()).map(|at| at + 1)
 }
 
 fn skip_until(chars: &[char], from: usize, end: char) -> usize {

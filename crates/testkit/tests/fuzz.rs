@@ -1,8 +1,7 @@
 //! A few hundred random cases: each view equals its query after every change, and where `TIDEWIRE_TEST_POSTGRES` names
 //! a server (`host=.. user=..`), both equal PostgreSQL's result.
 //!
-//! `cargo run -p tidewire-testkit --bin fuzz -- --seed N --cases 1` repeats a case that fails here; the features that
-//! are off here need `--without` there.
+//! `cargo run -p tidewire-testkit --bin fuzz -- --seed N --cases 1` repeats a case that fails here.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
 use tidewire_testkit::fuzz::{self, Options};

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringViewArray, new_null_array};
+use arrow::datatypes::Int32Type;
 use sqlparser::ast::{Expr, UnaryOperator, Value};
 use tidewire_types::SqlType;
 
@@ -68,8 +69,13 @@ pub(super) fn literals(exprs: &[&Expr], target: &SqlType) -> Option<Literals> {
         return Some(Literals { values, sql_type: SqlType::Text, is_untyped: true });
     }
     let integers = numbers.map(|number| number.map(str::parse::<i64>).transpose());
-    let values = Arc::new(integers.collect::<Result<Int64Array, _>>().ok()?);
-    Some(Literals { values, sql_type: SqlType::Int8, is_untyped: false })
+    let values = integers.collect::<Result<Int64Array, _>>().ok()?;
+    // A literal is an integer where it fits.
+    let (values, sql_type): (ArrayRef, _) = match values.try_unary::<_, Int32Type, _>(i32::try_from) {
+        Ok(values) => (Arc::new(values), SqlType::Int4),
+        Err(_) => (Arc::new(values), SqlType::Int8),
+    };
+    Some(Literals { values, sql_type, is_untyped: false })
 }
 
 fn literal(expr: &Expr) -> Option<Literal<'_>> {

@@ -27,7 +27,7 @@ use super::change::declare;
 use super::insert::{assigned, check_count};
 use super::literals::{Literals, literals};
 use super::{Target, row_schema};
-use crate::errors::planning_error;
+use crate::errors::{planning_error, position_of_expr};
 use crate::functions::cast;
 use crate::functions::convert::convert;
 use crate::provider::Provider;
@@ -155,7 +155,8 @@ impl Context<'_> {
     ) -> Result<ValueRows> {
         let mut types = declared.to_vec();
         for row in rows {
-            check_count(row.len(), columns.len(), explicit)?;
+            let first_more = row.get(columns.len()).and_then(|expr| position_of_expr(text, expr));
+            check_count(row.len(), columns.len(), explicit).map_err(|e| e.with_position(first_more))?;
             for (expr, column) in row.iter().zip(columns.iter().filter_map(|idx| target.table.columns.get(*idx))) {
                 declare(&mut types, parameter(expr), Some(&column.sql_type));
             }
@@ -206,11 +207,15 @@ impl Planning<'_> {
         };
         let exprs: Vec<&Expr> = cells.iter().map(|cell| cell.unwrap_or(&default)).collect();
         if let Some(literals) = literals(&exprs, &column.sql_type) {
-            return Ok(vec![self.values(&literals, column)?]);
+            // Where one is wrong, a look at each says which.
+            if let Ok(values) = self.values(&literals, column) {
+                return Ok(vec![values]);
+            }
         }
         let part = |(cell, expr): (&Option<&Expr>, &&Expr)| {
             if let Some(literals) = literals(&[expr], &column.sql_type) {
-                return self.values(&literals, column);
+                let position = || cell.and_then(|cell| position_of_expr(self.text, cell));
+                return self.values(&literals, column).map_err(|e| e.with_position(position()));
             }
             match (cell, parameter(expr).and_then(|number| number.checked_sub(1))) {
                 (Some(_), Some(idx)) => Ok(Part::Parameter(idx)),
