@@ -1,25 +1,23 @@
-//! IN lists, BETWEEN, IS DISTINCT FROM, CASE x WHEN and nullif() compare as `=` and `<` do; the values of CASE, of an array
-//! and of a column of a UNION agree in their type as PostgreSQL's do, and functions of texts see a char(n) without its
-//! padding.
+//! IN lists, BETWEEN, IS DISTINCT FROM, CASE x WHEN and nullif() compare as `=` and `<` do; functions of texts see a char(n)
+//! without its padding.
 //!
 //! Binary operators meet PostgreSQL's rules while they are planned (`functions/operators.rs`): blanks at the end of a
 //! char(n) do not count, a string literal is read as the type of the other side. DataFusion plans these without
-//! asking, so that the same is done for them here, before the analyzer coerces types. Among values of one type a string
-//! literal is read as that type, and numbers beside a float are floats: DataFusion would make texts and numerics of them.
+//! asking, so that the same is done for them here, before the analyzer coerces types; on the way the values of one type
+//! agree (`agreement.rs`).
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 use tidewire_types::SqlType;
 
+use crate::agreement::{agree, united};
 use crate::functions::nullif::NULLIF;
-use crate::functions::{as_doubles, cast, comparable, float_of, read_as};
+use crate::functions::{as_doubles, cast, comparable};
 use crate::literals;
 
 /// Applies the rules to all expressions of a plan.
@@ -64,7 +62,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 fn compared_in_sets(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     compared_as_operators(expr, schema)?.transform_data(|expr| {
         each_nullif(expr, |value, other| {
-            let args = vec![value.clone(), other.clone()];
+            let args = vec![value.clone(), as_doubles(value.clone(), other.clone(), schema).1];
             Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::core::nullif(), args)))
         })
     })
@@ -132,15 +130,6 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
                 agree(call.args.iter_mut().collect(), schema);
                 Expr::ScalarFunction(call)
             }
-            // The value is the first argument or NULL.
-            Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
-                if let [value, other] = call.args.as_mut_slice()
-                    && value.get_type(schema).is_ok_and(|own| own == DataType::Float64)
-                {
-                    *other = as_doubles(value.clone(), other.clone(), schema).1;
-                }
-                Expr::ScalarFunction(call)
-            }
             _ => return Ok(Transformed::no(expr)),
         };
         Ok(if changed == expr { Transformed::no(expr) } else { Transformed::yes(changed) })
@@ -189,101 +178,4 @@ fn compared(expr: Expr, others: Vec<Expr>, schema: &DFSchema) -> (Expr, Vec<Expr
     let others: Vec<_> = others.collect();
     let others = others.into_iter().map(|other| as_doubles(own.clone(), other, schema).1).collect();
     (own, others)
-}
-
-/// What the values have in common, where a float or a literal is among them.
-struct Common {
-    float: Option<DataType>,
-    literal: Option<(SqlType, DataType)>,
-}
-
-impl Common {
-    /// Of the fields of the values that are no literals.
-    fn of(typed: &[FieldRef]) -> Common {
-        let types: Vec<_> = typed.iter().map(|field| field.data_type().clone()).collect();
-        let is_mixed = types.windows(2).any(|pair| pair.first() != pair.last());
-        let float = float_of(&types);
-        let literal = typed.first().map(|first| {
-            let wide = float.clone().unwrap_or_else(|| first.data_type().clone());
-            (SqlType::of(first), wide)
-        });
-        Common { float: float.filter(|_| is_mixed), literal }
-    }
-
-    fn read(&self, value: Expr, schema: &DFSchema) -> Expr {
-        let value = match &self.literal {
-            Some((target, data_type)) => read_as(value, target, data_type),
-            None => value,
-        };
-        match &self.float {
-            Some(float) if value.get_type(schema).is_ok_and(|own| own.is_numeric() && own != *float) => {
-                Expr::Cast(Cast::new(Box::new(value), float.clone()))
-            }
-            _ => value,
-        }
-    }
-}
-
-/// None: it is a literal that takes the type of the others, or cannot be told.
-fn typed_field(value: &Expr, schema: &DFSchema) -> Option<FieldRef> {
-    let is_literal = |e: &Expr| matches!(e, Expr::Literal(v, _) if v.is_null() || v.data_type().is_string());
-    if is_literal(value) {
-        return None;
-    }
-    value.to_field(schema).ok().map(|(_, field)| field).filter(|field| !field.data_type().is_null())
-}
-
-fn agree(values: Vec<&mut Expr>, schema: &DFSchema) {
-    let typed: Vec<_> = values.iter().filter_map(|value| typed_field(value, schema)).collect();
-    let common = Common::of(&typed);
-    for value in values {
-        let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
-        *value = common.read(taken, schema);
-    }
-}
-
-/// The union of inputs whose columns agree.
-fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
-    let mut columns = vec![];
-    for idx in 0..union.schema.fields().len() {
-        let typed = union.inputs.iter().filter_map(|input| match input.as_ref() {
-            LogicalPlan::Projection(Projection { expr, input, .. }) => {
-                expr.get(idx).and_then(|expr| typed_field(&expr.clone().unalias(), input.schema()))
-            }
-            other => other.schema().fields().get(idx).cloned().filter(|field| !field.data_type().is_null()),
-        });
-        columns.push(Common::of(&typed.collect::<Vec<_>>()));
-    }
-    let mut changed = false;
-    let mut inputs = vec![];
-    for input in union.inputs {
-        let (exprs, below) = match input.as_ref() {
-            LogicalPlan::Projection(Projection { expr, input, .. }) => (expr.clone(), input.clone()),
-            other => (other.schema().columns().into_iter().map(Expr::Column).collect(), input.clone()),
-        };
-        let schema = below.schema().clone();
-        let is_values = matches!(input.as_ref(), LogicalPlan::Values(_));
-        let fields = input.schema().iter().zip(union.schema.fields());
-        let read = exprs.iter().zip(&columns).zip(fields).map(|((expr, common), ((qualifier, field), named))| {
-            let value = expr.clone().unalias();
-            match common.read(value.clone(), &schema) {
-                // Where DataFusion finds the other inputs empty it looks for the union's names in this one.
-                same if is_values && field.name() != named.name() => same.alias(named.name()),
-                same if same == value => expr.clone(),
-                read => read.alias_qualified(qualifier.cloned(), field.name()),
-            }
-        });
-        let read: Vec<_> = read.collect();
-        inputs.push(match read == exprs {
-            true => input,
-            false => {
-                changed = true;
-                Arc::new(LogicalPlan::Projection(Projection::try_new(read, below)?))
-            }
-        });
-    }
-    Ok(match changed {
-        true => Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
-        false => Transformed::no(LogicalPlan::Union(Union { inputs, schema: union.schema })),
-    })
 }

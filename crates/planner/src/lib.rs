@@ -5,6 +5,7 @@
 
 mod aggregate_checks;
 mod aggregates;
+mod agreement;
 mod alias_columns;
 mod column_names;
 mod common_types;

@@ -1,0 +1,113 @@
+//! Values of one type agree before DataFusion coerces them: those of CASE, coalesce(), an array, a column of a UNION.
+//!
+//! Among them a string literal is read as the type of the others, and numbers beside a float are floats: DataFusion would
+//! make texts and numerics of them. What fields say beyond an Arrow type comes after coercion (`common_types.rs`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
+use tidewire_types::SqlType;
+
+use crate::functions::{float_of, read_as};
+
+/// What the values have in common, where a float or a literal is among them.
+struct Common {
+    float: Option<DataType>,
+    literal: Option<(SqlType, DataType)>,
+}
+
+impl Common {
+    /// Of the fields of the values that are no literals.
+    fn of(typed: &[FieldRef]) -> Common {
+        let types: Vec<_> = typed.iter().map(|field| field.data_type().clone()).collect();
+        let is_mixed = types.windows(2).any(|pair| pair.first() != pair.last());
+        let float = float_of(&types);
+        let literal = typed.first().map(|first| {
+            let wide = float.clone().unwrap_or_else(|| first.data_type().clone());
+            (SqlType::of(first), wide)
+        });
+        Common { float: float.filter(|_| is_mixed), literal }
+    }
+
+    fn read(&self, value: Expr, schema: &DFSchema) -> Expr {
+        let value = match &self.literal {
+            Some((target, data_type)) => read_as(value, target, data_type),
+            None => value,
+        };
+        match &self.float {
+            Some(float) if value.get_type(schema).is_ok_and(|own| own.is_numeric() && own != *float) => {
+                Expr::Cast(Cast::new(Box::new(value), float.clone()))
+            }
+            _ => value,
+        }
+    }
+}
+
+/// None: it is a literal that takes the type of the others, or cannot be told.
+fn typed_field(value: &Expr, schema: &DFSchema) -> Option<FieldRef> {
+    let is_literal = |e: &Expr| matches!(e, Expr::Literal(v, _) if v.is_null() || v.data_type().is_string());
+    if is_literal(value) {
+        return None;
+    }
+    value.to_field(schema).ok().map(|(_, field)| field).filter(|field| !field.data_type().is_null())
+}
+
+/// Makes values agree that are to have one type.
+pub(crate) fn agree(values: Vec<&mut Expr>, schema: &DFSchema) {
+    let typed: Vec<_> = values.iter().filter_map(|value| typed_field(value, schema)).collect();
+    let common = Common::of(&typed);
+    for value in values {
+        let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
+        *value = common.read(taken, schema);
+    }
+}
+
+/// The union of inputs whose columns agree.
+pub(crate) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let mut columns = vec![];
+    for idx in 0..union.schema.fields().len() {
+        let typed = union.inputs.iter().filter_map(|input| match input.as_ref() {
+            LogicalPlan::Projection(Projection { expr, input, .. }) => {
+                expr.get(idx).and_then(|expr| typed_field(&expr.clone().unalias(), input.schema()))
+            }
+            other => other.schema().fields().get(idx).cloned().filter(|field| !field.data_type().is_null()),
+        });
+        columns.push(Common::of(&typed.collect::<Vec<_>>()));
+    }
+    let mut changed = false;
+    let mut inputs = vec![];
+    for input in union.inputs {
+        let (exprs, below) = match input.as_ref() {
+            LogicalPlan::Projection(Projection { expr, input, .. }) => (expr.clone(), input.clone()),
+            other => (other.schema().columns().into_iter().map(Expr::Column).collect(), input.clone()),
+        };
+        let schema = below.schema().clone();
+        let is_values = matches!(input.as_ref(), LogicalPlan::Values(_));
+        let fields = input.schema().iter().zip(union.schema.fields());
+        let read = exprs.iter().zip(&columns).zip(fields).map(|((expr, common), ((qualifier, field), named))| {
+            let value = expr.clone().unalias();
+            match common.read(value.clone(), &schema) {
+                // Where DataFusion finds the other inputs empty it looks for the union's names in this one.
+                same if is_values && field.name() != named.name() => same.alias(named.name()),
+                same if same == value => expr.clone(),
+                read => read.alias_qualified(qualifier.cloned(), field.name()),
+            }
+        });
+        let read: Vec<_> = read.collect();
+        inputs.push(match read == exprs {
+            true => input,
+            false => {
+                changed = true;
+                Arc::new(LogicalPlan::Projection(Projection::try_new(read, below)?))
+            }
+        });
+    }
+    Ok(match changed {
+        true => Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
+        false => Transformed::no(LogicalPlan::Union(Union { inputs, schema: union.schema })),
+    })
+}
