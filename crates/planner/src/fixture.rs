@@ -103,7 +103,7 @@ impl Fixture {
         fixture
     }
 
-    fn add(&mut self, name: &str, columns: Vec<ColumnDef>, kind: Kind, text: &[&[Option<&str>]]) {
+    pub(crate) fn add(&mut self, name: &str, columns: Vec<ColumnDef>, kind: Kind, text: &[&[Option<&str>]]) {
         let id = self.catalog.allocate();
         let object = self.catalog.insert(Object::new(id, Name::new("public", name), String::new(), columns, kind));
         let object = object.unwrap();

@@ -2,6 +2,7 @@
 //! into ones that need more state (DESIGN §4).
 
 pub(crate) mod distinct_on;
+mod join_order;
 mod linked_first;
 mod null_safe_keys;
 
@@ -49,7 +50,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(OrderJoins::default()),
+        Arc::new(OrderJoins::of_a_view()),
         Arc::new(EliminateLimit::new()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(FilterNullJoinKeys::default()),

@@ -13,9 +13,16 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection};
 
 /// A condition of a tree of joins: the inputs that it reads, and whether it may be a key.
-struct Link {
-    inputs: Vec<usize>,
-    is_key: bool,
+pub(super) struct Link {
+    pub(super) inputs: Vec<usize>,
+    pub(super) is_key: bool,
+}
+
+/// The order in which the inputs of a tree are joined.
+pub(super) struct Order {
+    pub(super) inputs: Vec<usize>,
+    /// As they are written, something would meet everything that need not.
+    pub(super) differs: bool,
 }
 
 /// Rebuilds a tree of inner joins, and the filter above it, where a cross product can be avoided.
@@ -34,14 +41,14 @@ pub(super) fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let owners = owners(&inputs);
     let links: Vec<Link> = conditions.iter().map(|condition| link(condition, &owners)).collect();
-    let Some(order) = order(inputs.len(), &links) else { return Ok(Transformed::no(plan)) };
-    let mut ordered = order.into_iter().filter_map(|idx| inputs.get(idx).copied().cloned());
+    let order = order(inputs.len(), &links);
+    if !order.differs {
+        return Ok(Transformed::no(plan));
+    }
+    let mut ordered = order.inputs.into_iter().filter_map(|idx| inputs.get(idx).copied().cloned());
     let Some(mut joined) = ordered.next() else { return Ok(Transformed::no(plan)) };
     for input in ordered {
-        let nothing = NullEquality::NullEqualsNothing;
-        let (left, right) = (Arc::new(joined), Arc::new(input));
-        let cross = Join::try_new(left, right, vec![], None, JoinType::Inner, JoinConstraint::On, nothing, false)?;
-        joined = LogicalPlan::Join(cross);
+        joined = inner(joined, input, vec![], None)?;
     }
     if let Some(predicate) = conditions.into_iter().reduce(Expr::and) {
         joined = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(joined))?);
@@ -50,12 +57,26 @@ pub(super) fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::new_from_schema(Arc::new(joined), schema))))
 }
 
-fn is_inner(plan: &LogicalPlan) -> bool {
+/// A plain inner join.
+pub(super) fn inner(
+    left: LogicalPlan,
+    right: LogicalPlan,
+    on: Vec<(Expr, Expr)>,
+    filter: Option<Expr>,
+) -> Result<LogicalPlan> {
+    let (left, right) = (Arc::new(left), Arc::new(right));
+    let nothing = NullEquality::NullEqualsNothing;
+    let join = Join::try_new(left, right, on, filter, JoinType::Inner, JoinConstraint::On, nothing, false)?;
+    Ok(LogicalPlan::Join(join))
+}
+
+pub(super) fn is_inner(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Join(join)
         if join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNothing)
 }
 
-fn flatten<'p>(plan: &'p LogicalPlan, inputs: &mut Vec<&'p LogicalPlan>, conditions: &mut Vec<Expr>) {
+/// The inputs and conditions of a tree of inner joins, as they are written.
+pub(super) fn flatten<'p>(plan: &'p LogicalPlan, inputs: &mut Vec<&'p LogicalPlan>, conditions: &mut Vec<Expr>) {
     match plan {
         LogicalPlan::Filter(filter) if is_inner(&filter.input) => {
             conditions.extend(split_conjunction(&filter.predicate).into_iter().cloned());
@@ -72,19 +93,19 @@ fn flatten<'p>(plan: &'p LogicalPlan, inputs: &mut Vec<&'p LogicalPlan>, conditi
 }
 
 /// Which input has a column.
-fn owners(inputs: &[&LogicalPlan]) -> HashMap<Column, usize> {
+pub(super) fn owners(inputs: &[&LogicalPlan]) -> HashMap<Column, usize> {
     let all = inputs.iter().enumerate();
     all.flat_map(|(idx, plan)| plan.schema().columns().into_iter().map(move |column| (column, idx))).collect()
 }
 
-fn link(condition: &Expr, owners: &HashMap<Column, usize>) -> Link {
+pub(super) fn link(condition: &Expr, owners: &HashMap<Column, usize>) -> Link {
     let inputs: BTreeSet<usize> = condition.column_refs().into_iter().filter_map(|c| owners.get(c).copied()).collect();
     let is_key = matches!(condition, Expr::BinaryExpr(BinaryExpr { op: Operator::Eq, .. })) && inputs.len() == 2;
     Link { inputs: inputs.into_iter().collect(), is_key }
 }
 
-/// The order of the inputs. None: as they are written nothing meets everything that need not.
-fn order(n: usize, links: &[Link]) -> Option<Vec<usize>> {
+/// The first that a key links to those before, else the first that any condition does, else the first.
+pub(super) fn order(n: usize, links: &[Link]) -> Order {
     let mut placed = vec![];
     let mut rest: Vec<usize> = (0..n).collect();
     let mut differs = false;
@@ -106,7 +127,7 @@ fn order(n: usize, links: &[Link]) -> Option<Vec<usize>> {
         };
         placed.push(rest.remove(next));
     }
-    differs.then_some(placed)
+    Order { inputs: placed, differs }
 }
 
 #[cfg(test)]
@@ -116,11 +137,15 @@ mod tests {
     #[test]
     fn what_any_condition_links_goes_first() {
         let link = |inputs: &[usize], is_key| Link { inputs: inputs.to_vec(), is_key };
+        let reordered = |links: &[Link]| {
+            let order = order(3, links);
+            order.differs.then_some(order.inputs)
+        };
         // a, c, b: a < b, b = c
-        assert_eq!(order(3, &[link(&[0, 2], false), link(&[1, 2], true)]), Some(vec![0, 2, 1]));
+        assert_eq!(reordered(&[link(&[0, 2], false), link(&[1, 2], true)]), Some(vec![0, 2, 1]));
         // Keys are found whatever the order.
-        assert_eq!(order(3, &[link(&[0, 2], true), link(&[1, 2], true)]), None);
+        assert_eq!(reordered(&[link(&[0, 2], true), link(&[1, 2], true)]), None);
         // Nothing links them.
-        assert_eq!(order(3, &[link(&[0], false)]), None);
+        assert_eq!(reordered(&[link(&[0], false)]), None);
     }
 }

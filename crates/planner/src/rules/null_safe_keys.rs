@@ -16,7 +16,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, Join, Lo
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::linked_first;
+use super::{join_order, linked_first};
 
 /// Makes keys of equalities and of IS NOT DISTINCT FROM. It goes before ExtractEquijoinPredicate and, as later rules
 /// move conditions into joins, after all of them.
@@ -95,7 +95,17 @@ fn hashable(left: &Expr, right: &Expr, join: &Join) -> Result<bool> {
 
 /// EliminateCrossJoin over tables in a sensible order, to which the keys of inner joins for which NULL equals NULL are conditions.
 #[derive(Debug, Default)]
-pub(super) struct OrderJoins(EliminateCrossJoin);
+pub(super) struct OrderJoins {
+    eliminate: EliminateCrossJoin,
+    of_a_view: bool,
+}
+
+impl OrderJoins {
+    /// For a plan that keeps its intermediate results.
+    pub(super) fn of_a_view() -> OrderJoins {
+        OrderJoins { of_a_view: true, ..OrderJoins::default() }
+    }
+}
 
 impl OptimizerRule for OrderJoins {
     fn name(&self) -> &str {
@@ -111,8 +121,11 @@ impl OptimizerRule for OrderJoins {
             LogicalPlan::Join(join) if is_inner_null_safe(&join) => as_conditions(join).map(Transformed::yes),
             other => Ok(Transformed::no(other)),
         })?;
-        let linked = plain.data.transform_down_with_subqueries(linked_first::reorder)?;
-        let ordered = self.0.rewrite(linked.data, config)?;
+        let linked = match self.of_a_view {
+            true => join_order::reorder_all(plain.data)?,
+            false => plain.data.transform_down_with_subqueries(linked_first::reorder)?,
+        };
+        let ordered = self.eliminate.rewrite(linked.data, config)?;
         let transformed = plain.transformed || linked.transformed || ordered.transformed;
         Ok(Transformed::new_transformed(ordered.data, transformed))
     }
