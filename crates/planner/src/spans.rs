@@ -6,6 +6,8 @@
 //! query agree on it. Invariant: no rule after this one makes a comparison of intervals, but for the values that a
 //! subquery is computed for once each ([`crate::unnest_query`]), which must not be mixed up.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
@@ -191,6 +193,9 @@ fn least(interval: Expr) -> Result<Expr> {
 /// The aggregate with spans as keys, and the least of each group's intervals in the place of the key.
 fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let Aggregate { input, group_expr, mut aggr_expr, schema, .. } = aggregate;
+    // A key that is said twice is one column.
+    let mut seen = HashSet::new();
+    let group_expr: Vec<Expr> = group_expr.into_iter().filter(|expr| seen.insert(expr.clone())).collect();
     let n_keys = group_expr.len();
     let n_calls = aggr_expr.len();
     let mut places: Vec<usize> = (0..n_keys + n_calls).collect();

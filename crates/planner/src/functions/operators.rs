@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::string::rtrim;
+use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit, when};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
@@ -80,22 +81,29 @@ impl ExprPlanner for PostgresOperators {
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
-    /// `j['a']` is `j -> 'a'`.
+    /// `j['a']` is `j -> 'a'`. Arrays begin at 1; DataFusion counts from the end where a subscript is negative.
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
-        let key = match &access.field_access {
-            GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),
-            GetFieldAccess::ListIndex { key } => key.as_ref().clone(),
-            GetFieldAccess::ListRange { .. } => return Ok(PlannerResult::Original(access)),
+        let RawFieldAccessExpr { expr, field_access } = access;
+        let is_json = arithmetic::type_of(&expr, schema) == Some(SqlType::Jsonb);
+        let key = match field_access {
+            GetFieldAccess::NamedStructField { name } if is_json => Expr::Literal(name, None),
+            GetFieldAccess::ListIndex { key } if is_json => *key,
+            GetFieldAccess::ListIndex { key } => {
+                return Ok(PlannerResult::Planned(array_element(expr, at_least(*key, 0)?)));
+            }
+            GetFieldAccess::ListRange { start, stop, stride } => {
+                let (start, stop) = (Box::new(at_least(*start, 1)?), Box::new(at_least(*stop, 0)?));
+                let field_access = GetFieldAccess::ListRange { start, stop, stride };
+                return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access }));
+            }
+            field_access => return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access })),
         };
-        if arithmetic::type_of(&access.expr, schema) != Some(SqlType::Jsonb) {
-            return Ok(PlannerResult::Original(access));
-        }
         let function = Arc::new(json::operator(false, false));
-        let call = ScalarFunction::new_udf(function, vec![access.expr, key]);
+        let call = ScalarFunction::new_udf(function, vec![expr, key]);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
 
@@ -118,6 +126,14 @@ impl ExprPlanner for PostgresOperators {
 
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
+    }
+}
+
+/// The subscript, or `least` where it is less.
+fn at_least(subscript: Expr, least: i64) -> Result<Expr> {
+    match &subscript {
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) if *value >= least => Ok(subscript),
+        _ => when(subscript.clone().lt(lit(least)), lit(least)).otherwise(subscript),
     }
 }
 
