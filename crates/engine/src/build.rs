@@ -326,7 +326,7 @@ impl Content {
 
     fn take(&mut self, output: Vec<Delta>) -> Result<()> {
         match &mut self.relation {
-            Some(relation) => relation.apply(&output, self.epoch),
+            Some(relation) => relation.load(&output, self.epoch),
             None => {
                 self.deltas.extend(output);
                 Ok(())
@@ -563,6 +563,9 @@ impl Worker {
             self.end_step(&build, &mut content)?;
             // All of the state at once would keep the loop from its work.
             self.runtime.collect_changes(self.workers.as_ref());
+            if let Some(relation) = &mut content.relation {
+                relation.settle(self.shared.settings.n_shards)?;
+            }
             let subscriber = build.subscriber.take();
             let view = View {
                 name: build.name.clone(),

@@ -72,7 +72,7 @@ struct NodeState {
     shards: Vec<Option<Box<dyn Operator>>>,
     // For the next checkpoint, where there will be one.
     held: Option<Held>,
-    // It took rows of a step that goes on, and has not put out what they change.
+    // It took rows of a step that goes on, and waits for its end.
     is_waiting: bool,
     n_input_rows: u64,
     n_output_rows: u64,

@@ -3,7 +3,8 @@
 //! See DESIGN §5. One writer; any number of readers, each of which sees the rows of one epoch and never waits.
 //! Every row carries the epoch it was born and the epoch it died; a reader of epoch e takes the rows with
 //! `born <= e < died`, so that publishing an epoch copies nothing. Invariant: the index holds exactly the rows that
-//! are alive; what a reader was given is never written again, but for the epoch of death.
+//! are alive (but for those that `load` brought, until `settle`); what a reader was given is never written again, but for the
+//! epoch of death.
 
 mod column;
 pub(crate) mod index;
@@ -27,13 +28,16 @@ use arrow::row::{RowConverter, SortField};
 use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
 
 pub(crate) use self::column::{Cells, Column};
-use self::index::{Index, NONE};
+use self::index::{Index, Load, NONE};
 use self::indexes::Indexes;
 pub use self::key_index::KeyIndex;
 use self::key_index::Locked;
 pub use self::reader::ArrangementReader;
 use self::reader::Life;
 use self::store::{SEGMENT_BITS, Store};
+
+/// Rows from which threads share them out.
+const PARALLEL_ROWS_MIN: usize = 1 << 16;
 
 /// Segments whose dead one call of `vacuum` counts at most.
 const VACUUM_SEGMENTS_MAX: usize = 8;
@@ -44,6 +48,8 @@ pub struct Arrangement {
     reader: Arc<ArrangementReader>,
     store: Store<Arc<Life>>,
     index: Index,
+    /// Rows that are not in `index` yet.
+    pending: Vec<u32>,
     /// What readers find rows by.
     indexes: Indexes,
     identity: Identity,
@@ -87,7 +93,8 @@ impl Arrangement {
         let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
         let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
         let (index, indexes) = (Index::default(), Indexes::default());
-        Ok(Arrangement { reader, store, index, indexes, identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
+        let pending = vec![];
+        Ok(Arrangement { reader, store, index, pending, indexes, identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
     }
 
     /// Applies the changes of one epoch. Removals are matched to rows by the identity; within one call removals and
@@ -96,6 +103,7 @@ impl Arrangement {
     /// Errors: `XX000` when a row is removed that is not there (the view has failed), or when a second row of one
     /// unique key stays after the whole call.
     pub fn apply(&mut self, deltas: &[Delta], epoch: Epoch) -> Result<()> {
+        self.settle(1)?;
         let Some((rows, weights)) = put_together(deltas)? else { return Ok(()) };
         let cells = self.store.encode(rows.columns(), None)?;
         let mut hashes = vec![];
@@ -112,6 +120,51 @@ impl Arrangement {
         self.indexes.keep_up(&self.store, &changes.rows)?;
         self.publish();
         Ok(())
+    }
+
+    /// As `apply`, for the rows that there are at the beginning, which come in many calls: [`Arrangement::settle`] ends them.
+    pub fn load(&mut self, deltas: &[Delta], epoch: Epoch) -> Result<()> {
+        let is_plain = deltas.iter().all(|delta| delta.weights().is_none());
+        if !is_plain || self.identity == Identity::Bag || self.indexes.any() {
+            return self.apply(deltas, epoch);
+        }
+        for delta in deltas {
+            let cells = self.store.encode(delta.rows().columns(), None)?;
+            let rows: Vec<u32> = (0..delta.n_rows() as u32).collect();
+            let slots = self.append(&cells, &rows, epoch)?;
+            self.n_rows += slots.len();
+            if self.identity != Identity::AppendOnly {
+                self.pending.extend(slots);
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Has the rows found that `load` brought; on so many threads, where they are many.
+    ///
+    /// Errors: `XX000` where two rows have one unique key.
+    pub fn settle(&mut self, n_threads: usize) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let n_threads = if pending.len() < PARALLEL_ROWS_MIN { 1 } else { n_threads.max(1) };
+        let mut parts = pending.chunks(pending.len().div_ceil(n_threads));
+        let own = parts.next().unwrap_or_default();
+        let (store, key_idxs) = (&self.store, &self.key_idxs);
+        let loads = std::thread::scope(|scope| {
+            let threads: Vec<_> = parts.map(|slots| scope.spawn(|| entries(store, key_idxs, slots))).collect();
+            let panicked = |_| Err(SqlError::internal("a thread that hashes keys has panicked"));
+            let own = entries(store, key_idxs, own);
+            let others = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+            std::iter::once(own).chain(others).collect::<Result<Vec<_>>>()
+        })?;
+        let same = |slot, other| store.equals_stored(key_idxs, slot, other, true);
+        match self.index.insert_all(&loads, n_threads, same) {
+            true => Ok(()),
+            false => Err(second_row()),
+        }
     }
 
     /// For each row of `keys` (the unique key's columns, in the identity's order), the row that is there now.
@@ -146,7 +199,8 @@ impl Arrangement {
 
     /// Bytes of memory that it holds.
     pub fn state_bytes(&self) -> usize {
-        self.store.bytes() + self.index.bytes() + self.indexes.bytes()
+        let pending = self.pending.capacity() * size_of::<u32>();
+        self.store.bytes() + self.index.bytes() + self.indexes.bytes() + pending
     }
 
     /// Rows that are alive (copies of a bag's row count once each).
@@ -204,9 +258,9 @@ impl Arrangement {
         let mut slots = vec![];
         self.store.append(cells, rows, &mut slots)?;
         self.indexes.born(rows, &slots);
-        for slot in &slots {
-            if let Some((life, offset)) = self.store.at(*slot) {
-                life.bear(offset, epoch);
+        for slots in slots.chunk_by(|a, b| a >> SEGMENT_BITS == b >> SEGMENT_BITS) {
+            if let Some((life, offset)) = slots.first().and_then(|slot| self.store.at(*slot)) {
+                life.bear(offset..offset + slots.len(), epoch);
             }
         }
         Ok(slots)
@@ -256,7 +310,7 @@ impl Arrangement {
             match *found {
                 NONE => self.index.insert(hash(*row), *slot),
                 old if self.is_alive(old) || !self.index.replace(hash(*row), old, *slot) => {
-                    return Err(SqlError::internal("a second row of a unique key"));
+                    return Err(second_row());
                 }
                 _ => {}
             }
@@ -362,7 +416,7 @@ impl Arrangement {
     /// Forgets rows that died at or before `epoch`: no reader will ask for an earlier one. Works a bounded slice a
     /// call: rewrites one segment of which at least half can go, and frees those that go as a whole.
     pub fn vacuum(&mut self, epoch: Epoch) {
-        if self.identity == Identity::AppendOnly {
+        if self.identity == Identity::AppendOnly || !self.pending.is_empty() {
             return;
         }
         self.indexes.vacuum(epoch);
@@ -435,6 +489,18 @@ impl Arrangement {
         }
         self.indexes.moved(&self.store, &old, &new, locked)
     }
+}
+
+/// Index entries of the rows at `slots`.
+fn entries(store: &Store<Arc<Life>>, key_idxs: &[usize], slots: &[u32]) -> Result<Load> {
+    let mut load = Load::new(slots.len());
+    let mut hashes = vec![];
+    for slots in slots.chunks(1 << SEGMENT_BITS) {
+        let keys = key_idxs.iter().map(|idx| store.gather(*idx, slots)).collect::<Result<Vec<_>>>()?;
+        hash_rows(&keys, slots.len(), &mut hashes)?;
+        hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, *slot));
+    }
+    Ok(load)
 }
 
 /// All deltas as one batch with one list of weights; None where there are no rows.
@@ -547,6 +613,10 @@ impl RowKeys {
 
 fn not_there() -> SqlError {
     SqlError::internal("a row is removed that is not there")
+}
+
+fn second_row() -> SqlError {
+    SqlError::internal("a second row of a unique key")
 }
 
 fn too_many() -> SqlError {

@@ -56,8 +56,8 @@ pub trait Operator: Send {
     /// The inputs may be taken (`std::mem::take`). An error leaves the state unusable: the view has failed.
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()>;
 
-    /// As `step`, for a step whose rows come in several calls, the last of which is `step`. An operator that gains by putting
-    /// out once ([`Plan::waits_for_step`]) waits for that.
+    /// As `step`, for a step whose rows come in several calls, the last of which is `step`. An operator that gains by doing
+    /// a thing once for all of them ([`Plan::waits_for_step`]) waits for that: an aggregate puts out, a join makes its index.
     fn step_part(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         self.step(inputs, cx, out)
     }
@@ -200,9 +200,9 @@ impl Plan {
         }
     }
 
-    /// Whether it puts out what [`Operator::step_part`] took only at the next `step`, which then must be called.
+    /// Whether [`Operator::step_part`] leaves something for the next `step`, which then must be called.
     pub fn waits_for_step(&self) -> bool {
-        matches!(self, Plan::Aggregate(_))
+        matches!(self, Plan::Aggregate(_) | Plan::Join(_))
     }
 
     /// How a checkpoint keeps the state of a shard.

@@ -339,8 +339,9 @@ fn load_relation(relation: &mut Arrangement, saved: &ViewFiles, files: &Files, e
     let schema = relation.reader().schema();
     files.read_table(&saved.relation, &mut |deltas| {
         let deltas = deltas.iter().map(|delta| with_schema(delta, &schema)).collect::<Result<Vec<_>>>()?;
-        relation.apply(&deltas, epoch)
+        relation.load(&deltas, epoch)
     })?;
+    relation.settle(1)?;
     Ok(Epoch(0))
 }
 

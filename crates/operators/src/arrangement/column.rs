@@ -516,45 +516,84 @@ impl Column {
     /// Whether the value at `offset` equals that of `row`; see [`compare`].
     #[inline]
     pub(crate) fn equals(&self, offset: usize, cells: &Cells, row: u32, by_value: bool) -> bool {
-        fn same<T: PartialEq>(values: &[T], offset: usize, others: &[T], row: u32) -> bool {
-            matches!((values.get(offset), others.get(row as usize)), (Some(a), Some(b)) if a == b)
-        }
-        fn values<T: Copy>(values: &[T], offset: usize, others: &[T], row: u32) -> Option<(T, T)> {
-            Some((*values.get(offset)?, *others.get(row as usize)?))
-        }
-        let is_valid = match &self.valid {
-            Some(valid) => valid.as_slice().get(offset).is_some_and(|byte| *byte != 0),
-            None => true,
-        };
-        let other_is_valid = cells.is_valid(row);
+        let (is_valid, other_is_valid) = (self.is_valid(offset), cells.is_valid(row));
         if !is_valid || !other_is_valid {
             return is_valid == other_is_valid;
         }
+        let idx = row as usize;
         match (&self.data, &cells.values) {
-            (Data::W1(a), Values::W1(b)) => same(a.as_slice(), offset, b, row),
-            (Data::W2(a), Values::W2(b)) if by_value => {
-                values(a.as_slice(), offset, b, row).is_some_and(|(a, b)| float_equals(half(a), half(b)))
-            }
-            (Data::W2(a), Values::W2(b)) => same(a.as_slice(), offset, b, row),
-            (Data::W4(a), Values::W4(b)) if by_value => values(a.as_slice(), offset, b, row)
-                .is_some_and(|(a, b)| float_equals(f32::from_bits(a).into(), f32::from_bits(b).into())),
-            (Data::W4(a), Values::W4(b)) => same(a.as_slice(), offset, b, row),
-            (Data::W8(a), Values::W8(b)) if by_value => values(a.as_slice(), offset, b, row)
-                .is_some_and(|(a, b)| float_equals(f64::from_bits(a), f64::from_bits(b))),
-            (Data::W8(a), Values::W8(b)) => same(a.as_slice(), offset, b, row),
-            (Data::W16(a), Values::W16(b)) => same(a.as_slice(), offset, b, row),
-            (Data::W32(a), Values::W32(b)) => same(a.as_slice(), offset, b, row),
+            (Data::W1(a), Values::W1(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
+            (Data::W2(a), Values::W2(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
+            (Data::W4(a), Values::W4(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
+            (Data::W8(a), Values::W8(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
+            (Data::W16(a), Values::W16(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
+            (Data::W32(a), Values::W32(b)) => equal(a.as_slice().get(offset), b.get(idx), by_value),
             (Data::Views(a), Values::Views(b)) => a.equals(offset, b, row),
             (Data::Null, Values::Null(_)) => true,
             _ => false,
         }
     }
+
+    /// As `equals`, for a value of another segment.
+    #[inline]
+    pub(crate) fn equals_stored(&self, offset: usize, other: &Column, idx: usize, by_value: bool) -> bool {
+        let (is_valid, other_is_valid) = (self.is_valid(offset), other.is_valid(idx));
+        if !is_valid || !other_is_valid {
+            return is_valid == other_is_valid;
+        }
+        match (&self.data, &other.data) {
+            (Data::W1(a), Data::W1(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::W2(a), Data::W2(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::W4(a), Data::W4(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::W8(a), Data::W8(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::W16(a), Data::W16(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::W32(a), Data::W32(b)) => equal(a.as_slice().get(offset), b.as_slice().get(idx), by_value),
+            (Data::Views(a), Data::Views(b)) => a.equals_stored(offset, b, idx),
+            (Data::Null, Data::Null) => true,
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn is_valid(&self, offset: usize) -> bool {
+        match &self.valid {
+            Some(valid) => valid.as_slice().get(offset).is_some_and(|byte| *byte != 0),
+            None => true,
+        }
+    }
 }
 
-fn float_equals(a: f64, b: f64) -> bool {
-    a == b || (a.is_nan() && b.is_nan())
+/// A value as its bits, and the float that these are where they are one.
+trait Word: Copy + PartialEq {
+    fn as_float(self) -> Option<f64> {
+        None
+    }
 }
 
-fn half(bits: u16) -> f64 {
-    <arrow::datatypes::Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native::from_bits(bits).to_f64()
+impl Word for u8 {}
+impl Word for u128 {}
+impl Word for i256 {}
+
+impl Word for u16 {
+    fn as_float(self) -> Option<f64> {
+        Some(<arrow::datatypes::Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native::from_bits(self).to_f64())
+    }
+}
+
+impl Word for u32 {
+    fn as_float(self) -> Option<f64> {
+        Some(f32::from_bits(self).into())
+    }
+}
+
+impl Word for u64 {
+    fn as_float(self) -> Option<f64> {
+        Some(f64::from_bits(self))
+    }
+}
+
+#[inline]
+fn equal<T: Word>(a: Option<&T>, b: Option<&T>, by_value: bool) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return false };
+    a == b || (by_value && a.as_float().zip(b.as_float()).is_some_and(|(a, b)| a == b || (a.is_nan() && b.is_nan())))
 }

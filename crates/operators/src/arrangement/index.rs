@@ -47,6 +47,12 @@ fn tag_of(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
+/// How many places a table has after so many.
+fn larger(n_places: usize) -> usize {
+    let larger = if n_places < DOUBLING_MAX { n_places * 2 } else { n_places * 6 / 5 };
+    larger.max(ENTRIES_MIN)
+}
+
 #[derive(Debug, Default)]
 struct Table {
     /// None, or places of which at least a fifth is free.
@@ -59,6 +65,32 @@ pub(crate) struct Index {
     /// One table, or `1 << SUB_TABLE_BITS`.
     tables: Vec<Table>,
     n_used: usize,
+}
+
+/// Entries that go in together, apart by the sub-table of each: one table after the other is filled, and is in the cache
+/// meanwhile.
+#[derive(Debug)]
+pub(crate) struct Load {
+    groups: Vec<Vec<Entry>>,
+}
+
+impl Load {
+    /// For about so many entries.
+    pub(crate) fn new(n_entries: usize) -> Load {
+        let mean = n_entries >> SUB_TABLE_BITS;
+        // Few groups are larger than this, and those grow.
+        let capacity = mean + mean / 8;
+        Load { groups: (0..1 << SUB_TABLE_BITS).map(|_| Vec::with_capacity(capacity)).collect() }
+    }
+
+    pub(crate) fn push(&mut self, hash: u64, slot: u32) {
+        let mask = self.groups.len() - 1;
+        self.groups[tag_of(hash) as usize & mask].push(Entry::new(hash, slot));
+    }
+
+    fn len(&self) -> usize {
+        self.groups.iter().map(Vec::len).sum()
+    }
 }
 
 impl Table {
@@ -99,11 +131,18 @@ impl Table {
     fn insert(&mut self, entry: Entry) {
         let n_places = self.entries.len();
         if (self.n_used + 1) * 5 > n_places * 4 {
-            let larger = if n_places < DOUBLING_MAX { n_places * 2 } else { n_places * 6 / 5 };
-            self.resize(larger.max(ENTRIES_MIN));
+            self.resize(larger(n_places));
         }
         self.put(entry);
         self.n_used += 1;
+    }
+
+    /// Makes room for so many entries more.
+    fn reserve(&mut self, n_more: usize) {
+        let n_used = self.n_used + n_more;
+        if n_used * 5 > self.entries.len() * 4 {
+            self.resize((n_used * 4 / 3).max(ENTRIES_MIN));
+        }
     }
 
     fn resize(&mut self, n_places: usize) {
@@ -115,6 +154,35 @@ impl Table {
         if let Some(position) = self.probe(entry.0, |_| false) {
             self.entries[position] = entry;
         }
+    }
+
+    /// [`Index::put`] for each entry, with `same(state, old, new)`; then `done(state, hash, new, old)`. How many are new.
+    fn put_all<T>(
+        &mut self,
+        entries: &[Entry],
+        state: &mut T,
+        same: impl Fn(&T, u32, u32) -> bool,
+        done: impl Fn(&mut T, u64, u32, u32),
+    ) -> usize {
+        let n_before = self.n_used;
+        for (n_done, entry) in entries.iter().enumerate() {
+            let new = entry.slot();
+            let n_places = self.entries.len();
+            if (self.n_used + 1) * 5 > n_places * 4 {
+                let n_used_max = self.n_used + entries.len() - n_done;
+                self.resize((n_used_max * 4 / 3).clamp(larger(n_places), (n_places * 2).max(ENTRIES_MIN)));
+            }
+            let Some(position) = self.probe(entry.0, |old| same(state, old, new)) else { continue };
+            let old = self.entries[position].slot();
+            self.entries[position] = *entry;
+            self.n_used += usize::from(old == NONE);
+            done(state, entry.0, new, old);
+        }
+        // Most were not new: the table was made too large.
+        if self.n_used * 5 < self.entries.len() * 3 && self.entries.len() > DOUBLING_MAX {
+            self.resize(self.n_used * 4 / 3);
+        }
+        self.n_used - n_before
     }
 
     fn remove(&mut self, mut hole: usize) {
@@ -204,14 +272,81 @@ impl Index {
     /// Adds an entry, whether or not there is one with its hash.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
         if self.tables.len() <= 1 && self.n_used >= SPLIT_ENTRIES {
-            let old = std::mem::take(&mut self.tables);
-            self.tables.resize_with(1 << SUB_TABLE_BITS, Table::default);
-            for entry in old.into_iter().flat_map(|table| table.entries).filter(|e| e.slot() != NONE) {
-                self.table_mut(entry.0).insert(entry);
-            }
+            self.split();
         }
         self.table_mut(hash).insert(Entry::new(hash, slot));
         self.n_used += 1;
+    }
+
+    fn split(&mut self) {
+        let old = std::mem::take(&mut self.tables);
+        self.tables.resize_with(1 << SUB_TABLE_BITS, Table::default);
+        for entry in old.into_iter().flat_map(|table| table.entries).filter(|e| e.slot() != NONE) {
+            self.table_mut(entry.0).insert(entry);
+        }
+    }
+
+    /// `put` for each entry: `same(state, old, new)` says whether an entry with the same tag is meant, and `done(state,
+    /// hash, new, old)` hears where it pointed (of the hash, the tag alone is right).
+    pub(crate) fn put_all<T>(
+        &mut self,
+        load: &Load,
+        state: &mut T,
+        same: impl Fn(&T, u32, u32) -> bool,
+        done: impl Fn(&mut T, u64, u32, u32),
+    ) {
+        self.make_tables(load.len());
+        let mask = self.tables.len() - 1;
+        for (idx, entries) in load.groups.iter().enumerate() {
+            self.n_used += self.tables[idx & mask].put_all(entries, state, &same, &done);
+        }
+    }
+
+    /// Adds entries of which no two are the same, nor one that is there: `same(old, new)` is asked where tags are equal. Tables
+    /// are shared out to threads. False where two are the same; the index is then of no use.
+    pub(crate) fn insert_all(
+        &mut self,
+        loads: &[Load],
+        n_threads: usize,
+        same: impl Fn(u32, u32) -> bool + Sync,
+    ) -> bool {
+        self.make_tables(loads.iter().map(Load::len).sum());
+        let n_tables = self.tables.len();
+        let fill = |first: usize, tables: &mut [Table]| {
+            let (mut n_new, mut is_unique) = (0, true);
+            for (idx, table) in (first..).zip(tables) {
+                // One table alone takes all groups.
+                let groups = || loads.iter().flat_map(|load| load.groups.iter().skip(idx).step_by(n_tables));
+                table.reserve(groups().map(Vec::len).sum());
+                for entries in groups() {
+                    let same = |_: &bool, old, new| same(old, new);
+                    let done = |is_unique: &mut bool, _, _, old| *is_unique &= old == NONE;
+                    n_new += table.put_all(entries, &mut is_unique, same, done);
+                }
+            }
+            (n_new, is_unique)
+        };
+        let n_each = n_tables.div_ceil(n_threads.max(1));
+        let mut parts = (0..).step_by(n_each).zip(self.tables.chunks_mut(n_each));
+        let fill = &fill;
+        let filled: Vec<_> = std::thread::scope(|scope| {
+            let own = parts.next();
+            let threads: Vec<_> = parts.map(|(first, tables)| scope.spawn(move || fill(first, tables))).collect();
+            let own = own.map(|(first, tables)| fill(first, tables));
+            own.into_iter().chain(threads.into_iter().map(|thread| thread.join().unwrap_or((0, false)))).collect()
+        });
+        self.n_used += filled.iter().map(|(n_new, _)| n_new).sum::<usize>();
+        filled.iter().all(|(_, is_unique)| *is_unique)
+    }
+
+    /// Tables for so many entries more.
+    fn make_tables(&mut self, n_more: usize) {
+        if self.tables.is_empty() {
+            self.tables.push(Table::default());
+        }
+        if self.tables.len() == 1 && self.n_used + n_more >= SPLIT_ENTRIES {
+            self.split();
+        }
     }
 
     /// Lets the entry with this hash that `found` accepts point to `slot` and returns where it pointed; where there is
@@ -301,6 +436,46 @@ mod tests {
                     prop_assert_eq!(index.find(*hash, |s| s == *slot), *slot);
                 }
             }
+        }
+    }
+
+    /// Entries that go in together are as those that go in one by one.
+    #[test]
+    fn many_at_once_are_as_one_by_one() {
+        let hash = |n: u32| u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for n in [0, 1, 100, 5_000, 300_000] {
+            let (mut one_by_one, mut at_once, mut unique) = (Index::default(), Index::default(), Index::default());
+            // Each of so many keys three times, and what is there before.
+            let key = |slot: u32| slot % (n / 3 + 1);
+            let before = (0..n.min(10)).map(|slot| (hash(key(slot)), slot));
+            for index in [&mut one_by_one, &mut at_once] {
+                for (hash, slot) in before.clone() {
+                    index.put(hash, slot, |_| true);
+                }
+            }
+            let mut load = Load::new(n as usize);
+            let mut expected = vec![];
+            for slot in 10..n {
+                load.push(hash(key(slot)), slot);
+                expected.push((slot, one_by_one.put(hash(key(slot)), slot, |_| true)));
+            }
+            let mut done = vec![];
+            let same = |_: &Vec<(u32, u32)>, old, new| key(old) == key(new);
+            at_once.put_all(&load, &mut done, same, |done, _, new, old| done.push((new, old)));
+            done.sort_unstable();
+            assert_eq!(done, expected);
+            assert_eq!(at_once.len(), one_by_one.len());
+            assert!((0..n).all(|slot| at_once.first(hash(key(slot))) == one_by_one.first(hash(key(slot)))));
+            assert!(n < 5_000 || at_once.bytes() <= one_by_one.bytes() * 6 / 5, "{}", at_once.bytes());
+            assert_eq!(Index::default().insert_all(&[load], 2, |old, new| key(old) == key(new)), n <= 10);
+            let loads = [0, 1].map(|half| {
+                let mut load = Load::new(n as usize / 2);
+                (0..n).filter(|slot| slot % 2 == half).for_each(|slot| load.push(hash(slot), slot));
+                load
+            });
+            assert!(unique.insert_all(&loads, 2, |old, new| old == new));
+            assert_eq!(unique.len(), n as usize);
+            assert!((0..n).all(|slot| unique.first(hash(slot)) == slot));
         }
     }
 

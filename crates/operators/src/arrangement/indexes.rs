@@ -114,6 +114,11 @@ impl Indexes {
         self.list.iter().position(|index| index.index.column_idxs() == column_idxs)
     }
 
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     /// All of them, in order.
     pub(super) fn all(&self) -> Vec<Arc<KeyIndex>> {
         self.list.iter().map(|index| index.index.clone()).collect()

@@ -3,6 +3,7 @@
 //! Invariant: what `published` names is consistent: a row that `vacuum` has moved is in it once, and the lengths are
 //! those of the last `apply`. Its lock is held only to clone two handles.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -55,8 +56,8 @@ impl Life {
         self.epochs.len()
     }
 
-    pub(crate) fn bear(&self, offset: usize, epoch: Epoch) {
-        if let Some(place) = self.epochs.get(offset) {
+    pub(crate) fn bear(&self, offsets: Range<usize>, epoch: Epoch) {
+        for place in self.epochs.get(offsets).unwrap_or_default() {
             place.store(u64::from(epoch.0) << 32 | u64::from(Epoch::NEVER.0), Ordering::Relaxed);
         }
         self.raise_last_born(epoch.0);

@@ -236,6 +236,19 @@ impl<S: Slots> Store<S> {
         })
     }
 
+    /// As `equals`, for two slots.
+    pub(crate) fn equals_stored(&self, column_idxs: &[usize], slot: u32, other: u32, by_value: bool) -> bool {
+        let segment = |slot: u32| self.segment((slot >> SEGMENT_BITS) as usize);
+        let (Some(segment), Some(others)) = (segment(slot), segment(other)) else { return false };
+        let (offset, other) = ((slot & SEGMENT_MASK) as usize, (other & SEGMENT_MASK) as usize);
+        column_idxs.iter().all(|idx| {
+            match (self.kinds.get(*idx), segment.columns.get(*idx), others.columns.get(*idx)) {
+                (Some(kind), Some(a), Some(b)) => a.equals_stored(offset, b, other, by_value && kind.is_float()),
+                _ => false,
+            }
+        })
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let segment = |s: &Segment<S>| s.slots.bytes() + s.columns.iter().map(Column::bytes).sum::<usize>();
         self.segments.iter().flatten().map(segment).sum::<usize>()

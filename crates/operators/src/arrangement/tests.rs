@@ -268,6 +268,40 @@ proptest! {
 }
 
 #[test]
+fn what_is_loaded_is_as_what_is_applied() {
+    let rows = |keys: std::ops::Range<i64>| keys.map(|k| (Some(k), (k % 250) as u8)).collect::<Vec<Row>>();
+    for identity in [Identity::UniqueKey(vec![0]), Identity::UniqueKey(vec![0, 1]), Identity::AppendOnly, Identity::Bag]
+    {
+        for n in [2, 3_000, 80_000] {
+            if n > 3_000 && identity != Identity::UniqueKey(vec![0]) {
+                continue;
+            }
+            let [mut loaded, mut applied] = [(); 2].map(|()| Arrangement::new(schema(), identity.clone()).unwrap());
+            for keys in [0..n / 2, n / 2..n] {
+                loaded.load(&[Delta::insert(batch(&rows(keys))), delta(&[])], Epoch(1)).unwrap();
+            }
+            loaded.settle(2).unwrap();
+            loaded.load(&[Delta::insert(batch(&rows(n..n + 10)))], Epoch(1)).unwrap();
+            applied.apply(&[Delta::insert(batch(&rows(0..n + 10)))], Epoch(1)).unwrap();
+            for arrangement in [&mut loaded, &mut applied] {
+                let mut changes = vec![((Some(n + 10), 1), 1)];
+                if identity != Identity::AppendOnly {
+                    changes.extend([((Some(1), 1), -1), ((Some(1), 2), 1), ((Some(n + 3), ((n + 3) % 250) as u8), -1)]);
+                }
+                arrangement.apply(&[delta(&changes)], Epoch(2)).unwrap();
+            }
+            let (a, b) = (loaded.reader(), applied.reader());
+            assert_eq!((loaded.n_rows(), loaded.index.len()), (applied.n_rows(), applied.index.len()));
+            [1, 2].iter().for_each(|epoch| assert_eq!(sorted(&scan(&a, *epoch)), sorted(&scan(&b, *epoch))));
+            if let Identity::UniqueKey(_) = identity {
+                loaded.load(&[Delta::insert(batch(&rows(0..1)))], Epoch(3)).unwrap();
+                assert_eq!(loaded.settle(2).unwrap_err().state(), SqlState::InternalError);
+            }
+        }
+    }
+}
+
+#[test]
 fn memory_is_bounded_when_one_row_is_updated_for_ever() {
     for identity in [Identity::UniqueKey(vec![0]), Identity::UniqueKey(vec![]), Identity::Bag] {
         let mut arrangement = Arrangement::new(schema(), identity).unwrap();

@@ -184,6 +184,16 @@ impl ViewsColumn {
         }
     }
 
+    /// Whether the value at `offset` equals that of another column.
+    pub(crate) fn equals_stored(&self, offset: usize, other: &ViewsColumn, other_offset: usize) -> bool {
+        match (self.views.as_slice().get(offset), other.views.as_slice().get(other_offset)) {
+            (Some(a), Some(b)) if *a as u32 <= INLINE_MAX => a == b,
+            // Length and the first four bytes are in the low half.
+            (Some(a), Some(b)) if *a as u64 == *b as u64 => self.bytes_of((*a).into()) == other.bytes_of((*b).into()),
+            _ => false,
+        }
+    }
+
     fn bytes_of(&self, view: ByteView) -> &[u8] {
         bytes_of(view, |idx| self.blocks.get(idx).map_or(&[], Appender::as_slice))
     }

@@ -53,7 +53,8 @@ impl JoinOperator {
     /// Whether a chunk of the list may make it empty or not empty, or bring or take its NULL: then any left row may flip.
     pub(super) fn may_turn(&self, chunk: &Chunk, values: &ArrayRef) -> Result<bool> {
         let n_rows = self.side(RIGHT)?.n_rows();
-        Ok(n_rows == 0 || (chunk.is_removal && chunk.rows.num_rows() >= n_rows) || values.logical_null_count() > 0)
+        let may_empty = chunk.is_removal && chunk.n_copies() >= n_rows as i64;
+        Ok(n_rows == 0 || may_empty || values.logical_null_count() > 0)
     }
 
     /// A chunk of the list after which all left rows are looked at.

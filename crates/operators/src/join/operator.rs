@@ -52,6 +52,8 @@ pub(super) struct JoinOperator {
     null_aware: Option<[usize; 2]>,
     /// The one key is compared by SQL's NULL logic, and nothing else: see `not_in`.
     is_not_in: bool,
+    /// More rows of this step will come: those that it brings need not be found before they have.
+    is_part: bool,
 }
 
 /// Rows of one delta that are all put in, or all taken out.
@@ -67,6 +69,11 @@ impl Chunk {
     pub(super) fn signed(&self, row: u32) -> i64 {
         let weight = self.weights.as_ref().map_or(1, |w| w.get(row as usize).copied().unwrap_or(1));
         if self.is_removal { -weight } else { weight }
+    }
+
+    pub(super) fn n_copies(&self) -> i64 {
+        let sum = |weights: &Vec<i64>| weights.iter().fold(0, |sum: i64, weight| sum.saturating_add(*weight));
+        self.weights.as_ref().map_or(self.rows.num_rows() as i64, sum)
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -108,12 +115,15 @@ fn chunks(deltas: Vec<Delta>) -> Result<Vec<Chunk>> {
 
 impl Operator for JoinOperator {
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
-        for from in [RIGHT, LEFT] {
-            let deltas = inputs.get_mut(from).map(std::mem::take).unwrap_or_default();
-            for chunk in chunks(deltas)? {
-                self.pass(from, &chunk, cx, out)?;
-            }
-        }
+        self.sides.iter_mut().try_for_each(Side::link)?;
+        self.pass_all(inputs, cx, out)
+    }
+
+    /// Rows that come in many calls are put into the index together, when first they are looked for or the step ends.
+    fn step_part(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        self.is_part = !self.is_not_in;
+        self.pass_all(inputs, cx, out)?;
+        self.is_part = false;
         Ok(())
     }
 
@@ -185,7 +195,18 @@ impl JoinOperator {
             residual: plan.residual.clone(),
             null_aware,
             is_not_in,
+            is_part: false,
         })
+    }
+
+    fn pass_all(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
+        for from in [RIGHT, LEFT] {
+            let deltas = inputs.get_mut(from).map(std::mem::take).unwrap_or_default();
+            for chunk in chunks(deltas)? {
+                self.pass(from, &chunk, cx, out)?;
+            }
+        }
+        Ok(())
     }
 
     fn puts_out_pairs(&self) -> bool {
@@ -237,6 +258,7 @@ impl JoinOperator {
             self.put_out_chunk(LEFT, chunk, &self.listed(values)?, out)?;
             return self.keep(LEFT, chunk, &keys, None);
         }
+        self.side_mut(1 - from)?.link()?;
         let heads = self.side(1 - from)?.probe(&keys, &keys.rows);
         let (rows, slots): (Vec<u32>, Vec<u32>) =
             keys.rows.iter().zip(&heads).filter(|(_, slot)| **slot != NONE).map(|(row, slot)| (*row, *slot)).unzip();
@@ -273,6 +295,9 @@ impl JoinOperator {
             })?;
         }
         let flips = self.has_status(1 - from) && !rows.is_empty();
+        if flips {
+            self.side_mut(from)?.link()?;
+        }
         let mut known = if flips && !chunk.is_removal { self.side(from)?.probe(keys, &rows) } else { vec![] };
         self.keep(from, chunk, keys, None)?;
         if !flips {
@@ -359,8 +384,10 @@ impl JoinOperator {
     }
 
     pub(super) fn keep(&mut self, from: usize, chunk: &Chunk, keys: &Keys, counts: Option<&[Count]>) -> Result<()> {
+        let is_part = self.is_part;
         let side = self.side_mut(from)?;
         match (chunk.is_removal, &chunk.weights) {
+            (false, weights) if is_part => side.insert_later(&chunk.rows, keys, weights.as_deref(), counts),
             (false, weights) => side.insert(&chunk.rows, keys, weights.as_deref(), counts),
             (true, Some(weights)) => side.remove(&chunk.rows, keys, weights),
             (true, None) => side.remove(&chunk.rows, keys, &vec![1; chunk.rows.num_rows()]),

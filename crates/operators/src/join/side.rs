@@ -1,9 +1,10 @@
 //! One input of a join as it is kept: its rows in columns, chained by key behind a hash index.
 //!
 //! Private to the join, hence without epochs. What a side does not need it does not pay for: no weights while all are
-//! 1, no way back in a chain and no index of whole rows unless rows are removed and keys repeat. Freed slots are used
-//! again. Invariant: the rows of one key are one chain that starts at the index's entry for that key; every stored
-//! row weighs more than zero.
+//! 1, no way back in a chain and no index of whole rows but for the chains that are long, where rows are removed and keys
+//! repeat. A row of a short chain is looked for from its head. Freed slots are used again.
+//! Invariant: but for those that `pending` names, the rows of one key are one chain that starts at the index's entry for
+//! that key; every stored row weighs more than zero; `row_index` has the rows of long chains, where equal rows are one.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
-use crate::arrangement::index::{Index, NONE};
+use crate::arrangement::index::{Index, Load, NONE};
 use crate::arrangement::store::{SEGMENT_BITS, Slots, Store};
 use crate::arrangement::{Cells, Column};
 
@@ -19,12 +20,17 @@ use crate::arrangement::{Cells, Column};
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 16;
 /// Bytes from which an empty side gives its memory back.
 const EMPTY_BYTES_MAX: usize = 1 << 16;
+/// Rows of a chain that is walked to find one of them. Tests have few rows, and long chains too.
+const SHORT_ROWS_MAX: u32 = if cfg!(test) { 3 } else { 16 };
+/// The number of rows of a chain that has, or had, more. No slot.
+const LONG: u32 = NONE - 1;
 
 /// What is kept of a slot.
 #[derive(Debug)]
 struct Links {
     next: Vec<u32>,
-    /// Only where rows are found by their whole value.
+    /// Only where rows are removed and keys repeat. Of the first row of a chain: how many rows it has, where that is not one.
+    /// Of another row of a long chain: the row before it.
     prev: Vec<u32>,
     /// Only once a weight is not 1.
     weights: Vec<i64>,
@@ -77,8 +83,14 @@ pub(super) struct Side {
     store: Store<Links>,
     /// From a key to the first slot of its chain.
     index: Index,
-    /// From a whole row to its slot, where rows are removed and keys repeat.
-    row_index: Option<Index>,
+    /// Rows that are in no chain yet.
+    pending: Vec<u32>,
+    /// Rows are removed and keys repeat.
+    has_chains: bool,
+    /// From a whole row of a long chain to its slot.
+    row_index: Index,
+    /// Rows of long chains that `row_index` must still get, with the hashes of their keys.
+    unindexed: Vec<(u64, u32)>,
     key_idxs: Vec<usize>,
     all_idxs: Vec<usize>,
     null_equals_null: bool,
@@ -109,12 +121,14 @@ impl Side {
             }
             _ => false,
         };
-        let row_index = (!append_only && !unique).then(Index::default);
         let store = Store::new(schema)?;
         Ok(Side {
             store,
             index: Index::default(),
-            row_index,
+            pending: vec![],
+            has_chains: !append_only && !unique,
+            row_index: Index::default(),
+            unindexed: vec![],
             key_idxs,
             all_idxs,
             null_equals_null,
@@ -131,8 +145,8 @@ impl Side {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let rows = self.row_index.as_ref().map_or(0, Index::bytes);
-        self.store.bytes() + self.index.bytes() + rows + self.free.capacity() * size_of::<u32>()
+        let lists = self.free.capacity() + self.pending.capacity();
+        self.store.bytes() + self.index.bytes() + self.row_index.bytes() + lists * size_of::<u32>()
     }
 
     /// Whether a row may weigh something else than 1.
@@ -143,11 +157,7 @@ impl Side {
     /// The keys of rows of this or the other side, whose key columns are `columns`.
     pub(super) fn keys(&self, columns: &[ArrayRef], n_rows: usize) -> Result<Keys> {
         let cells = self.store.encode(columns, Some(&self.key_idxs))?;
-        let mut hashes = vec![];
-        match cells.first().filter(|_| self.is_exact).and_then(Cells::words) {
-            Some(words) => hashes = words.map(|word| u64::from(scramble(word as u32)) << 32).collect(),
-            None => hash_rows(columns, n_rows, &mut hashes)?,
-        }
+        let hashes = self.hashes(columns, n_rows, &cells)?;
         let nulls: Vec<_> = match self.null_equals_null {
             true => vec![],
             false => columns.iter().filter_map(|c| c.logical_nulls()).filter(|n| n.null_count() > 0).collect(),
@@ -157,7 +167,16 @@ impl Side {
         Ok(Keys { hashes, cells, rows })
     }
 
-    /// For each of `rows`, the first slot of its key's chain, or `NONE`.
+    fn hashes(&self, columns: &[ArrayRef], n_rows: usize, cells: &[Cells]) -> Result<Vec<u64>> {
+        let mut hashes = vec![];
+        match cells.first().filter(|_| self.is_exact).and_then(Cells::words) {
+            Some(words) => hashes = words.map(|word| u64::from(scramble(word as u32)) << 32).collect(),
+            None => hash_rows(columns, n_rows, &mut hashes)?,
+        }
+        Ok(hashes)
+    }
+
+    /// For each of `rows`, the first slot of its key's chain, or `NONE`. [`Side::link`] comes before.
     pub(super) fn probe(&self, keys: &Keys, rows: &[u32]) -> Vec<u32> {
         // First the index for all, then the keys for all: the misses overlap.
         let mut slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
@@ -256,6 +275,23 @@ impl Side {
         }
     }
 
+    fn prev(&self, slot: u32) -> u32 {
+        self.store.at(slot).and_then(|(links, offset)| links.prev.get(offset).copied()).unwrap_or(NONE)
+    }
+
+    /// How many rows the chain that begins at `head` has, or `LONG`.
+    fn n_in_chain(&self, head: u32) -> u32 {
+        match (head, self.prev(head)) {
+            (NONE, _) => 0,
+            (_, NONE) => 1,
+            (_, n_rows) => n_rows,
+        }
+    }
+
+    fn set_n_in_chain(&mut self, head: u32, n_rows: u32) {
+        self.set_prev(head, if n_rows == 1 { NONE } else { n_rows });
+    }
+
     fn set_prev(&mut self, slot: u32, prev: u32) {
         if let Some((links, offset)) = self.store.at_mut(slot) {
             set(&mut links.prev, links.capacity, offset, prev, NONE);
@@ -291,69 +327,123 @@ impl Side {
         weights: Option<&[i64]>,
         counts: Option<&[Count]>,
     ) -> Result<()> {
-        let cells = self.store.encode(rows.columns(), None)?;
-        let weight = |row: u32| weights.map_or(1, |w| w.get(row as usize).copied().unwrap_or(1));
-        let mut row_hashes = vec![];
-        let fresh = match &self.row_index {
-            None => keys.rows.clone(),
-            Some(row_index) => {
-                hash_rows(rows.columns(), rows.num_rows(), &mut row_hashes)?;
-                let known = self.lookup_rows(row_index, &row_hashes, &cells, &keys.rows);
-                for (row, slot) in keys.rows.iter().zip(&known).filter(|(_, slot)| **slot != NONE) {
-                    self.add_weight(*slot, weight(*row))?;
-                }
-                keys.rows.iter().zip(known).filter(|(_, slot)| *slot == NONE).map(|(row, _)| *row).collect()
-            }
-        };
-        let slots = self.store_rows(&cells, &fresh)?;
-        self.index.touch(fresh.iter().map(|row| keys.hash(*row)));
-        for (row, slot) in fresh.iter().zip(&slots) {
-            let (row, slot) = (*row, *slot);
-            if self.row_index.is_some() {
-                let hash = row_hashes.get(row as usize).copied().unwrap_or_default();
-                if let Some(known) = self.remember(hash, slot, &cells, row) {
-                    // The same row a second time in this chunk.
-                    self.add_weight(known, weight(row))?;
-                    self.free.push(slot);
-                    continue;
-                }
-            }
-            if weight(row) != 1 || self.is_weighted {
-                self.set_weight(slot, weight(row));
-            }
-            if let Some(count) = counts.and_then(|counts| counts.get(row as usize)) {
-                self.set_count(slot, *count);
-            }
-            self.link(keys, row, slot);
+        let slots = self.keep(rows, keys, weights, counts)?;
+        self.index.touch(keys.rows.iter().map(|row| keys.hash(*row)));
+        for (row, slot) in keys.rows.iter().zip(slots) {
+            let (store, key_idxs, is_exact) = (&self.store, &self.key_idxs, self.is_exact);
+            let same = |other| is_exact || store.equals(key_idxs, other, &keys.cells, *row, true);
+            let head = self.index.put(keys.hash(*row), slot, same);
+            self.chain(keys.hash(*row), slot, head);
         }
+        self.index_rows()
+    }
+
+    /// As `insert`, but nothing finds the rows before [`Side::link`].
+    pub(super) fn insert_later(
+        &mut self,
+        rows: &RecordBatch,
+        keys: &Keys,
+        weights: Option<&[i64]>,
+        counts: Option<&[Count]>,
+    ) -> Result<()> {
+        let slots = self.keep(rows, keys, weights, counts)?;
+        self.pending.extend(slots);
         Ok(())
     }
 
-    /// Puts the row into the index of whole rows; the slot of an equal row, where there is one.
-    fn remember(&mut self, hash: u64, slot: u32, cells: &[Cells], row: u32) -> Option<u32> {
-        let row_index = self.row_index.as_mut()?;
-        if row_index.first(hash) != NONE {
-            let known = row_index.find(hash, |slot| self.store.equals(&self.all_idxs, slot, cells, row, false));
-            if known != NONE {
-                return Some(known);
-            }
+    /// Has all rows found from now on. Of many rows together each costs less than by itself.
+    pub(super) fn link(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
         }
-        row_index.insert(hash, slot);
-        None
+        let mut load = Load::new(pending.len());
+        for slots in pending.chunks(BATCH_ROWS_MAX) {
+            let columns = self.key_idxs.iter().map(|idx| self.store.gather(*idx, slots)).collect::<Result<Vec<_>>>()?;
+            let cells = self.store.encode(&columns, Some(&self.key_idxs))?;
+            let hashes = self.hashes(&columns, slots.len(), &cells)?;
+            hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, *slot));
+        }
+        drop(pending);
+        let mut index = std::mem::take(&mut self.index);
+        let same = |side: &Side, old, new| side.is_exact || side.store.equals_stored(&side.key_idxs, old, new, true);
+        index.put_all(&load, self, same, Side::chain);
+        self.index = index;
+        self.index_rows()
     }
 
-    fn lookup_rows(&self, row_index: &Index, hashes: &[u64], cells: &[Cells], rows: &[u32]) -> Vec<u32> {
-        let hash = |row: u32| hashes.get(row as usize).copied().unwrap_or_default();
-        let mut slots = row_index.first_of_all(rows.iter().map(|row| hash(*row)));
-        let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
-        self.store.compare(&self.all_idxs, &slots, cells, rows, false, &mut same);
-        for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {
-            if !same && *slot != NONE {
-                let equals = |slot| self.store.equals(&self.all_idxs, slot, cells, *row, false);
-                *slot = row_index.find(hash(*row), equals);
+    /// Stores rows with their weights and counts; their slots.
+    fn keep(
+        &mut self,
+        rows: &RecordBatch,
+        keys: &Keys,
+        weights: Option<&[i64]>,
+        counts: Option<&[Count]>,
+    ) -> Result<Vec<u32>> {
+        let cells = self.store.encode(rows.columns(), None)?;
+        let slots = self.store_rows(&cells, &keys.rows)?;
+        self.n_slots += slots.len();
+        if weights.is_some() || self.is_weighted {
+            for (row, slot) in keys.rows.iter().zip(&slots) {
+                self.set_weight(*slot, weights.map_or(1, |w| w.get(*row as usize).copied().unwrap_or(1)));
             }
         }
-        slots
+        if let Some(counts) = counts {
+            for (row, slot) in keys.rows.iter().zip(&slots) {
+                self.set_count(*slot, counts.get(*row as usize).copied().unwrap_or_default());
+            }
+        }
+        Ok(slots)
+    }
+
+    /// Puts a row before the one that was the first of its key.
+    fn chain(&mut self, hash: u64, slot: u32, head: u32) {
+        self.set_next(slot, head);
+        if !self.has_chains {
+            return;
+        }
+        let n_rows = match self.n_in_chain(head) {
+            LONG => {
+                self.set_prev(head, slot);
+                LONG
+            }
+            SHORT_ROWS_MAX => {
+                let (mut prev, mut at) = (slot, head);
+                while at != NONE {
+                    self.set_prev(at, prev);
+                    self.unindexed.push((hash, at));
+                    (prev, at) = (at, self.next(at));
+                }
+                LONG
+            }
+            n_rows => n_rows + 1,
+        };
+        if n_rows == LONG {
+            self.unindexed.push((hash, slot));
+        }
+        self.set_n_in_chain(slot, n_rows);
+    }
+
+    /// Lets the rows of long chains be found, and makes equal ones one.
+    fn index_rows(&mut self) -> Result<()> {
+        let unindexed = std::mem::take(&mut self.unindexed);
+        for rows in unindexed.chunks(BATCH_ROWS_MAX) {
+            let slots: Vec<u32> = rows.iter().map(|(_, slot)| *slot).collect();
+            let mut hashes = vec![];
+            hash_rows(&self.gather(&slots)?, slots.len(), &mut hashes)?;
+            self.row_index.touch(hashes.iter().copied());
+            for ((key_hash, slot), hash) in rows.iter().zip(&hashes) {
+                let equals = |other| self.store.equals_stored(&self.all_idxs, other, *slot, false);
+                match self.row_index.find(*hash, equals) {
+                    NONE => self.row_index.insert(*hash, *slot),
+                    known => {
+                        self.add_weight(known, self.weight(*slot))?;
+                        self.unlink_from_long(*key_hash, *slot)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add_weight(&mut self, slot: u32, weight: i64) -> Result<()> {
@@ -373,20 +463,6 @@ impl Side {
         Ok(slots)
     }
 
-    fn link(&mut self, keys: &Keys, row: u32, slot: u32) {
-        let (store, key_idxs, is_exact) = (&self.store, &self.key_idxs, self.is_exact);
-        let same = |other| is_exact || store.equals(key_idxs, other, &keys.cells, row, true);
-        let head = self.index.put(keys.hash(row), slot, same);
-        self.set_next(slot, head);
-        if self.row_index.is_some() {
-            self.set_prev(slot, NONE);
-            if head != NONE {
-                self.set_prev(head, slot);
-            }
-        }
-        self.n_slots += 1;
-    }
-
     /// Removes as many copies as `weights` says (positive numbers) of the rows `keys.rows`.
     ///
     /// Errors: `XX000` where a row is not there, or not so often.
@@ -394,36 +470,44 @@ impl Side {
         if self.append_only && !keys.rows.is_empty() {
             return Err(SqlError::internal("a row is removed from an append-only join input"));
         }
+        self.link()?;
         let cells = self.store.encode(rows.columns(), None)?;
         let mut row_hashes = vec![];
-        let slots = match &self.row_index {
-            Some(row_index) => {
-                hash_rows(rows.columns(), rows.num_rows(), &mut row_hashes)?;
-                self.lookup_rows(row_index, &row_hashes, &cells, &keys.rows)
+        if self.row_index.len() > 0 {
+            hash_rows(rows.columns(), rows.num_rows(), &mut row_hashes)?;
+            self.row_index.touch(row_hashes.iter().copied());
+        }
+        // Looked up one after the other below, for chains change. This brings their heads into the cache.
+        self.probe(keys, &keys.rows);
+        for row in &keys.rows {
+            let key_hash = keys.hash(*row);
+            let row_hash = row_hashes.get(*row as usize).copied().unwrap_or_default();
+            let mut n_left = weights.get(*row as usize).copied().unwrap_or(1);
+            // Equal rows may have slots of their own.
+            while n_left > 0 {
+                let head = self.find(keys, *row);
+                let is_long = self.n_in_chain(head) == LONG;
+                let equals = |slot| self.store.equals(&self.all_idxs, slot, &cells, *row, false);
+                let (prev, slot) = match is_long {
+                    true => (NONE, self.row_index.find(row_hash, equals)),
+                    false => self.in_chain(head, equals),
+                };
+                if slot == NONE {
+                    return Err(SqlError::internal("a row is removed from a join that is not there"));
+                }
+                let weight = self.weight(slot);
+                if weight > n_left {
+                    self.set_weight(slot, weight - n_left);
+                    break;
+                }
+                n_left -= weight;
+                if is_long {
+                    self.row_index.remove(row_hash, slot);
+                    self.unlink_from_long(key_hash, slot)?;
+                } else {
+                    self.unlink_from_short(key_hash, slot, head, prev)?;
+                }
             }
-            // Looked up one after the other below: equal rows have slots of their own. This warms the cache.
-            None => self.probe(keys, &keys.rows),
-        };
-        for (row, mut slot) in keys.rows.iter().zip(slots) {
-            if self.row_index.is_none() {
-                slot = self.in_chain(self.find(keys, *row), &cells, *row);
-            }
-            let weight = weights.get(*row as usize).copied().unwrap_or(1);
-            let left = self.weight(slot) - weight;
-            if slot == NONE || left < 0 {
-                return Err(SqlError::internal("a row is removed from a join that is not there"));
-            }
-            if left > 0 {
-                self.set_weight(slot, left);
-                continue;
-            }
-            let row_hash = row_hashes.get(*row as usize).copied();
-            if let (Some(row_index), Some(hash)) = (&mut self.row_index, row_hash)
-                && !row_index.remove(hash, slot)
-            {
-                return Err(SqlError::internal("a row is removed twice from a join"));
-            }
-            self.unlink(keys, *row, slot)?;
         }
         if self.n_slots == 0 && self.bytes() > EMPTY_BYTES_MAX {
             self.store.clear();
@@ -432,38 +516,38 @@ impl Side {
         Ok(())
     }
 
-    /// The slot of the row itself, from the first slot of its key.
-    fn in_chain(&self, mut slot: u32, cells: &[Cells], row: u32) -> u32 {
-        while slot != NONE && !self.store.equals(&self.all_idxs, slot, cells, row, false) {
-            slot = self.next(slot);
+    /// The first slot of a chain that `is_it` accepts, and the one before it.
+    fn in_chain(&self, head: u32, is_it: impl Fn(u32) -> bool) -> (u32, u32) {
+        let (mut prev, mut slot) = (NONE, head);
+        while slot != NONE && !is_it(slot) {
+            (prev, slot) = (slot, self.next(slot));
         }
-        slot
+        (prev, slot)
     }
 
-    fn unlink(&mut self, keys: &Keys, row: u32, slot: u32) -> Result<()> {
-        let next = self.next(slot);
-        let prev = match self.row_index {
-            Some(_) => {
-                let prev = self.store.at(slot).and_then(|(links, offset)| links.prev.get(offset).copied());
-                prev.unwrap_or(NONE)
-            }
-            // Keys hardly repeat: the chain is short.
-            None => {
-                let (mut prev, mut at) = (NONE, self.find(keys, row));
-                while at != slot && at != NONE {
-                    (prev, at) = (at, self.next(at));
-                }
-                if at == NONE {
-                    return Err(SqlError::internal("a row is removed twice from a join"));
-                }
-                prev
-            }
-        };
-        if next != NONE && self.row_index.is_some() {
+    fn unlink_from_short(&mut self, hash: u64, slot: u32, head: u32, prev: u32) -> Result<()> {
+        let (n_rows, next) = (self.n_in_chain(head), self.next(slot));
+        self.unlink(hash, slot, prev)?;
+        let head = if prev == NONE { next } else { head };
+        if self.has_chains && head != NONE {
+            self.set_n_in_chain(head, n_rows - 1);
+        }
+        Ok(())
+    }
+
+    fn unlink_from_long(&mut self, hash: u64, slot: u32) -> Result<()> {
+        let (prev, next) = (self.prev(slot), self.next(slot));
+        self.unlink(hash, slot, if prev == LONG { NONE } else { prev })?;
+        if next != NONE {
+            // Where it was the first, the next now is, and the chain still long.
             self.set_prev(next, prev);
         }
-        let hash = keys.hash(row);
-        let done = match (prev, next) {
+        Ok(())
+    }
+
+    /// Takes a row out of its chain, where `prev` is before it, and frees its slot.
+    fn unlink(&mut self, hash: u64, slot: u32, prev: u32) -> Result<()> {
+        let done = match (prev, self.next(slot)) {
             (NONE, NONE) => self.index.remove(hash, slot),
             (NONE, next) => self.index.replace(hash, slot, next),
             (prev, next) => {
