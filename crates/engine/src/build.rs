@@ -19,12 +19,13 @@ use tidewire_catalog::Object;
 use tidewire_connect::{Positions, ReadMode, Source};
 use tidewire_operators::arrangement::{Arrangement, ArrangementReader};
 use tidewire_planner::Dataflow;
+use tidewire_state::delta_bytes;
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 
 use crate::core::{Core, Finish, Join, SourceRead, View, dead_letter_rows, now_us};
 use crate::dead_letters::Letter;
-use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, delta_bytes, fingerprint, panic_error};
+use crate::runtime::{Changes, EpochChanges, Runtime, StepOutput, fingerprint, panic_error};
 use crate::shared::{Relation, Shared, Snapshot};
 use crate::status::{ViewOrigin, ViewState, ViewStatus};
 use crate::subscription::Subscriber;
@@ -561,8 +562,6 @@ impl Worker {
         loop {
             self.drain_tap(&build, &mut content)?;
             self.end_step(&build, &mut content)?;
-            // All of the state at once would keep the loop from its work.
-            self.runtime.collect_changes(self.workers.as_ref());
             if let Some(relation) = &mut content.relation {
                 relation.settle(self.shared.settings.n_shards)?;
             }

@@ -27,7 +27,7 @@ use tidewire_catalog::{Catalog, Kind, Object};
 use tidewire_connect::{Health, Position, Positions, Source, Split};
 use tidewire_operators::RowError;
 use tidewire_operators::arrangement::Arrangement;
-use tidewire_state::{Record, TableChange};
+use tidewire_state::{Record, TableChange, delta_bytes};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{error, info, warn};
 
@@ -36,7 +36,7 @@ use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
 use crate::durable::Durability;
 use crate::memory::StateMemory;
-use crate::runtime::{Changes, EpochChanges, Runtime, delta_bytes};
+use crate::runtime::{Changes, EpochChanges, Runtime};
 use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
@@ -72,12 +72,17 @@ pub struct Core {
     unpublished: VecDeque<Unpublished>,
     // Calls that wait for the store of the log.
     calls: Vec<Call>,
+    // They go before what writes checkpoints, which waits for what they copy, or for their end.
+    views: BTreeMap<ObjectId, View>,
+    // Views may have more to copy for the checkpoint that is made.
+    is_copying: bool,
+    // Sources wait for checkpoints.
+    was_behind: bool,
     // None: all is gone when the server ends.
     durability: Option<Durability>,
     catalog: Arc<Catalog>,
     tables: BTreeMap<ObjectId, Table>,
     sources: BTreeMap<ObjectId, RunningSource>,
-    views: BTreeMap<ObjectId, View>,
     // Each after what it takes changes of.
     view_order: Vec<ObjectId>,
     state_memory: StateMemory,
@@ -191,6 +196,8 @@ impl Core {
             tables,
             sources: sources.into_iter().map(running).collect(),
             views: BTreeMap::new(),
+            is_copying: false,
+            was_behind: false,
             view_order: vec![],
             state_memory: StateMemory::default(),
             builds: BTreeMap::new(),
@@ -211,7 +218,7 @@ impl Core {
     pub fn run(mut self) {
         let shared = self.shared.clone();
         while !shared.is_stopping() {
-            let taken = shared.take(self.wake_at());
+            let taken = shared.take(self.wake_at(), !self.is_behind());
             self.publish_durable();
             self.run_calls(taken.calls);
             if !taken.writes.is_empty() || !taken.batches.is_empty() {
@@ -233,6 +240,9 @@ impl Core {
 
     /// When the loop has something to do even if nothing comes.
     fn wake_at(&self) -> Instant {
+        if self.is_copying {
+            return Instant::now();
+        }
         let wait = if self.vacuum_due { VACUUM_INTERVAL } else { IDLE_WAIT };
         let wake_at = Instant::now() + wait;
         self.checkpoint_due().map_or(wake_at, |due| due.min(wake_at))
@@ -328,8 +338,10 @@ impl Core {
                 Ok(output) => {
                     row_errors.push((*id, output.row_errors));
                     if let (Some(durability), Some(_)) = (&mut self.durability, &view.fingerprint) {
-                        let of_relation = if view.is_plan { &[] } else { output.deltas.as_slice() };
-                        durability.note_view(*id, of_relation);
+                        match &view.relation {
+                            Some(relation) => durability.note_view(*id, &output.deltas, relation.n_rows()),
+                            None => durability.note_change(),
+                        }
                     }
                     if !output.deltas.is_empty() {
                         changes.insert(*id, Changes { columns: view.all_columns.clone(), deltas: output.deltas });

@@ -20,16 +20,17 @@ use tidewire_catalog::Kind;
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_state::{
     BackedUp, BackupTarget, Checkpoints, Cut, Log, LogOptions, Moved, Record, SharedNode, StateCut, Storage,
-    StoredLetter, StoredObject, StoredSource, TableChange, TableCut, ViewCut, Written,
+    StoredLetter, StoredObject, StoredSource, TableChange, TableCut, ViewCut, Written, delta_bytes,
 };
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use crate::runtime::delta_bytes;
 use crate::shared::{Relation, Shared, Snapshot, stopped};
 use crate::status::CheckpointStatus;
 
+/// How many times the bytes of changes that make a checkpoint due may wait in memory for being written.
+const WAITING_PARTS_MAX: usize = 4;
 /// From when on a store that has not answered is taken to be away.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
@@ -37,16 +38,18 @@ const STALLED_AFTER: Duration = Duration::from_secs(1);
 pub struct Durability {
     log: Log,
     objects: BTreeMap<u32, StoredObject>,
-    // Since the last cut: of tables and of views, and the bytes of the views'.
-    changes: HashMap<ObjectId, Vec<Delta>>,
-    n_change_bytes: usize,
+    // Since the last cut, of tables and of views.
+    changes: HashMap<ObjectId, Noted>,
     // State of views that has become another's since the last cut.
     moved: Vec<Moved>,
     dead_letters: Vec<StoredLetter>,
     checkpointer: Checkpointer,
     checkpoint_interval: Duration,
     checkpoint_log_bytes: u64,
+    checkpoint_held_bytes: usize,
     n_bytes_cut: u64,
+    // Bytes of changes in cuts that are not written.
+    n_unwritten_bytes: usize,
     last_cut: Instant,
     is_cut_running: bool,
     is_dirty: bool,
@@ -81,6 +84,17 @@ pub struct KeptView {
     pub n_taken: BTreeMap<u32, u64>,
 }
 
+/// What changed in a table or view since the last cut.
+#[derive(Default)]
+struct Noted {
+    deltas: Vec<Delta>,
+    // Of a view.
+    n_rows: usize,
+    n_bytes: usize,
+    // More than the view has rows: they are not held, and the checkpoint has all rows.
+    is_too_much: bool,
+}
+
 /// What was found on disk, and what follows from it for the next checkpoint.
 pub struct Found {
     /// The checkpoints that there are.
@@ -105,19 +119,22 @@ impl Durability {
             }
         };
         let is_dirty = !found.changes.is_empty() || !found.dead_letters.is_empty();
+        let noted = |(id, deltas)| (id, Noted { deltas, ..Noted::default() });
+        let changes = found.changes.into_iter().map(noted).collect();
         let settings = &shared.settings;
         let options = LogOptions { segment_bytes_max: settings.log_segment_bytes_max, ..LogOptions::default() };
         Ok(Durability {
             log: Log::start(storage.clone(), found.next, options, on_synced)?,
             objects: found.objects,
-            changes: found.changes,
-            n_change_bytes: 0,
+            changes,
             moved: vec![],
             dead_letters: found.dead_letters,
             checkpointer: Checkpointer::start(found.checkpoints, shared)?,
             checkpoint_interval: settings.checkpoint_interval,
             checkpoint_log_bytes: settings.checkpoint_log_bytes,
+            checkpoint_held_bytes: settings.checkpoint_held_bytes,
             n_bytes_cut: 0,
+            n_unwritten_bytes: 0,
             last_cut: Instant::now(),
             is_cut_running: false,
             is_dirty,
@@ -157,11 +174,27 @@ impl Durability {
         Ok(number + 1)
     }
 
-    /// What a step changed in a view.
-    pub fn note_view(&mut self, view: ObjectId, deltas: &[Delta]) {
-        self.n_change_bytes += deltas.iter().map(delta_bytes).sum::<usize>();
-        self.changes.entry(view).or_default().extend_from_slice(deltas);
+    /// What a step changed in a view that has `n_rows` now.
+    ///
+    /// Changes that outnumber the rows are let go: all rows are written sooner than so many changes are summed up.
+    pub fn note_view(&mut self, view: ObjectId, deltas: &[Delta], n_rows: usize) {
         self.is_dirty = true;
+        let noted = self.changes.entry(view).or_default();
+        if noted.is_too_much {
+            return;
+        }
+        noted.n_rows += deltas.iter().map(Delta::n_rows).sum::<usize>();
+        if noted.n_rows > n_rows {
+            *noted = Noted { is_too_much: true, ..Noted::default() };
+            return;
+        }
+        noted.n_bytes += deltas.iter().map(delta_bytes).sum::<usize>();
+        noted.deltas.extend_from_slice(deltas);
+    }
+
+    /// Bytes of what changed in views since the last cut.
+    fn n_change_bytes(&self) -> usize {
+        self.changes.values().map(|noted| noted.n_bytes).sum()
     }
 
     /// State of a view that the last cut had has become another's.
@@ -195,7 +228,7 @@ impl Durability {
         self.is_dirty = true;
         match record {
             Record::Rows(changes) => {
-                changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().push(c.delta));
+                changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().deltas.push(c.delta));
             }
             Record::Create(objects) => self.objects.extend(objects.into_iter().map(|object| (object.oid, object))),
             Record::Drop(ids) => {
@@ -248,26 +281,36 @@ impl Durability {
         if !self.is_dirty {
             return None;
         }
-        let n_bytes = self.log.n_bytes() - self.n_bytes_cut + (held_bytes + self.n_change_bytes) as u64;
-        match n_bytes >= self.checkpoint_log_bytes || !self.asking.is_empty() {
+        let is_much = self.log.n_bytes() - self.n_bytes_cut >= self.checkpoint_log_bytes
+            || held_bytes + self.n_change_bytes() >= self.checkpoint_held_bytes;
+        match is_much || !self.asking.is_empty() {
             true => Some(self.last_cut),
             false => Some(self.last_cut + self.checkpoint_interval),
         }
     }
 
-    /// Hands over everything that a checkpoint is made of; what `snapshot` shows must be all that was logged.
+    /// Whether so much waits for being written, with so many bytes held elsewhere, that no more records shall come.
+    pub fn is_behind(&self, held_bytes: usize) -> bool {
+        let n_bytes = held_bytes + self.n_change_bytes() + self.n_unwritten_bytes;
+        n_bytes >= WAITING_PARTS_MAX * self.checkpoint_held_bytes
+    }
+
+    /// Hands over everything that a checkpoint is made of, `held_bytes` among it; what `snapshot` shows must be all that was logged.
     pub fn cut(
         &mut self,
         snapshot: &Arc<Snapshot>,
         shared: &Arc<Shared>,
         views: Vec<KeptView>,
         sources: Vec<StoredSource>,
+        held_bytes: usize,
         at_end: bool,
     ) {
+        self.n_unwritten_bytes += held_bytes + self.n_change_bytes();
         let moment = &snapshot.moment;
         let mut changes = std::mem::take(&mut self.changes);
         let mut relation = |id: ObjectId, reader: &Arc<ArrangementReader>| {
-            let changes = changes.remove(&id).unwrap_or_default();
+            let Noted { deltas, is_too_much, .. } = changes.remove(&id).unwrap_or_default();
+            let changes = (!is_too_much).then_some(deltas);
             relation_cut(id, reader.clone(), changes, snapshot.clone(), shared.clone(), at_end)
         };
         let rows = |id: &ObjectId| match moment.relations.get(id) {
@@ -302,7 +345,6 @@ impl Durability {
         let backups = std::mem::take(&mut self.backups);
         self.checkpointer.send(cut, if at_end { vec![] } else { backups });
         self.n_bytes_cut = self.log.n_bytes();
-        self.n_change_bytes = 0;
         self.last_cut = Instant::now();
         self.is_cut_running = true;
         self.is_dirty = false;
@@ -330,6 +372,7 @@ impl Durability {
                 self.status.n_bytes += written.n_bytes;
                 self.status.n_changed_bytes += written.n_changed_bytes;
                 self.status.write_ns += elapsed.as_nanos() as u64;
+                self.n_unwritten_bytes = 0;
                 Ok(())
             }
             Err(error) if error.state() == SqlState::ObjectInUse => Err(error.clone()),
@@ -345,7 +388,8 @@ impl Durability {
 
     /// What was written since the start.
     pub fn status(&self, held_bytes: usize) -> CheckpointStatus {
-        CheckpointStatus { held_bytes: self.n_change_bytes + held_bytes, ..self.status.clone() }
+        let is_behind = self.is_behind(held_bytes);
+        CheckpointStatus { held_bytes: self.n_change_bytes() + held_bytes, is_behind, ..self.status.clone() }
     }
 
     /// Whether the last checkpoint has everything.
@@ -370,7 +414,7 @@ impl Durability {
 fn relation_cut(
     table: ObjectId,
     reader: Arc<ArrangementReader>,
-    changes: Vec<Delta>,
+    changes: Option<Vec<Delta>>,
     snapshot: Arc<Snapshot>,
     shared: Arc<Shared>,
     at_end: bool,
@@ -387,7 +431,7 @@ fn relation_cut(
 
 fn without_rows(plan: ObjectId) -> TableCut {
     let rows = || Ok(Box::new(std::iter::empty()) as _);
-    TableCut { table: plan, schema: Arc::new(Schema::empty()), changes: vec![], rows: Box::new(rows) }
+    TableCut { table: plan, schema: Arc::new(Schema::empty()), changes: Some(vec![]), rows: Box::new(rows) }
 }
 
 /// Rows of a snapshot that stays readable until they have been read.

@@ -76,10 +76,11 @@ pub struct Settings {
     pub dead_letter_bytes_max: usize,
     /// How long a server with a data directory may go on before what changed goes into a checkpoint.
     pub checkpoint_interval: Duration,
-    /// Bytes of log and of changes held in memory from which it does so earlier.
+    /// Bytes of log from which it does so earlier.
     pub checkpoint_log_bytes: u64,
-    /// Bytes of operator state, about, that are copied for a checkpoint between two epochs: where more has changed, some is
-    /// copied ahead.
+    /// Bytes of changes held in memory from which it does so earlier.
+    pub checkpoint_held_bytes: usize,
+    /// Bytes of operator state, about, that are copied for a checkpoint between two epochs.
     pub checkpoint_copy_bytes: usize,
     /// Bytes from which a segment of the log is followed by a new one.
     pub log_segment_bytes_max: u64,
@@ -99,7 +100,8 @@ impl Default for Settings {
             dead_letter_bytes_max: 256 << 20,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_log_bytes: 64 << 20,
-            checkpoint_copy_bytes: 32 << 20,
+            checkpoint_held_bytes: 256 << 20,
+            checkpoint_copy_bytes: 8 << 20,
             log_segment_bytes_max: 64 << 20,
             memory_limit: None,
         }

@@ -23,7 +23,7 @@ use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
 
 use self::kept::Held;
-pub use self::kept::{delta_bytes, fingerprint};
+pub use self::kept::fingerprint;
 use crate::workers::Workers;
 use crate::{OperatorStatus, Operators, Settings};
 

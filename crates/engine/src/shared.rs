@@ -239,12 +239,12 @@ impl Shared {
     }
 
     /// For the loop: waits until there is something to do, at most until `deadline`, and takes it; of the batches as
-    /// many as fit one epoch.
-    pub fn take(&self, deadline: Instant) -> Taken {
+    /// many as fit one epoch, or none: then sources wait when what they may buffer is full.
+    pub fn take(&self, deadline: Instant, with_batches: bool) -> Taken {
         let mut inbox = self.inbox.lock();
         while inbox.calls.is_empty()
             && inbox.writes.is_empty()
-            && inbox.batches.is_empty()
+            && (inbox.batches.is_empty() || !with_batches)
             && !inbox.woken
             && !self.is_stopping()
         {
@@ -255,7 +255,7 @@ impl Shared {
         inbox.woken = false;
         let mut n_rows = 0;
         let mut n_batches = 0;
-        for batch in &inbox.batches {
+        for batch in inbox.batches.iter().filter(|_| with_batches) {
             n_rows += batch.batch.as_ref().map_or(0, |b| b.rows.num_rows());
             n_batches += 1;
             if n_rows >= self.settings.epoch_rows_max {

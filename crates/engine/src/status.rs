@@ -48,6 +48,8 @@ pub struct CheckpointStatus {
     pub pause_ns: u64,
     /// Bytes, about, of changes that the next one will have.
     pub held_bytes: usize,
+    /// Whether so much waits for being written that sources are not read on.
+    pub is_behind: bool,
 }
 
 /// One index. Indexes on the same columns of a relation are one, with several names.

@@ -73,14 +73,16 @@ pub trait Operator: Send {
     /// `restore`), or not at all.
     fn track_changes(&mut self) {}
 
-    /// For [`Kept::Rows`]: what changed since the last call. It copies no more than it must, for it runs between two
-    /// epochs; what it gives makes rows of the copy, on another thread.
-    fn take_changes(&mut self) -> Result<StateChanges> {
-        Ok(Box::new(|| Ok(vec![])))
+    /// For [`Kept::Rows`]: what changed since the last call, as it is now. It copies little, for it runs between two epochs:
+    /// what is much is copied by `copy_changes`, and before a step changes it. `may_be_all`: it may say all rows there are,
+    /// where that costs little more than what changed.
+    fn take_changes(&mut self, _may_be_all: bool) -> Result<StateChanges> {
+        Ok(StateChanges { is_all_for: None, rows: Box::new(|| Ok(vec![])) })
     }
 
-    /// For [`Kept::Rows`]: bytes, about, that `take_changes` would copy.
-    fn changed_bytes(&self) -> usize {
+    /// For [`Kept::Rows`]: copies about so many bytes more of what `take_changes` has said. Returns how many; 0: nothing is
+    /// left to copy.
+    fn copy_changes(&mut self, _n_bytes_max: usize) -> usize {
         0
     }
 
@@ -100,8 +102,14 @@ pub trait Operator: Send {
     }
 }
 
-/// Makes the rows of what changed in an operator's state, in order. See [`Kept::Rows`].
-pub type StateChanges = Box<dyn FnOnce() -> Result<Vec<Delta>> + Send>;
+/// What changed in an operator's state, or all of it. See [`Kept::Rows`].
+pub struct StateChanges {
+    /// The rows are all there are, and so many of them changed. None: they are what changed.
+    pub is_all_for: Option<usize>,
+    /// Makes the rows, on another thread: it waits until all is copied. With a key, each key comes once, or twice where it
+    /// was removed first. Errors: the operator is gone before that.
+    pub rows: Box<dyn FnOnce() -> Result<Vec<Delta>> + Send>,
+}
 
 /// How a checkpoint keeps the state of an operator.
 #[derive(Clone, Debug)]

@@ -278,17 +278,21 @@ struct Pair<'a> {
     leader: Box<dyn Operator>,
     former: Option<Box<dyn Operator>>,
     checkpoint: Checkpoint,
+    /// What the steps since the last cut took; None: there was no cut.
+    since_cut: Option<Vec<(Vec<Vec<Delta>>, u32)>>,
 }
 
 impl<'a> Pair<'a> {
     fn new(subject: &'a dyn Subject, schemas: &[SchemaRef]) -> Pair<'a> {
         let mut leader = subject.build();
         leader.track_changes();
-        Pair { subject, leader, former: None, checkpoint: Checkpoint::new(subject.kept(), schemas) }
+        let checkpoint = Checkpoint::new(subject.kept(), schemas);
+        Pair { subject, leader, former: None, checkpoint, since_cut: None }
     }
 
     fn step(&mut self, mut inputs: Vec<Vec<Delta>>, epoch: u32) -> Vec<Delta> {
         self.checkpoint.record(&inputs);
+        self.since_cut.iter_mut().for_each(|steps| steps.push((inputs.clone(), epoch)));
         let mut of_former = self.former.as_mut().map(|former| run(former.as_mut(), inputs.clone(), epoch));
         let (out, errors) = run(self.leader.as_mut(), std::mem::take(&mut inputs), epoch);
         if let Some((out_of_former, errors_of_former)) = of_former.take() {
@@ -303,25 +307,43 @@ impl<'a> Pair<'a> {
         out
     }
 
-    /// Perhaps a checkpoint is cut, perhaps the operator is restored.
+    /// Perhaps a checkpoint is cut, perhaps the operator is restored: from a cut that is made now, or as after a crash from
+    /// the last one, and then it takes again what came since.
     fn rest(&mut self, random: &mut Random) {
-        // Of what was cut before, rows are made now: the operator has gone on since.
-        self.checkpoint.settle();
+        // Of what was cut before, rows are made now, or later: the operator has gone on since and goes on.
+        match random.below(2) {
+            0 => self.checkpoint.settle(self.leader.as_mut()),
+            _ => drop(self.leader.copy_changes(1 + random.below(200) as usize)),
+        }
         if random.below(3) == 0 {
             self.former = None;
         }
         let is_restart = random.below(4) == 0;
+        let is_crash = is_restart && self.checkpoint.has_own_rows() && random.below(2) == 0;
+        if is_crash && let Some(steps) = self.since_cut.clone() {
+            self.checkpoint.settle(self.leader.as_mut());
+            let mut restored = self.checkpoint.restored(self.subject, random);
+            for (inputs, epoch) in steps {
+                run(restored.as_mut(), inputs, epoch);
+            }
+            self.replace(restored);
+            return;
+        }
         if is_restart || random.below(3) == 0 {
-            self.checkpoint.cut(self.leader.as_mut());
+            self.checkpoint.cut(self.leader.as_mut(), random.below(4) > 0);
+            self.since_cut = Some(vec![]);
         }
         if is_restart {
-            self.checkpoint.settle();
+            self.checkpoint.settle(self.leader.as_mut());
             assert!(self.checkpoint.n_rows() <= self.leader.state_rows().max(1), "more is kept than the state has");
-            let restored = self.checkpoint.restored(self.subject, random);
-            let (rows, rows_before) = (restored.state_rows(), self.leader.state_rows());
-            assert!(rows <= rows_before, "{rows} rows of state were {rows_before}");
-            self.former = Some(std::mem::replace(&mut self.leader, restored));
+            self.replace(self.checkpoint.restored(self.subject, random));
         }
+    }
+
+    fn replace(&mut self, restored: Box<dyn Operator>) {
+        let (rows, rows_before) = (restored.state_rows(), self.leader.state_rows());
+        assert!(rows <= rows_before, "{rows} rows of state were {rows_before}");
+        self.former = Some(std::mem::replace(&mut self.leader, restored));
     }
 }
 
@@ -380,9 +402,8 @@ fn check_seed(
     present.iter_mut().for_each(Vec::clear);
     assert_eq!(output.rows(), &counted(naive(&present)), "seed {seed}: everything deleted");
     assert_eq!(pair.leader.state_rows(), 0, "seed {seed}: state is left");
-    pair.checkpoint.settle();
-    pair.checkpoint.cut(pair.leader.as_mut());
-    pair.checkpoint.settle();
+    pair.checkpoint.cut(pair.leader.as_mut(), true);
+    pair.checkpoint.settle(pair.leader.as_mut());
     assert!(pair.checkpoint.n_rows() <= 1, "seed {seed}: {} rows are kept of nothing", pair.checkpoint.n_rows());
     let restored = pair.checkpoint.restored(subject, &mut restarts);
     assert_eq!(restored.state_rows(), 0, "seed {seed}: state comes back");

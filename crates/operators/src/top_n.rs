@@ -204,13 +204,14 @@ impl Operator for TopNShard {
         self.changed = matches!(self.plan.kept(), Kept::Rows { .. }).then(HashMap::new);
     }
 
-    fn take_changes(&mut self) -> Result<StateChanges> {
+    fn take_changes(&mut self, _: bool) -> Result<StateChanges> {
         let changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
         let encoding = Arc::clone(&self.encoding);
-        Ok(Box::new(move || {
+        let rows = move || {
             let changed: Changes = changed.into_iter().collect();
             changed.chunks(DELTA_ROWS).map(|rows| encoding.decode(rows)).collect()
-        }))
+        };
+        Ok(StateChanges { is_all_for: None, rows: Box::new(rows) })
     }
 
     fn restore(&mut self, rows: &Delta) -> Result<()> {

@@ -28,7 +28,7 @@ use self::views::Unwritten;
 pub use self::views::{Moved, StateCut, ViewCut};
 use crate::log::Progress;
 use crate::record::{letter_schema, letters_from_rows, letters_to_rows};
-use crate::rows::{read_file, write_file};
+use crate::rows::{batch_bytes, delta_bytes, read_file, write_file};
 use crate::{FileEntry, Log, Manifest, Storage, StoredLetter, StoredObject, StoredSource, TableFiles};
 
 /// Changes may be this part of the base before it is written anew.
@@ -109,8 +109,8 @@ pub struct TableCut {
     pub table: ObjectId,
     /// Its columns.
     pub schema: SchemaRef,
-    /// What changed since the last cut, in order.
-    pub changes: Vec<Delta>,
+    /// What changed since the last cut, in order. None: so much that all rows are written.
+    pub changes: Option<Vec<Delta>>,
     /// Gives all of its rows.
     pub rows: Box<dyn FnOnce() -> Result<Rows> + Send>,
 }
@@ -208,8 +208,9 @@ impl Checkpoints {
         self.next_number += 1;
         self.unwritten_letters.append(&mut cut.dead_letters);
         self.unwritten.take(&mut cut.views, std::mem::take(&mut cut.moved));
-        let changed = cut.tables.iter().chain(cut.views.iter().map(|v| &v.relation)).filter(|t| !t.changes.is_empty());
-        let changed: Vec<u32> = changed.map(|t| t.table.0).collect();
+        let relations = cut.tables.iter().chain(cut.views.iter().map(|v| &v.relation));
+        let is_changed = |table: &&TableCut| table.changes.as_ref().is_none_or(|changes| !changes.is_empty());
+        let changed: Vec<u32> = relations.filter(is_changed).map(|t| t.table.0).collect();
         match self.write_files(number, cut) {
             Ok((manifest, written)) => {
                 self.next_manifest += 1;
@@ -280,18 +281,16 @@ impl Checkpoints {
     ) -> Result<TableFiles> {
         let (table, number) = (cut.table.0, writer.number);
         let mut files = TableFiles { table, ..before.cloned().unwrap_or_default() };
-        let needs_base = before.is_none() || self.needs_base.contains(&table);
-        if cut.changes.is_empty() && !needs_base {
-            return Ok(files);
-        }
-        if !needs_base {
+        let listed = cut.changes.filter(|_| before.is_some() && !self.needs_base.contains(&table));
+        let is_listed = listed.is_some();
+        if let Some(changes) = listed {
             // A row that came and went since the last checkpoint leaves nothing.
             let schema = nullable(&cut.schema);
-            let changes: Vec<Delta> = put_together(&schema, &cut.changes, None)?.into_iter().collect();
+            let changes = put_together(&schema, changes, None)?;
             if changes.is_empty() {
                 return Ok(files);
             }
-            writer.note_changes(&changes);
+            writer.note_changes(changes.iter().map(delta_bytes).sum());
             let bytes = write_file(&change_schema(&schema), &change_batches(&schema, &changes)?)?;
             let n_changes = bytes.len() as u64 + files.changes.iter().map(|f| f.n_bytes).sum::<u64>();
             let n_base = files.base.iter().map(|f| f.n_bytes).sum();
@@ -304,14 +303,11 @@ impl Checkpoints {
         }
         (files.base, files.changes) = (vec![], vec![]);
         let mut batches: Vec<RecordBatch> = vec![];
-        let mut n_bytes = 0;
-        let is_new = before.is_none();
+        let (mut n_bytes, mut n_all_bytes) = (0, 0);
         for rows in (cut.rows)()? {
             let rows = rows?;
-            n_bytes += rows.get_array_memory_size();
-            if is_new {
-                writer.note_changes(&[Delta::insert(rows.clone())]);
-            }
+            n_bytes += batch_bytes(&rows);
+            n_all_bytes += batch_bytes(&rows);
             batches.push(rows);
             if n_bytes >= BASE_FILE_BYTES {
                 write_base(writer, kind, &cut.schema, &std::mem::take(&mut batches), &mut files)?;
@@ -320,6 +316,9 @@ impl Checkpoints {
         }
         if !batches.is_empty() {
             write_base(writer, kind, &cut.schema, &batches, &mut files)?;
+        }
+        if !is_listed {
+            writer.note_changes(n_all_bytes);
         }
         Ok(files)
     }
@@ -430,6 +429,8 @@ mod tests {
         // For the next cut.
         views: Vec<ViewCut>,
         moved: Vec<Moved>,
+        // Whether changes are too many to be listed.
+        are_many: bool,
     }
 
     impl Fixture {
@@ -438,7 +439,8 @@ mod tests {
             let storage = DataDir::open(root.path()).unwrap().storage().unwrap();
             let log = Log::start(storage.clone(), 0, LogOptions::default(), || {}).unwrap();
             let checkpoints = Checkpoints::open(storage.clone()).unwrap();
-            Fixture { _root: root, storage, log, checkpoints, content: vec![], views: vec![], moved: vec![] }
+            let (content, views, moved) = (vec![], vec![], vec![]);
+            Fixture { _root: root, storage, log, checkpoints, content, views, moved, are_many: false }
         }
 
         fn write(&mut self, added: std::ops::Range<i64>, removed: std::ops::Range<i64>) -> Result<Written> {
@@ -449,6 +451,7 @@ mod tests {
             let changes = vec![Delta::delete(rows(removed)), Delta::insert(rows(added))];
             let rows = move || Ok(Box::new([Ok(content)].into_iter()) as Rows);
             let changes = changes.into_iter().filter(|d| !d.is_empty()).collect();
+            let changes = (!self.are_many).then_some(changes);
             let table = TableCut { table: TABLE, schema: schema(), changes, rows: Box::new(rows) };
             self.checkpoints.write(Cut {
                 log_from: self.log.next(),
@@ -522,6 +525,23 @@ mod tests {
         assert!(fixture.files().base != base && fixture.files().changes.is_empty(), "much has changed");
         let named: usize = fixture.checkpoints.kept.iter().map(|m| m.files().count() + 1).sum();
         assert!(fixture.storage.checkpoints.list().unwrap().len() <= named, "nothing else is there");
+    }
+
+    #[test]
+    fn changes_that_are_not_listed_are_in_a_new_base() {
+        let mut fixture = Fixture::new();
+        fixture.write(0..1000, 0..0).unwrap();
+        fixture.are_many = true;
+        fixture.write(1000..1010, 0..990).unwrap();
+        assert_eq!(fixture.read().unwrap(), (990..1010).collect::<Vec<_>>());
+        // And so they are when that checkpoint could not be written.
+        let name = Manifest::file_name(fixture.checkpoints.next_number);
+        fixture.storage.checkpoints.put_new(&name, bytes::Bytes::from_static(b"x")).unwrap();
+        fixture.write(2000..2010, 990..1000).unwrap_err();
+        fixture.are_many = false;
+        fixture.write(3000..3001, 1000..1001).unwrap();
+        let expected: Vec<i64> = (1001..1010).chain(2000..2010).chain([3000]).collect();
+        assert_eq!(fixture.read().unwrap(), expected);
     }
 
     #[test]
@@ -616,11 +636,17 @@ mod tests {
                 self.n_changed += rows.len();
             }
             let cut = |(idx, rows): (usize, Vec<Weighted>)| {
+                // Now and then all rows, and not only what changed.
+                let is_all_for = (idx == 2 && round % 3 == 1).then_some(rows.len());
+                let rows = match is_all_for {
+                    Some(_) => self.sums[2].iter().map(|(row, weight)| (*row, *weight)).collect(),
+                    None => rows,
+                };
                 let weights = rows.iter().map(|(_, weight)| *weight).collect();
                 let delta = Delta::new(pairs(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>()), Some(weights));
                 let part = StatePart { node: 3, shard: 0, input: (idx < 2).then_some(idx as u32) };
-                let (schema, changes) = (delta.schema(), Box::new(move || Ok(vec![delta])));
-                StateCut { part, schema, n_key_columns: KEYS[idx], changes }
+                let (schema, rows) = (delta.schema(), Box::new(move || Ok(vec![delta])));
+                StateCut { part, schema, n_key_columns: KEYS[idx], is_all_for, rows }
             };
             parts.into_iter().enumerate().map(cut).collect()
         }
@@ -657,7 +683,7 @@ mod tests {
 
     fn view(operators: Vec<StateCut>, is_new: bool) -> ViewCut {
         let empty = move || Ok(Box::new(std::iter::empty()) as Rows);
-        let relation = TableCut { table: VIEW, schema: schema(), changes: vec![], rows: Box::new(empty) };
+        let relation = TableCut { table: VIEW, schema: schema(), changes: Some(vec![]), rows: Box::new(empty) };
         let fingerprint = "f".into();
         ViewCut { fingerprint, is_new, relation, operators, shared: vec![], n_taken: BTreeMap::new() }
     }
@@ -697,23 +723,25 @@ mod tests {
 
     #[test]
     fn what_a_checkpoint_could_not_write_is_in_the_next_one() {
-        let mut fixture = Fixture::new();
-        let mut state = State::default();
-        fixture.views = vec![view(state.change(0, 1000), true)];
-        fixture.write(0..1, 0..0).unwrap();
-        for (round, is_new) in [(1, false), (2, false), (3, true)] {
-            if is_new {
-                state = State::default();
+        for (n_failed, new_at) in (0..5).flat_map(|n| [(n, 0), (n, 3)]) {
+            let mut fixture = Fixture::new();
+            let mut state = State::default();
+            fixture.views = vec![view(state.change(0, 1000), true)];
+            fixture.write(0..1, 0..0).unwrap();
+            for round in 1..=n_failed {
+                if round == new_at {
+                    state = State::default();
+                }
+                fixture.views = vec![view(state.change(round, 500), round == new_at)];
+                // Another file of that name is in the way.
+                let name = Manifest::file_name(fixture.checkpoints.next_number);
+                fixture.storage.checkpoints.put_new(&name, bytes::Bytes::from_static(b"x")).unwrap();
+                fixture.write(1..2, 0..0).unwrap_err();
             }
-            fixture.views = vec![view(state.change(round, 500), is_new)];
-            // Another file of that name is in the way.
-            let name = Manifest::file_name(fixture.checkpoints.next_number);
-            fixture.storage.checkpoints.put_new(&name, bytes::Bytes::from_static(b"x")).unwrap();
-            fixture.write(1..2, 0..0).unwrap_err();
+            fixture.views = vec![view(state.change(n_failed + 1, 500), false)];
+            fixture.write(1..2, 0..0).unwrap();
+            state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
         }
-        fixture.views = vec![view(state.change(4, 500), false)];
-        fixture.write(1..2, 0..0).unwrap();
-        state.check(&Checkpoints::open(fixture.storage.clone()).unwrap());
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub use manifest::{FileEntry, Manifest, SharedNode, StateFiles, StatePart, Store
 pub use object::{StoredColumn, StoredKind, StoredObject};
 pub use points::{CrashPoints, NoCrash};
 pub use record::{Record, StoredLetter, TableChange};
+pub use rows::delta_bytes;
 pub use store::{ObjectStoreFiles, Store};
 
 /// Where a server's bytes go.

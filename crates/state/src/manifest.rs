@@ -12,8 +12,8 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
 use crate::StoredObject;
 
-/// The layout that this version writes. 1: no views, and no packs. 2: no shared plans.
-const VERSION: u32 = 3;
+/// The layout that this version writes. 1: no views, and no packs. 2: no shared plans. 3: no narrow columns in files.
+const VERSION: u32 = 4;
 
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

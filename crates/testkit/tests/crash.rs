@@ -202,6 +202,8 @@ const TABLES: &str = "
     CREATE MATERIALIZED VIEW vs AS SELECT v % 3 AS v FROM t0;
     CREATE SOURCE s (client INT, n BIGINT) WITH (connector = 'memory', topic = 'topic', splits = '2') FORMAT PLAIN ENCODE JSON;
     CREATE MATERIALIZED VIEW records AS SELECT client, count(*) AS n, sum(n) AS total FROM s GROUP BY client;
+    CREATE MATERIALIZED VIEW by_key AS SELECT client, k, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client, k;
+    CREATE MATERIALIZED VIEW by_n AS SELECT n % 60 AS n, count(*) AS records, min(client) AS least FROM s GROUP BY n % 60;
     CREATE MATERIALIZED VIEW pairs AS SELECT t0.client, t0.k, t0.v - t1.v AS difference FROM t0 JOIN t1 USING (client, k);
 ";
 
@@ -210,6 +212,8 @@ fn settings(random: &mut Random) -> Settings {
     Settings {
         n_shards: 1,
         checkpoint_interval: Duration::from_millis(random.below(3)),
+        // Of many groups one at a time, so that most of them change before they are copied.
+        checkpoint_copy_bytes: [1, 200, 1 << 20][random.below(3) as usize],
         log_segment_bytes_max: 1000 + random.below(20_000),
         ..Settings::default()
     }
@@ -354,6 +358,8 @@ async fn check_views(db: &mut InProcess) -> Result<(), String> {
         ("over_all", "SELECT count(*) AS clients, sum(total) AS total FROM totals"),
         ("vs", "SELECT v % 3 AS v FROM t0"),
         ("records", "SELECT client, count(*) AS n, sum(n) AS total FROM s GROUP BY client"),
+        ("by_key", "SELECT client, k, count(*) AS n, sum(v) AS total FROM t0 GROUP BY client, k"),
+        ("by_n", "SELECT n % 60 AS n, count(*) AS records, min(client) AS least FROM s GROUP BY n % 60"),
         ("latest", "SELECT client, max(n) AS n FROM journal GROUP BY client"),
     ] {
         let content = db.run(&format!("SELECT * FROM {view}")).await.map_err(|e| format!("{view}: {e}"))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidewire_engine::{Engine, Settings};
 use tidewire_state::{Bucket, BucketAddress, BucketFiles, BucketLog, NoCrash, Storage};
 use tidewire_testkit::database::{Database, InProcess};
-use tidewire_testkit::memory::Memory;
+use tidewire_testkit::memory::{Memory, Stored};
 use tidewire_testkit::s3::S3Server;
 use tidewire_testkit::server::Server;
 use tidewire_types::Result;
@@ -21,9 +21,13 @@ struct InStore {
 }
 
 async fn start(place: &BucketAddress) -> InStore {
-    let settings = Settings { n_shards: 1, checkpoint_interval: Duration::from_millis(20), ..Settings::default() };
+    start_with(place, Settings::default(), &Memory::default()).await
+}
+
+async fn start_with(place: &BucketAddress, settings: Settings, memory: &Memory) -> InStore {
+    let settings = Settings { n_shards: 1, checkpoint_interval: Duration::from_millis(20), ..settings };
     let (bucket, storage) = tokio::task::block_in_place(|| claim(place)).unwrap();
-    InStore { engine: Server::engine(&settings, storage, &Memory::default()).await.unwrap(), bucket }
+    InStore { engine: Server::engine(&settings, storage, memory).await.unwrap(), bucket }
 }
 
 fn claim(place: &BucketAddress) -> Result<(Bucket, Storage)> {
@@ -155,6 +159,50 @@ async fn a_store_that_is_away_stops_writes_and_heals() {
     let again = start(&door.place("a")).await;
     assert_eq!(again.number("SELECT count(*) FROM t").await, 2);
     again.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_wait_while_checkpoints_cannot_be_written() {
+    let (server, memory) = (S3Server::start().unwrap(), Memory::default());
+    let door = server.door(1).unwrap();
+    let settings = Settings { checkpoint_held_bytes: 10_000, source_buffer_bytes_max: 10_000, ..Settings::default() };
+    let running = start_with(&door.place("a"), settings, &memory).await;
+    let mut db = running.client();
+    db.run(
+        "CREATE SOURCE s (n BIGINT) WITH (connector = 'memory', topic = 'topic', splits = '1') FORMAT PLAIN ENCODE JSON;
+         CREATE MATERIALIZED VIEW v AS SELECT n FROM s",
+    )
+    .await
+    .unwrap();
+    door.set_away(true);
+    let wait_for = async |is_so: &dyn Fn() -> bool| {
+        let mut again = tokio::time::interval(Duration::from_millis(5));
+        let waiting = async {
+            while !tokio::task::block_in_place(is_so) {
+                again.tick().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, waiting).await.unwrap();
+    };
+    let mut n_records = 0;
+    let is_behind = || running.engine.status().checkpoints.is_behind;
+    let mut again = tokio::time::interval(Duration::from_millis(1));
+    while !tokio::task::block_in_place(is_behind) {
+        memory.append("topic", 0, (0..100).map(|n| Stored::of_value(format!(r#"{{"n": {n}}}"#))));
+        n_records += 100;
+        again.tick().await;
+    }
+    let position = || running.engine.status().sources[0].splits[0].position;
+    let waits_at = tokio::task::block_in_place(position);
+    memory.append("topic", 0, (0..100_000).map(|n| Stored::of_value(format!(r#"{{"n": {n}}}"#))));
+    n_records += 100_000;
+    running.client().run("SELECT 1").await.unwrap();
+    assert_eq!(tokio::task::block_in_place(position), waits_at, "no record is taken");
+    door.set_away(false);
+    wait_for(&|| position() == n_records).await;
+    wait_for(&|| !is_behind()).await;
+    assert_eq!(running.number("SELECT count(*) FROM v").await, n_records);
+    running.engine.shutdown().await;
 }
 
 #[test]

@@ -50,6 +50,8 @@ fn server(page: &mut Page, status: &Status) {
         .sample(&[], seconds(checkpoints.pause_ns_max));
     page.gauge("tidewire_checkpoint_held_bytes", "Changes in memory that the next checkpoint will have.")
         .sample(&[], checkpoints.held_bytes);
+    page.gauge("tidewire_checkpoint_behind", "1 while sources wait, for so much waits for checkpoints.")
+        .sample(&[], u64::from(checkpoints.is_behind));
 }
 
 fn sources(page: &mut Page, sources: &[SourceStatus]) {
@@ -222,6 +224,9 @@ mod tests {
             tidewire_checkpoint_pause_seconds_total 0
             tidewire_checkpoint_pause_seconds_max 0
             tidewire_checkpoint_held_bytes 0
+            # HELP tidewire_checkpoint_behind 1 while sources wait, for so much waits for checkpoints.
+            # TYPE tidewire_checkpoint_behind gauge
+            tidewire_checkpoint_behind 0
             tidewire_source_rows_total{source="odd \"name\""} 7
             tidewire_source_bytes_total{source="odd \"name\""} 700
             tidewire_source_bad_records_total{source="odd \"name\""} 1

@@ -1,10 +1,10 @@
 //! What checkpoints keep of views and sources, and how they come back into the loop at a start.
 //!
 //! Invariant: a checkpoint's views and positions are of one epoch: a source that goes on from there brings exactly the
-//! records that these views do not contain.
+//! records that these views do not contain. All of it is taken between two epochs; what is copied later is as it was then.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidewire_catalog::Object;
 use tidewire_connect::{Positions, Split};
@@ -16,8 +16,10 @@ use crate::durable::KeptView;
 use crate::runtime::EpochChanges;
 use crate::status::SourceState;
 
-/// Up to how many times the bytes that make a checkpoint due they are copied ahead of it.
-const HELD_PARTS_MAX: u64 = 4;
+/// For how long an epoch waits while something is copied for a checkpoint.
+const COPY_TIME_MAX: Duration = Duration::from_millis(5);
+/// Bytes that are copied between two looks at the clock.
+const COPY_BYTES: usize = 1 << 18;
 
 impl Core {
     /// Bytes, about, that views hold for the next checkpoint.
@@ -25,27 +27,31 @@ impl Core {
         self.views.values().map(|view| view.runtime.held_bytes()).sum()
     }
 
-    /// Has views hand over what they changed where that has become much, so that a checkpoint has less to copy.
-    pub(super) fn collect_ahead(&mut self) {
-        let kept = |view: &&View| view.error.is_none() && view.fingerprint.is_some();
-        let n_bytes: usize = self.views.values().filter(kept).map(|view| view.runtime.changed_bytes()).sum();
-        // A checkpoint that does not come, for the store is away, must not be given ever more copies.
-        let settings = &self.shared.settings;
-        let held_max = HELD_PARTS_MAX * settings.checkpoint_log_bytes;
-        if n_bytes < settings.checkpoint_copy_bytes || self.held_bytes() as u64 > held_max {
+    /// Copies some more of what the last cut took, so that no epoch waits for long.
+    pub(super) fn copy_changes(&mut self) {
+        if !self.is_copying {
             return;
         }
         let began = Instant::now();
-        for view in self.views.values_mut().filter(|view| kept(&&**view)) {
-            view.runtime.collect_changes(Some(&self.workers));
+        let mut n_bytes_left = self.shared.settings.checkpoint_copy_bytes;
+        self.is_copying = false;
+        for view in self.views.values_mut() {
+            while !self.is_copying {
+                match view.runtime.copy_changes(n_bytes_left.min(COPY_BYTES)) {
+                    0 => break,
+                    n_bytes => n_bytes_left = n_bytes_left.saturating_sub(n_bytes),
+                }
+                self.is_copying = n_bytes_left == 0 || began.elapsed() >= COPY_TIME_MAX;
+            }
         }
         if let Some(durability) = &mut self.durability {
             durability.paused(began.elapsed());
         }
     }
 
-    /// What changed in each view that works.
-    pub(super) fn kept_views(&mut self) -> Vec<KeptView> {
+    /// What changed in each view that works. What is much is copied from now on by `copy_changes`. A server that is about to
+    /// end keeps no more than what changed.
+    pub(super) fn kept_views(&mut self, at_end: bool) -> Vec<KeptView> {
         let mut kept = vec![];
         for (id, view) in self.views.iter_mut().filter(|(_, view)| view.error.is_none()) {
             if let Some(fingerprint) = view.fingerprint.clone() {
@@ -53,13 +59,14 @@ impl Core {
                     id: *id,
                     fingerprint,
                     is_new: std::mem::take(&mut view.is_new),
-                    operators: view.runtime.take_changes(Some(&self.workers)),
+                    operators: view.runtime.take_changes(!at_end),
                     is_plan: view.is_plan,
                     shared: view.runtime.shared().map(|(node, plan)| shared_node(node, plan)).collect(),
                     n_taken: view.runtime.n_taken(),
                 });
             }
         }
+        self.is_copying = true;
         kept
     }
 

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use tidewire_state::{BackedUp, BackupTarget, TableChange, Written};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Core;
 use crate::durable::{Asking, Backup, Durability};
@@ -103,10 +103,10 @@ impl Core {
         }
     }
 
-    /// Begins a checkpoint where one is due.
+    /// Goes on with the checkpoint that is made, or begins one where one is due.
     pub(super) fn checkpoint(&mut self) {
+        self.copy_changes();
         if self.checkpoint_due().is_none_or(|due| due > Instant::now()) {
-            self.collect_ahead();
             return;
         }
         let began = Instant::now();
@@ -114,6 +114,18 @@ impl Core {
         if let Some(durability) = &mut self.durability {
             durability.paused(began.elapsed());
         }
+    }
+
+    /// Whether checkpoints are so far behind that sources wait.
+    pub(super) fn is_behind(&mut self) -> bool {
+        let is_behind = self.durability.as_ref().is_some_and(|durability| durability.is_behind(self.held_bytes()));
+        if is_behind != std::mem::replace(&mut self.was_behind, is_behind) {
+            match is_behind {
+                true => warn!("checkpoints are not written as fast as records come: sources wait"),
+                false => info!("sources go on: checkpoints are written"),
+            }
+        }
+        is_behind
     }
 
     /// When the next checkpoint is due, if ever.
@@ -126,9 +138,10 @@ impl Core {
         if self.durability.as_ref().is_none_or(|d| d.error().is_some() || !d.is_recovered()) {
             return;
         }
-        let (views, sources) = (self.kept_views(), self.kept_sources());
+        let held_bytes = self.held_bytes();
+        let (views, sources) = (self.kept_views(at_end), self.kept_sources());
         if let Some(durability) = &mut self.durability {
-            durability.cut(&self.shared.snapshot_at(self.epoch), &self.shared, views, sources, at_end);
+            durability.cut(&self.shared.snapshot_at(self.epoch), &self.shared, views, sources, held_bytes, at_end);
         }
     }
 
@@ -177,6 +190,9 @@ impl Core {
         self.write_dead_letters();
         if self.durability.as_ref().is_some_and(Durability::is_dirty) {
             self.cut(true);
+        }
+        while self.is_copying {
+            self.copy_changes();
         }
         match self.durability.take().map(Durability::finish) {
             Some(Ok(())) => info!("everything is on disk"),

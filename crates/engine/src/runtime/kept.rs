@@ -1,7 +1,8 @@
 //! What checkpoints keep of a running dataflow: what its operators took since the last one, and the way back.
 //!
 //! An operator whose state follows from its inputs needs no code for this: the deltas that it takes are held (handles,
-//! no copies) until the next checkpoint takes them over. Others hand over rows of their own; see [`Kept`].
+//! no copies) until the next checkpoint takes them over. Others hand over rows of their own, which are copied little by
+//! little after the cut; see [`Kept`].
 //!
 //! Invariant: a runtime that was restored is in the state in which it would be after the steps whose changes were kept.
 
@@ -9,23 +10,20 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tidewire_operators::arrangement::Arrangement;
 use tidewire_operators::{Kept, Operator, StateChanges, StepContext};
 use tidewire_planner::{Dataflow, NodeKind};
-use tidewire_state::{Files, StateCut, StateFiles, StatePart, ViewFiles};
-use tidewire_types::{Delta, Epoch, Result};
+use tidewire_state::{Files, StateCut, StateFiles, StatePart, ViewFiles, delta_bytes};
+use tidewire_types::{Delta, Epoch, Result, SqlError};
 
-use super::{NodeState, Origin, Runtime, panic_error};
-use crate::workers::Workers;
+use super::{Origin, Runtime, panic_error};
 
 /// How operators make state of what is kept of them. Another number: views are built again. To be raised when an operator
 /// would make other state of the same rows, or keeps other rows of its own.
 const STATE_VERSION: u32 = 1;
-/// Bytes from which copying them takes longer than to wake another thread for a part of them.
-const PARALLEL_BYTES_MIN: usize = 1 << 20;
 
 /// What the state of a dataflow means: where two are equal, one reads what the other has kept.
 ///
@@ -66,9 +64,7 @@ pub(super) struct Held {
 struct HeldShard {
     /// For each input.
     inputs: Vec<Vec<Delta>>,
-    /// Handed over by the operator.
-    rows: Vec<StateChanges>,
-    /// Whether the operator has more to hand over.
+    /// Whether the operator has something to hand over.
     touched: bool,
 }
 
@@ -117,95 +113,50 @@ impl Runtime {
         self.nodes.iter().filter_map(|n| n.held.as_ref()).map(|held| held.n_bytes).sum()
     }
 
-    /// Bytes, about, that `collect_changes` would copy.
-    pub fn changed_bytes(&self) -> usize {
-        let of_node = |n: &NodeState| match &n.held {
-            Some(Held { kept: Kept::Rows { .. }, .. }) => {
-                n.shards.iter().flatten().map(|operator| operator.changed_bytes()).sum()
-            }
-            _ => 0,
-        };
-        self.nodes.iter().map(of_node).sum()
-    }
-
-    /// Has operators hand over their own rows now: what a checkpoint finds handed over it need not copy. Shards work side by
-    /// side where there is much to copy, and `workers` are given.
-    pub fn collect_changes(&mut self, workers: Option<&Workers>) {
-        let workers = workers.filter(|_| self.changed_bytes() >= PARALLEL_BYTES_MIN);
-        let mut jobs: Vec<Vec<Collect>> = (0..self.n_shards).map(|_| vec![]).collect();
-        for (node_idx, state) in self.nodes.iter_mut().enumerate() {
-            let Some(held) = state.held.as_mut().filter(|held| matches!(held.kept, Kept::Rows { .. })) else {
-                continue;
-            };
-            for ((job, held), slot) in jobs.iter_mut().zip(&mut held.shards).zip(&mut state.shards) {
-                if held.touched
-                    && let Some(operator) = slot.take()
-                {
-                    held.touched = false;
-                    job.push(Collect { node_idx, operator });
-                }
-            }
-        }
-        let run = |job: Vec<Collect>| move || job.into_iter().map(Collect::run).collect::<Vec<_>>();
-        let jobs = jobs.into_iter().map(run);
-        let done = match workers {
-            Some(workers) => workers.run(jobs.collect()),
-            None => Ok(jobs.map(|job| job()).collect()),
-        };
-        let done = done.unwrap_or_else(|error| {
-            // The operators are lost, as their next step says; what a checkpoint would have without them is no state.
-            for shard in self.nodes.iter_mut().filter_map(|n| n.held.as_mut()).flat_map(|held| &mut held.shards) {
-                let error = error.clone();
-                shard.rows.push(Box::new(|| Err(error)));
-            }
-            vec![]
-        });
-        for (shard_idx, done) in done.into_iter().enumerate() {
-            for Collected { node_idx, operator, n_bytes, rows } in done {
-                let Some(state) = self.nodes.get_mut(node_idx) else { continue };
-                if let Some(slot) = state.shards.get_mut(shard_idx) {
-                    *slot = Some(operator);
-                }
-                if let Some(held) = &mut state.held
-                    && let Some(shard) = held.shards.get_mut(shard_idx)
-                {
-                    held.n_bytes += n_bytes;
-                    shard.rows.push(rows);
-                }
-            }
-        }
-    }
-
-    /// What changed since the last call, for a checkpoint.
-    pub fn take_changes(&mut self, workers: Option<&Workers>) -> Vec<StateCut> {
-        self.collect_changes(workers);
+    /// What changed since the last call, for a checkpoint. What operators hand over of their own is copied by `copy_changes`,
+    /// which must be called until it has nothing to do: the checkpoint waits for it. `may_be_all` as for
+    /// [`Operator::take_changes`].
+    pub fn take_changes(&mut self, may_be_all: bool) -> Vec<StateCut> {
         let mut cuts = vec![];
         for (node, state) in (0_u32..).zip(&mut self.nodes) {
             let Some(held) = &mut state.held else { continue };
             held.n_bytes = 0;
-            for (shard, held_shard) in (0_u32..).zip(&mut held.shards) {
+            for ((shard, held_shard), operator) in (0_u32..).zip(&mut held.shards).zip(&mut state.shards) {
                 for ((input, deltas), schema) in (0_u32..).zip(&mut held_shard.inputs).zip(&held.schemas) {
                     if deltas.is_empty() {
                         continue;
                     }
                     let (part, deltas) = (StatePart { node, shard, input: Some(input) }, std::mem::take(deltas));
-                    let changes = Box::new(move || Ok(deltas));
-                    cuts.push(StateCut { part, schema: schema.clone(), n_key_columns: None, changes });
+                    let rows = Box::new(move || Ok(deltas));
+                    cuts.push(StateCut { part, schema: schema.clone(), n_key_columns: None, is_all_for: None, rows });
                 }
                 if let Kept::Rows { schema, n_key_columns } = &held.kept
-                    && !held_shard.rows.is_empty()
+                    && std::mem::take(&mut held_shard.touched)
                 {
-                    let (part, rows) = (StatePart { node, shard, input: None }, std::mem::take(&mut held_shard.rows));
-                    let changes = move || {
-                        let lists = rows.into_iter().map(|rows| rows()).collect::<Result<Vec<_>>>()?;
-                        Ok(lists.into_iter().flatten().collect())
-                    };
+                    let taken = guarded(operator, |operator| operator.take_changes(may_be_all));
+                    // A failure is met when the rows are wanted.
+                    let failed = |error| StateChanges { is_all_for: None, rows: Box::new(|| Err(error)) };
+                    let StateChanges { is_all_for, rows } = taken.unwrap_or_else(failed);
+                    let part = StatePart { node, shard, input: None };
                     let (schema, n_key_columns) = (schema.clone(), *n_key_columns);
-                    cuts.push(StateCut { part, schema, n_key_columns, changes: Box::new(changes) });
+                    cuts.push(StateCut { part, schema, n_key_columns, is_all_for, rows });
                 }
             }
         }
         cuts
+    }
+
+    /// Copies about so many bytes more of what `take_changes` has said. Returns how many; 0: nothing is left.
+    pub fn copy_changes(&mut self, n_bytes_max: usize) -> usize {
+        let mut n_bytes = 0;
+        for operator in self.nodes.iter_mut().filter(|n| n.held.is_some()).flat_map(|n| &mut n.shards) {
+            if n_bytes >= n_bytes_max {
+                break;
+            }
+            // Of one that is lost nothing can be copied: whoever waits for it is told.
+            n_bytes += guarded(operator, |operator| Ok(operator.copy_changes(n_bytes_max - n_bytes))).unwrap_or(0);
+        }
+        n_bytes
     }
 
     /// Takes what a checkpoint has kept, in place of `start`: shards side by side, and the view's rows too, where it has any.
@@ -261,28 +212,13 @@ impl Runtime {
     }
 }
 
-/// One shard of an operator that hands over its rows. It owns the operator, so that it can go to another thread and back.
-struct Collect {
-    node_idx: usize,
-    operator: Box<dyn Operator>,
-}
-
-struct Collected {
-    node_idx: usize,
-    operator: Box<dyn Operator>,
-    n_bytes: usize,
-    rows: StateChanges,
-}
-
-impl Collect {
-    fn run(mut self) -> Collected {
-        let n_bytes = self.operator.changed_bytes();
-        let taken = catch_unwind(AssertUnwindSafe(|| self.operator.take_changes()))
-            .unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
-        // A failure is met when the rows are wanted.
-        let rows = taken.unwrap_or_else(|error| Box::new(|| Err(error)));
-        Collected { node_idx: self.node_idx, operator: self.operator, n_bytes, rows }
-    }
+/// Calls an operator between two steps. One that panics is lost, as its next step says.
+fn guarded<T>(slot: &mut Option<Box<dyn Operator>>, call: impl FnOnce(&mut dyn Operator) -> Result<T>) -> Result<T> {
+    let operator = slot.as_deref_mut().ok_or_else(|| SqlError::internal("an operator failed before"))?;
+    catch_unwind(AssertUnwindSafe(|| call(operator))).unwrap_or_else(|panic| {
+        *slot = None;
+        Err(panic_error(panic.as_ref()))
+    })
 }
 
 enum Task<'a> {
@@ -349,27 +285,4 @@ fn with_schema(delta: &Delta, schema: &SchemaRef) -> Result<Delta> {
     let options = RecordBatchOptions::new().with_row_count(Some(delta.n_rows()));
     let columns = delta.rows().columns().to_vec();
     Ok(delta.with_rows(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?))
-}
-
-/// Bytes of the rows themselves: what they share with others is not counted.
-pub fn delta_bytes(delta: &Delta) -> usize {
-    let weights = delta.weights().map_or(0, |weights| weights.len() * size_of::<i64>());
-    delta.rows().columns().iter().map(array_bytes).sum::<usize>() + weights
-}
-
-fn array_bytes(array: &ArrayRef) -> usize {
-    let views = |views: &[u128]| views.iter().map(|view| 16 + (*view as u32) as usize).sum();
-    match array.data_type() {
-        DataType::Utf8View => views(array.as_string_view().views()),
-        DataType::BinaryView => views(array.as_binary_view().views()),
-        DataType::Struct(_) => array.as_struct().columns().iter().map(array_bytes).sum(),
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            let offsets = list.value_offsets();
-            let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
-            let values = list.values().slice(first as usize, (last - first) as usize);
-            array_bytes(&values) + size_of_val::<[i32]>(offsets)
-        }
-        other => other.primitive_width().unwrap_or(16) * array.len(),
-    }
 }

@@ -1,14 +1,18 @@
 //! The state of an aggregate as rows that a checkpoint keeps: a group's key, the words of its slot, and what it has beside.
 //!
 //! Only for states whose size does not follow the rows of a group ([`Layout::is_small`]); where a call keeps a multiset, a
-//! checkpoint keeps the input instead. A step that touches a group for the first time after a cut notes its number; a cut
-//! copies the slots of these groups and nothing else, and makes rows of the copy later, where nobody waits.
+//! checkpoint keeps the input instead. A step that touches a group for the first time after a cut marks it. A cut takes the
+//! marks and copies nothing: the groups are copied a few at a time between later steps, and one that a step is about to
+//! change is copied before. Copies go to the thread that makes rows of them, piece by piece. Where much of the state has
+//! changed since all of it was copied, a cut is all of it: nobody need put that together with what was kept before.
 //!
-//! Invariant: `dirty` has every group that was touched since the last cut, `removed` the key of every group that the last
-//! checkpoint has and that is gone.
+//! Invariant: `dirty` marks every group that was touched since the last cut, `removed` has the key of every group that the
+//! last checkpoint has and that is gone. `Copying::marks` are the groups of the cut that are not copied yet, and none of them
+//! has changed since the cut.
 #![expect(clippy::indexing_slicing, reason = "hot loops; words and numbers of groups come from this operator's state")]
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch, UInt64Array, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
@@ -28,6 +32,8 @@ pub const STATE_VERSION: u32 = 1;
 
 /// Rows of one delta.
 const DELTA_ROWS: usize = 1 << 16;
+/// A cut is all groups where one in so many of them was touched since all were copied.
+const TOUCHED_PER_ALL: usize = 3;
 /// Marks how far a sum is beyond its words, among the bytes beside a slot.
 const OVERFLOW: u32 = 1 << 31;
 
@@ -69,13 +75,17 @@ pub(super) struct Tracking {
     is_on: bool,
     /// The last step before the last cut.
     pub(super) cut: u32,
-    dirty: Vec<u32>,
+    dirty: Marks,
     removed: Copies,
+    /// Groups that were touched, in the cuts since all were copied.
+    n_since_all: usize,
+    copying: Option<Copying>,
 }
 
 impl Tracking {
     pub(super) fn new(is_on: bool) -> Tracking {
-        Tracking { is_on, cut: 0, dirty: vec![], removed: Copies::default() }
+        let (dirty, removed) = (Marks::default(), Copies::default());
+        Tracking { is_on, cut: 0, dirty, removed, n_since_all: 0, copying: None }
     }
 
     /// From now on it notes what changes.
@@ -91,7 +101,7 @@ impl Tracking {
         if stamp > self.cut || !self.is_on {
             return header & IN_CHECKPOINT;
         }
-        self.dirty.push(id);
+        self.dirty.put(id);
         if stamp == 0 { 0 } else { IN_CHECKPOINT }
     }
 
@@ -100,31 +110,91 @@ impl Tracking {
         self.removed.push(groups, &groups.slots.get(id)[..1 + groups.keys().n_words()]);
     }
 
-    /// Groups that were touched since the last cut; some may be gone.
-    pub(super) fn n_dirty(&self) -> usize {
-        self.dirty.len()
-    }
-
     pub(super) fn bytes(&self) -> usize {
-        self.dirty.capacity() * size_of::<u32>() + self.removed.bytes()
+        let copying = self.copying.as_ref().map_or(0, |copying| copying.marks.bytes() + copying.piece.bytes());
+        self.dirty.bytes() + self.removed.bytes() + copying
+    }
+}
+
+/// A set of groups, by number.
+#[derive(Default)]
+struct Marks {
+    words: Vec<u64>,
+    n: usize,
+}
+
+impl Marks {
+    /// Of all groups below `n`.
+    fn all(n: usize) -> Marks {
+        let mut words = vec![u64::MAX; n / 64];
+        if !n.is_multiple_of(64) {
+            words.push((1 << (n % 64)) - 1);
+        }
+        Marks { words, n }
     }
 
-    /// The groups that are not in the last checkpoint as they are, by number: neighbours in memory one after the other.
-    fn take_dirty(&mut self, n_slots: usize) -> Vec<u32> {
-        let mut marks = vec![0u64; n_slots.div_ceil(64)];
-        // Slots that were given back as a whole have no number any more.
-        for id in std::mem::take(&mut self.dirty).into_iter().filter(|id| (*id as usize) < n_slots) {
-            marks[id as usize / 64] |= 1 << (id % 64);
+    #[inline]
+    fn put(&mut self, id: u32) {
+        let (at, bit) = (id as usize / 64, 1 << (id % 64));
+        if at >= self.words.len() {
+            self.words.resize((at + 1).next_power_of_two(), 0);
         }
-        let mut ids = Vec::with_capacity(marks.iter().map(|word| word.count_ones() as usize).sum());
-        for (idx, word) in marks.iter().enumerate() {
-            let mut rest = *word;
-            while rest != 0 {
-                ids.push(idx as u32 * 64 + rest.trailing_zeros());
-                rest &= rest - 1;
-            }
-        }
-        ids
+        self.n += usize::from(self.words[at] & bit == 0);
+        self.words[at] |= bit;
+    }
+
+    /// Takes a group out. Returns whether it was there.
+    #[inline]
+    fn take(&mut self, id: u32) -> bool {
+        let bit = 1 << (id % 64);
+        let Some(word) = self.words.get_mut(id as usize / 64).filter(|word| **word & bit != 0) else { return false };
+        *word &= !bit;
+        self.n -= 1;
+        true
+    }
+
+    /// The first group from the word `at` on, and its word.
+    fn next(&self, at: usize) -> Option<(usize, u32)> {
+        let ahead = self.words.get(at..)?.iter().position(|word| *word != 0)?;
+        let at = at + ahead;
+        Some((at, at as u32 * 64 + self.words[at].trailing_zeros()))
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+}
+
+/// A cut whose groups are being copied.
+struct Copying {
+    marks: Marks,
+    /// No word before this one has a mark.
+    at: usize,
+    /// Whether a group may have something beside its slot.
+    is_beside: bool,
+    piece: Piece,
+    to: Sender<Message>,
+}
+
+/// What goes to the thread that makes rows.
+enum Message {
+    Piece(Piece),
+    /// All has been sent: without it the operator is gone.
+    End,
+}
+
+/// Copies of some groups.
+#[derive(Default)]
+struct Piece {
+    copies: Copies,
+    n_groups: usize,
+    /// Of those that have something beside the slot; by their place.
+    beside: Vec<(usize, Vec<u8>)>,
+}
+
+impl Piece {
+    fn bytes(&self) -> usize {
+        self.copies.bytes() + self.beside.iter().map(|(_, bytes)| bytes.capacity()).sum::<usize>()
     }
 }
 
@@ -151,50 +221,104 @@ impl Copies {
     }
 }
 
-/// What a cut has copied.
+/// What makes rows of a cut.
 struct Cut {
     keys: Arc<Keys>,
     schema: SchemaRef,
     removed: Copies,
     /// Words of a copied slot: header, key, state.
     width: usize,
-    present: Copies,
-    /// Of the copied groups that have something beside the slot; by their place.
-    beside: Vec<(usize, Vec<u8>)>,
+    pieces: Receiver<Message>,
 }
 
 impl State {
-    /// What changed since the last cut.
-    pub(super) fn take_changes(&mut self, plan: &Aggregate) -> StateChanges {
+    /// What changed since the last cut, or all there is.
+    pub(super) fn take_changes(&mut self, plan: &Aggregate, may_be_all: bool) -> StateChanges {
+        while self.copy_changes(usize::MAX) > 0 {}
         let width = self.layout.width();
-        let dirty = self.tracking.take_dirty(self.groups.n_slots());
-        let mut present = Copies { words: Vec::with_capacity(dirty.len() * width), long_values: Arena::default() };
-        let is_beside = !self.overflows.is_empty() || self.layout.accumulators.iter().any(|a| a.is_beside());
-        let mut beside = vec![];
-        for id in dirty {
-            let slot = self.groups.slots.get(id);
-            // A slot that no step has touched is free.
-            if slot[0] as u32 & STAMP == 0 {
-                continue;
-            }
-            if is_beside {
-                let bytes = self.beside(id);
-                if !bytes.is_empty() {
-                    beside.push((present.words.len() / width, bytes));
-                }
-            }
-            present.push(&self.groups, &slot[..width]);
+        let mut marks = std::mem::take(&mut self.tracking.dirty);
+        let mut removed = std::mem::take(&mut self.tracking.removed);
+        self.tracking.n_since_all += marks.n;
+        let is_much = self.tracking.n_since_all * TOUCHED_PER_ALL > self.groups.len();
+        let is_all_for = (is_much && may_be_all && !self.is_global).then_some(marks.n);
+        if is_all_for.is_some() {
+            self.tracking.n_since_all = 0;
+            (marks, removed) = (Marks::all(self.groups.n_slots()), Copies::default());
         }
         self.tracking.cut = self.step - 1;
-        let cut = Cut {
-            keys: Arc::clone(self.groups.keys()),
-            schema: schema_of(plan, width - 1 - self.groups.keys().n_words()),
-            removed: std::mem::take(&mut self.tracking.removed),
-            width,
-            present,
-            beside,
-        };
-        Box::new(move || cut.deltas())
+        let is_beside = !self.overflows.is_empty() || self.layout.accumulators.iter().any(|a| a.is_beside());
+        let (to, pieces) = channel();
+        let keys = Arc::clone(self.groups.keys());
+        let schema = schema_of(plan, width - 1 - keys.n_words());
+        let cut = Cut { keys, schema, removed, width, pieces };
+        self.go_on_copying(Copying { marks, at: 0, is_beside, piece: Piece::default(), to });
+        StateChanges { is_all_for, rows: Box::new(move || cut.deltas()) }
+    }
+
+    /// Copies groups of a cut, about so many bytes. Returns how many; 0: all are copied.
+    pub(super) fn copy_changes(&mut self, n_bytes_max: usize) -> usize {
+        let Some(mut copying) = self.tracking.copying.take() else { return 0 };
+        let slot_bytes = self.layout.width() * size_of::<u64>();
+        let mut n_bytes = 0;
+        while n_bytes < n_bytes_max
+            && let Some((at, id)) = copying.marks.next(copying.at)
+        {
+            copying.at = at;
+            copying.marks.take(id);
+            self.copy(id, &mut copying);
+            n_bytes += slot_bytes;
+        }
+        self.go_on_copying(copying);
+        n_bytes
+    }
+
+    /// Copies those of the groups that a step is about to touch (`ids`) which a cut still needs as they are.
+    pub(super) fn copy_before_change(&mut self) {
+        let Some(mut copying) = self.tracking.copying.take() else { return };
+        for id in &self.ids {
+            if copying.marks.take(*id) {
+                self.copy(*id, &mut copying);
+            }
+        }
+        self.go_on_copying(copying);
+    }
+
+    fn copy(&self, id: u32, copying: &mut Copying) {
+        // Slots that were given back as a whole have no number any more.
+        if id as usize >= self.groups.n_slots() {
+            return;
+        }
+        let slot = self.groups.slots.get(id);
+        // A slot that no step has touched is free, or new since the cut.
+        if slot[0] as u32 & STAMP == 0 {
+            return;
+        }
+        let (piece, width) = (&mut copying.piece, self.layout.width());
+        if piece.n_groups == 0 {
+            let n_groups = DELTA_ROWS.min(copying.marks.n + 1);
+            piece.copies.words.reserve_exact(n_groups * width);
+        }
+        if copying.is_beside {
+            let bytes = self.beside(id);
+            if !bytes.is_empty() {
+                piece.beside.push((piece.n_groups, bytes));
+            }
+        }
+        piece.copies.push(&self.groups, &slot[..width]);
+        piece.n_groups += 1;
+        if piece.n_groups == DELTA_ROWS {
+            // Whoever does not want them any more is gone.
+            let _ = copying.to.send(Message::Piece(std::mem::take(piece)));
+        }
+    }
+
+    fn go_on_copying(&mut self, mut copying: Copying) {
+        if copying.marks.n > 0 {
+            self.tracking.copying = Some(copying);
+            return;
+        }
+        let _ = copying.to.send(Message::Piece(std::mem::take(&mut copying.piece)));
+        let _ = copying.to.send(Message::End);
     }
 
     /// What a group has beside its slot: a mark, a length and the bytes of each.
@@ -300,25 +424,31 @@ impl Cut {
         for words in self.removed.words.chunks(DELTA_ROWS * n_key_words) {
             deltas.push(Delta::delete(self.removed_rows(words)?));
         }
-        let mut beside = self.beside.iter().peekable();
-        for (idx, words) in self.present.words.chunks(DELTA_ROWS * self.width).enumerate() {
-            let n_rows = words.len() / self.width;
-            let mut columns = self.keys.decode(words, self.width, &self.present.long_values)?;
-            for at in n_key_words..self.width {
-                let column = words.chunks_exact(self.width).map(|slot| slot[at]);
-                columns.push(Arc::new(column.collect::<UInt64Array>()));
+        loop {
+            match self.pieces.recv() {
+                Ok(Message::Piece(piece)) if piece.n_groups == 0 => {}
+                Ok(Message::Piece(piece)) => deltas.push(Delta::insert(self.rows(&piece)?)),
+                Ok(Message::End) => return Ok(deltas),
+                Err(_) => return Err(SqlError::internal("an operator ended before its state was copied")),
             }
-            let mut bytes = BinaryBuilder::new();
-            for place in idx * DELTA_ROWS..idx * DELTA_ROWS + n_rows {
-                match beside.next_if(|(of, _)| *of == place) {
-                    Some((_, value)) => bytes.append_value(value),
-                    None => bytes.append_null(),
-                }
-            }
-            columns.push(Arc::new(bytes.finish()));
-            deltas.push(Delta::insert(RecordBatch::try_new(Arc::clone(&self.schema), columns)?));
         }
-        Ok(deltas)
+    }
+
+    fn rows(&self, Piece { copies, n_groups, beside }: &Piece) -> Result<RecordBatch> {
+        let mut columns = self.keys.decode(&copies.words, self.width, &copies.long_values)?;
+        for at in 1 + self.keys.n_words()..self.width {
+            let column: Vec<u64> = copies.words.chunks_exact(self.width).map(|slot| slot[at]).collect();
+            columns.push(Arc::new(UInt64Array::from(column)));
+        }
+        let (mut bytes, mut beside) = (BinaryBuilder::new(), beside.iter().peekable());
+        for place in 0..*n_groups {
+            match beside.next_if(|(of, _)| *of == place) {
+                Some((_, value)) => bytes.append_value(value),
+                None => bytes.append_null(),
+            }
+        }
+        columns.push(Arc::new(bytes.finish()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
     /// The keys of groups that are gone; the other columns mean nothing.

@@ -82,15 +82,15 @@ impl Operator for AggregateShard {
         }
     }
 
-    fn take_changes(&mut self) -> Result<StateChanges> {
+    fn take_changes(&mut self, may_be_all: bool) -> Result<StateChanges> {
         match &mut self.state {
-            Some(state) => Ok(state.take_changes(&self.plan)),
-            None => Ok(Box::new(|| Ok(vec![]))),
+            Some(state) => Ok(state.take_changes(&self.plan, may_be_all)),
+            None => Ok(StateChanges { is_all_for: None, rows: Box::new(|| Ok(vec![])) }),
         }
     }
 
-    fn changed_bytes(&self) -> usize {
-        self.state.as_ref().map_or(0, |state| state.tracking.n_dirty() * state.groups.slots.width() * size_of::<u64>())
+    fn copy_changes(&mut self, n_bytes_max: usize) -> usize {
+        self.state.as_mut().map_or(0, |state| state.copy_changes(n_bytes_max))
     }
 
     fn restore(&mut self, rows: &Delta) -> Result<()> {
@@ -267,6 +267,7 @@ impl State {
             return Err(SqlError::internal("a row left an input that only grows"));
         }
         self.resolve(plan, delta.rows().columns(), delta.n_rows())?;
+        self.copy_before_change();
         self.touch();
         let State { layout, groups, ids, overflows, .. } = self;
         let n_slots = groups.n_slots();

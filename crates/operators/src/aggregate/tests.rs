@@ -352,8 +352,12 @@ impl Operator for WithConstants<Box<dyn Operator>> {
         self.0.track_changes();
     }
 
-    fn take_changes(&mut self) -> Result<StateChanges> {
-        self.0.take_changes()
+    fn take_changes(&mut self, may_be_all: bool) -> Result<StateChanges> {
+        self.0.take_changes(may_be_all)
+    }
+
+    fn copy_changes(&mut self, n_bytes_max: usize) -> usize {
+        self.0.copy_changes(n_bytes_max)
     }
 
     fn restore(&mut self, rows: &Delta) -> Result<()> {
@@ -450,8 +454,8 @@ fn a_sum_beyond_its_range_survives_a_restart() {
         let too_large = rows(&[row(i64::MAX), row(i64::MAX), row(i64::MAX), row(5)]);
         operator.step(&mut [vec![Delta::insert(too_large)]], &steps.context(1), &mut out).unwrap();
         assert_eq!(steps.row_errors().len(), usize::from(to == DataType::Int64));
-        checkpoint.cut(operator.as_mut());
-        checkpoint.settle();
+        checkpoint.cut(operator.as_mut(), false);
+        checkpoint.settle(operator.as_mut());
         let mut restored = checkpoint.restored(&plan, &mut Random::new(1));
         let less = rows(&[row(i64::MAX), row(i64::MAX), row(i64::MAX)]);
         let mut sums = [vec![], vec![]];
@@ -489,7 +493,9 @@ fn a_cut_holds_what_changed_since_the_last_one() {
     // How many rows of weight 1, and of weight -1, a cut after these changes has.
     let mut step = |epoch, deltas: Vec<Delta>| {
         operator.step(&mut [deltas], &steps.context(epoch), &mut vec![]).unwrap();
-        let cut = operator.take_changes().unwrap()().unwrap();
+        let cut = operator.take_changes(false).unwrap();
+        while operator.copy_changes(1000) > 0 {}
+        let cut = (cut.rows)().unwrap();
         let weights: Vec<i64> = cut.iter().flat_map(|d| (0..d.n_rows()).map(|idx| d.weight(idx))).collect();
         (weights.iter().filter(|w| **w == 1).count(), weights.iter().filter(|w| **w == -1).count())
     };
@@ -504,6 +510,63 @@ fn a_cut_holds_what_changed_since_the_last_one() {
         (0, 998)
     );
     assert_eq!(step(7, vec![]), (0, 0));
+}
+
+#[test]
+fn a_cut_is_of_its_moment_however_late_it_is_copied() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+    let fields = vec![schema.field(0).clone(), Field::new("n", DataType::Int64, true)];
+    let plan = Aggregate {
+        keys: vec![0],
+        calls: vec![call(Function::Count, &[], DataType::Int64)],
+        append_only: false,
+        input: schema.clone(),
+        schema: Arc::new(Schema::new(fields)),
+    };
+    let rows = |keys: std::ops::Range<i64>| {
+        let rows: Vec<Row> = keys.map(|key| vec![Value::Int(key)]).collect();
+        batch(&schema, &rows.iter().collect::<Vec<_>>())
+    };
+    // How many groups are copied before they change, and whether the cut may be all groups.
+    for (n_copied, may_be_all) in [0, 1, 70, 100].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        let mut operator = plan.build(0).unwrap();
+        operator.track_changes();
+        let steps = Steps::default();
+        let step = |operator: &mut dyn Operator, epoch, deltas: Vec<Delta>| {
+            operator.step(&mut [deltas], &steps.context(epoch), &mut vec![]).unwrap();
+        };
+        step(operator.as_mut(), 1, vec![Delta::insert(rows(0..200))]);
+        let first = operator.take_changes(false).unwrap();
+        while operator.copy_changes(usize::MAX) > 0 {}
+        assert_eq!((first.rows)().unwrap().iter().map(Delta::n_rows).sum::<usize>(), 200);
+        step(operator.as_mut(), 2, vec![Delta::insert(rows(0..100)), Delta::delete(rows(190..200))]);
+        let cut = operator.take_changes(may_be_all).unwrap();
+        assert_eq!(cut.is_all_for, may_be_all.then_some(110));
+        for _ in 0..n_copied {
+            assert!(operator.copy_changes(1) > 0);
+        }
+        // Some change, some go, some come, in the places of some that have gone.
+        step(operator.as_mut(), 3, vec![Delta::insert(rows(50..150)), Delta::insert(rows(195..220))]);
+        step(operator.as_mut(), 4, vec![Delta::delete(rows(0..50)), Delta::delete(rows(0..50))]);
+        step(operator.as_mut(), 5, vec![Delta::insert(rows(300..400))]);
+        while operator.copy_changes(1) > 0 {}
+        let (mut present, mut removed) = (vec![], vec![]);
+        for delta in (cut.rows)().unwrap() {
+            for (idx, row) in crate::testing::rows(delta.rows()).into_iter().enumerate() {
+                match (delta.weight(idx), &row[..]) {
+                    (1, [Value::Int(key), Value::Int(n), ..]) => present.push((*key, *n)),
+                    (-1, [Value::Int(key), ..]) => removed.push(*key),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        present.sort_unstable();
+        removed.sort_unstable();
+        let others = if may_be_all { 100..190 } else { 0..0 };
+        let expected: Vec<(i64, i64)> = (0..100).map(|key| (key, 2)).chain(others.map(|key| (key, 1))).collect();
+        assert_eq!(present, expected, "{n_copied} were copied before");
+        assert_eq!(removed, if may_be_all { vec![] } else { (190..200).collect::<Vec<_>>() });
+    }
 }
 
 /// More groups than are put out together, some of them there before, some gone, in a step of several parts.

@@ -117,17 +117,26 @@ impl Checkpoint {
         }
     }
 
+    /// Whether it keeps rows of the operator's own.
+    pub(crate) fn has_own_rows(&self) -> bool {
+        matches!(self.held, Held::Bag(_) | Held::Newest(_))
+    }
+
     /// A cut between two steps.
-    pub(crate) fn cut(&mut self, operator: &mut dyn Operator) {
-        if matches!(self.held, Held::Bag(_) | Held::Newest(_)) {
-            self.cut.push(operator.take_changes().unwrap());
+    pub(crate) fn cut(&mut self, operator: &mut dyn Operator, may_be_all: bool) {
+        if self.has_own_rows() {
+            self.cut.push(operator.take_changes(may_be_all).unwrap());
         }
     }
 
-    /// What was cut becomes rows.
-    pub(crate) fn settle(&mut self) {
-        for changes in std::mem::take(&mut self.cut) {
-            for delta in changes().unwrap() {
+    /// What was cut becomes rows; what of it was not copied yet is copied now.
+    pub(crate) fn settle(&mut self, operator: &mut dyn Operator) {
+        while operator.copy_changes(1000) > 0 {}
+        for StateChanges { is_all_for, rows } in std::mem::take(&mut self.cut) {
+            if let (Some(_), Held::Newest(newest)) = (is_all_for, &mut self.held) {
+                newest.rows.clear();
+            }
+            for delta in rows().unwrap() {
                 match &mut self.held {
                     Held::Bag(bag) => {
                         bag.add(&delta);

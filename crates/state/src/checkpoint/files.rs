@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewire_types::{Delta, Result, SqlError, SqlState};
+use tidewire_types::{Result, SqlError, SqlState};
 
 use super::Written;
 use crate::log::{failed, sql_error_in};
@@ -193,9 +193,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Counts what had changed.
-    pub(super) fn note_changes(&mut self, changes: &[Delta]) {
-        let bytes = |delta: &Delta| delta.rows().get_array_memory_size() + delta.weights().map_or(0, |w| w.len() * 8);
-        self.n_changed_bytes += changes.iter().map(bytes).sum::<usize>() as u64;
+    pub(super) fn note_changes(&mut self, n_bytes: usize) {
+        self.n_changed_bytes += n_bytes as u64;
     }
 
     /// Writes the pack, and notes in the manifest which packs there are. `before` are those of the last checkpoint.

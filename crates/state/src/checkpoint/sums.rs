@@ -3,14 +3,16 @@
 //! A bag's changes are summed up by whole row, so that a row that came and went leaves nothing; of keyed rows the newest
 //! of each key counts. Both keep the order of first appearance, and neither changes what the rows add up to.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DynComparator, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
+};
+use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
-use tidewire_types::{Delta, Result, SqlError};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use tidewire_types::{Delta, Result, SqlError, hash_rows};
 
 use super::BATCH_ROWS;
 use crate::rows::compact;
@@ -18,17 +20,17 @@ use crate::rows::compact;
 /// The column of a file of changes that says how often a row was added (negative: removed).
 const CHANGE: &str = "tidewire.change";
 
-/// The rows of `deltas` as one delta: those of a bag summed up, or the newest of each key. None: nothing is left.
+/// What `deltas` add up to: those of a bag summed up, or the newest of each key. As they are where nothing can cancel.
 pub(super) fn put_together(
     schema: &SchemaRef,
-    deltas: &[Delta],
+    mut deltas: Vec<Delta>,
     n_key_columns: Option<usize>,
-) -> Result<Option<Delta>> {
-    let deltas: Vec<&Delta> = deltas.iter().filter(|delta| !delta.is_empty()).collect();
-    let n_rows = deltas.iter().map(|delta| delta.n_rows()).sum();
-    if n_rows == 0 {
-        return Ok(None);
+) -> Result<Vec<Delta>> {
+    deltas.retain(|delta| !delta.is_empty());
+    if n_key_columns.is_none() && deltas.iter().all(adds_only) || deltas.is_empty() {
+        return Ok(deltas);
     }
+    let n_rows = deltas.iter().map(Delta::n_rows).sum();
     let batches = deltas.iter().map(|delta| with_schema(schema, delta.rows())).collect::<Result<Vec<_>>>()?;
     let rows = concat_batches_of(schema, &batches, n_rows)?;
     let mut weights: Vec<i64> = Vec::with_capacity(n_rows);
@@ -38,47 +40,59 @@ pub(super) fn put_together(
             None => weights.extend(std::iter::repeat_n(1, delta.n_rows())),
         }
     }
-    // Nothing cancels where nothing is removed.
-    if n_key_columns.is_none() && weights.iter().all(|weight| *weight > 0) {
-        return Ok(Some(weighted(rows, weights)));
-    }
+    drop((batches, deltas));
     let columns = match n_key_columns {
         Some(n) => rows.columns().get(..n).unwrap_or_default(),
         None => rows.columns(),
     };
-    let kept: Vec<(u32, i64)> = if columns.is_empty() {
-        // All rows of a bag are equal; a key of no columns has one row.
-        match n_key_columns {
-            None => vec![(0, weights.iter().sum())],
-            Some(_) => weights.last().map(|weight| (n_rows as u32 - 1, *weight)).into_iter().collect(),
-        }
-    } else {
-        let fields: Vec<_> = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-        if !RowConverter::supports_fields(&fields) {
-            return Ok(Some(weighted(rows, weights)));
-        }
-        let keys = RowConverter::new(fields)?.convert_columns(columns)?;
-        let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(n_rows);
-        let mut kept: Vec<(u32, i64)> = Vec::with_capacity(n_rows);
-        for ((key, row), weight) in keys.iter().zip(0_u32..).zip(&weights) {
-            let place = *places.entry(key.data()).or_insert(kept.len());
-            match (kept.get_mut(place), n_key_columns) {
-                (None, _) => kept.push((row, *weight)),
+    // Values of some types cannot be compared: then rows stay apart.
+    let Some(equals) = Equals::of(columns, n_rows) else { return Ok(vec![weighted(rows, weights)]) };
+    let mut places: HashTable<(u64, u32)> = HashTable::with_capacity(n_rows);
+    let mut kept: Vec<(u32, i64)> = Vec::with_capacity(n_rows);
+    for ((hash, row), weight) in equals.hashes.iter().zip(0_u32..).zip(&weights) {
+        let is_row = |(of, place): &(u64, u32)| {
+            of == hash && kept.get(*place as usize).is_some_and(|(other, _)| equals.rows(row, *other))
+        };
+        match places.entry(*hash, is_row, |(hash, _)| *hash) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((*hash, kept.len() as u32));
+                kept.push((row, *weight));
+            }
+            Entry::Occupied(place) => match (kept.get_mut(place.get().1 as usize), n_key_columns) {
                 (Some((_, sum)), None) => *sum += *weight,
                 (Some(newest), Some(_)) => *newest = (row, *weight),
-            }
+                (None, _) => {}
+            },
         }
-        kept
-    };
-    let kept: Vec<(u32, i64)> = kept.into_iter().filter(|(_, weight)| *weight != 0).collect();
-    if kept.is_empty() {
-        return Ok(None);
     }
-    let rows = match kept.len() == n_rows && n_key_columns.is_none() {
+    kept.retain(|(_, weight)| *weight != 0);
+    if kept.is_empty() {
+        return Ok(vec![]);
+    }
+    let rows = match kept.len() == n_rows {
         true => rows,
         false => take_record_batch(&rows, &UInt32Array::from_iter_values(kept.iter().map(|(row, _)| *row)))?,
     };
-    Ok(Some(weighted(rows, kept.into_iter().map(|(_, weight)| weight).collect())))
+    Ok(vec![weighted(rows, kept.into_iter().map(|(_, weight)| weight).collect())])
+}
+
+/// Which rows have equal values.
+struct Equals {
+    hashes: Vec<u64>,
+    columns: Vec<DynComparator>,
+}
+
+impl Equals {
+    fn of(columns: &[ArrayRef], n_rows: usize) -> Option<Equals> {
+        let mut hashes = vec![];
+        hash_rows(columns, n_rows, &mut hashes).ok()?;
+        let comparator = |column: &ArrayRef| make_comparator(column, column, SortOptions::default()).ok();
+        Some(Equals { hashes, columns: columns.iter().map(comparator).collect::<Option<_>>()? })
+    }
+
+    fn rows(&self, one: u32, other: u32) -> bool {
+        self.columns.iter().all(|compare| compare(one as usize, other as usize).is_eq())
+    }
 }
 
 fn weighted(rows: RecordBatch, weights: Vec<i64>) -> Delta {
@@ -94,15 +108,14 @@ pub(super) fn adds_only(delta: &Delta) -> bool {
 }
 
 /// Only the rows that are not removed.
-pub(super) fn without_removed(delta: Delta) -> Result<Option<Delta>> {
+pub(super) fn without_removed(delta: Delta) -> Result<Delta> {
     if adds_only(&delta) {
-        return Ok(Some(delta));
+        return Ok(delta);
     }
     let kept: Vec<u32> =
         (0_u32..).zip(0..delta.n_rows()).filter(|(_, idx)| delta.weight(*idx) > 0).map(|(n, _)| n).collect();
     let weights = kept.iter().map(|idx| delta.weight(*idx as usize)).collect();
-    let rows = take_record_batch(delta.rows(), &UInt32Array::from(kept))?;
-    Ok((rows.num_rows() > 0).then(|| weighted(rows, weights)))
+    Ok(weighted(take_record_batch(delta.rows(), &UInt32Array::from(kept))?, weights))
 }
 
 /// `rows` under a schema of the same types.
@@ -193,6 +206,8 @@ fn no_weights() -> SqlError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use arrow::array::StringViewArray;
     use proptest::prelude::*;
 
@@ -208,25 +223,28 @@ mod tests {
         .unwrap()
     }
 
-    fn content(delta: Option<&Delta>) -> Vec<(Option<i64>, String, i64)> {
-        let Some(delta) = delta else { return vec![] };
-        let numbers = delta.rows().column(0).as_primitive::<Int64Type>();
-        let texts = delta.rows().column(1).as_string_view();
-        let n = |idx| (!numbers.is_null(idx)).then(|| numbers.value(idx));
-        (0..delta.n_rows()).map(|idx| (n(idx), texts.value(idx).to_string(), delta.weight(idx))).collect()
+    fn content(deltas: &[Delta]) -> Vec<(Option<i64>, String, i64)> {
+        let of_delta = |delta: &Delta| {
+            let numbers = delta.rows().column(0).as_primitive::<Int64Type>();
+            let texts = delta.rows().column(1).as_string_view();
+            let n = |idx| (!numbers.is_null(idx)).then(|| numbers.value(idx));
+            let row = |idx| (n(idx), texts.value(idx).to_string(), delta.weight(idx));
+            (0..delta.n_rows()).map(row).collect::<Vec<_>>()
+        };
+        deltas.iter().flat_map(of_delta).collect()
     }
 
     #[test]
     fn of_keyed_rows_the_newest_counts() {
         let first = Delta::insert(rows(&[(Some(1), "a"), (None, "b"), (Some(2), "c")]));
         let then = Delta::new(rows(&[(Some(1), "d"), (Some(2), "")]), Some(vec![1, -1].into()));
-        let kept = put_together(&first.schema(), &[first.clone(), then], Some(1)).unwrap().unwrap();
+        let kept = put_together(&first.schema(), vec![first.clone(), then], Some(1)).unwrap();
         let expected = vec![(Some(1), "d".into(), 1), (None, "b".into(), 1), (Some(2), String::new(), -1)];
-        assert_eq!(content(Some(&kept)), expected);
-        assert_eq!(content(without_removed(kept).unwrap().as_ref()), expected[..2]);
+        assert_eq!(content(&kept), expected);
+        assert_eq!(content(&[without_removed(kept[0].clone()).unwrap()]), expected[..2]);
         // A key of no columns has one row.
-        let kept = put_together(&first.schema(), std::slice::from_ref(&first), Some(0)).unwrap();
-        assert_eq!(content(kept.as_ref()), [(Some(2), "c".into(), 1)]);
+        let kept = put_together(&first.schema(), vec![first.clone()], Some(0)).unwrap();
+        assert_eq!(content(&kept), [(Some(2), "c".into(), 1)]);
     }
 
     proptest! {
@@ -249,13 +267,13 @@ mod tests {
             let schema = rows(&[]).schema();
             let mut found: HashMap<(Option<i64>, String), i64> = HashMap::new();
             for batch in change_batches(&schema, &deltas).unwrap() {
-                for (n, t, weight) in content(Some(&changes_of(&batch).unwrap())) {
+                for (n, t, weight) in content(&[changes_of(&batch).unwrap()]) {
                     *found.entry((n, t)).or_default() += weight;
                 }
             }
             found.retain(|_, weight| *weight != 0);
             prop_assert_eq!(&found, &expected);
-            let sums = content(put_together(&schema, &deltas, None).unwrap().as_ref());
+            let sums = content(&put_together(&schema, deltas.clone(), None).unwrap());
             // Without a removal equal rows stay apart.
             if deltas.iter().all(adds_only) {
                 prop_assert!(sums.iter().all(|(.., weight)| *weight > 0));

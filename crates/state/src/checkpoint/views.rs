@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use tidewire_types::{Delta, ObjectId, Result, SqlError, SqlState, hash_rows};
@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::files::{Files, Writer};
 use super::sums::{adds_only, change_batches, change_schema, changes_of, put_together, without_removed};
-use super::{BASE_FILE_BYTES, BATCH_ROWS, CHANGES_PER_BASE, Checkpoints, Cut, MERGED_FILES, TableCut};
-use crate::rows::{compact, read_file, write_file};
+use super::{BASE_FILE_BYTES, CHANGES_PER_BASE, Checkpoints, Cut, MERGED_FILES, TableCut};
+use crate::rows::{batch_bytes, compact, delta_bytes, read_file, write_file};
 use crate::{FileEntry, Manifest, SharedNode, StateFiles, StatePart, ViewFiles};
 
 /// Files are merged up to this size.
@@ -74,8 +74,11 @@ pub struct StateCut {
     /// How many of them are a key: the newest row of a key counts, and one of weight -1 says that there is none. None: a
     /// bag, weights add up.
     pub n_key_columns: Option<usize>,
-    /// Makes what changed since the last cut, in order. Called on the thread that writes.
-    pub changes: Box<dyn FnOnce() -> Result<Vec<Delta>> + Send>,
+    /// The rows are all there are, and so many of them changed. None: they are what changed.
+    pub is_all_for: Option<usize>,
+    /// Makes its rows: what changed since the last cut, in order, or all there are. Called on the thread that writes, which
+    /// it may keep waiting.
+    pub rows: Box<dyn FnOnce() -> Result<Vec<Delta>> + Send>,
 }
 
 /// What is to be written of views: changes of the last cut, and of cuts before it that could not be written.
@@ -97,6 +100,10 @@ struct Part {
     schema: SchemaRef,
     n_key_columns: Option<usize>,
     changes: Vec<Delta>,
+    // The changes are all there is.
+    is_all: bool,
+    // Bytes in memory, about, of what changed.
+    n_changed_bytes: usize,
 }
 
 impl Unwritten {
@@ -173,11 +180,25 @@ impl Unwritten {
 
 impl View {
     fn add(&mut self, cut: StateCut) -> Result<()> {
-        let changes = (cut.changes)()?;
+        let mut changes = (cut.rows)()?;
+        changes.retain(|delta| !delta.is_empty());
         let (schema, n_key_columns) = (super::sums::nullable(&cut.schema), cut.n_key_columns);
-        let part = self.parts.entry(cut.part).or_insert(Part { schema, n_key_columns, changes: vec![] });
-        part.changes.extend(changes);
-        part.changes = put_together(&part.schema, &part.changes, n_key_columns)?.into_iter().collect();
+        let n_bytes: usize = changes.iter().map(delta_bytes).sum();
+        if let Some(n_changed) = cut.is_all_for {
+            let n_rows: usize = changes.iter().map(Delta::n_rows).sum();
+            let n_changed_bytes = n_bytes / n_rows.max(1) * n_changed.min(n_rows);
+            self.parts.insert(cut.part, Part { schema, n_key_columns, changes, is_all: true, n_changed_bytes });
+            return Ok(());
+        }
+        let nothing = Part { schema, n_key_columns, changes: vec![], is_all: false, n_changed_bytes: 0 };
+        let part = self.parts.entry(cut.part).or_insert(nothing);
+        part.n_changed_bytes += n_bytes;
+        // Of one cut a key has one row, unless it was removed.
+        let is_sum = part.changes.is_empty() && changes.iter().all(adds_only);
+        part.changes.append(&mut changes);
+        if !is_sum {
+            part.changes = put_together(&part.schema, std::mem::take(&mut part.changes), n_key_columns)?;
+        }
         Ok(())
     }
 }
@@ -223,14 +244,22 @@ fn n_bytes(files: &[FileEntry]) -> u64 {
 }
 
 fn write_part(writer: &mut Writer<'_>, view: u32, changed: &Part, files: &mut StateFiles, cut: &Cut) -> Result<()> {
-    let Some(changes) = changed.changes.first() else { return Ok(()) };
-    writer.note_changes(std::slice::from_ref(changes));
-    let bytes = write_changes(&changed.schema, changes)?;
+    writer.note_changes(changed.n_changed_bytes);
+    if changed.is_all {
+        let mut base = vec![];
+        write_base(writer, view, changed, files, &changed.changes, &mut base)?;
+        (files.base, files.changes) = (base, vec![]);
+        return Ok(());
+    }
+    let changes = &changed.changes;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let bytes = write_file(&change_schema(&changed.schema), &change_batches(&changed.schema, changes)?)?;
     let (n_base, n_changes) = (n_bytes(&files.base), n_bytes(&files.changes) + bytes.len() as u64);
-    let is_bag = changed.n_key_columns.is_none();
-    let adds = is_bag && adds_only(changes);
+    let adds = changed.n_key_columns.is_none() && changes.iter().all(adds_only);
     let is_much = n_changes * CHANGES_PER_BASE > n_base;
-    if is_much && adds && files.changes.iter().all(|file| file.adds_only) {
+    if adds && files.changes.iter().all(|file| file.adds_only) {
         // Rows that only come need not be put together: the files are a base as they are.
         files.base.append(&mut files.changes);
         let part = files.base.len();
@@ -267,10 +296,6 @@ fn keep_going(result: Result<()>) -> Result<()> {
     }
 }
 
-fn write_changes(schema: &SchemaRef, changes: &Delta) -> Result<Vec<u8>> {
-    write_file(&change_schema(schema), &change_batches(schema, std::slice::from_ref(changes))?)
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Merged {
     Base,
@@ -292,14 +317,13 @@ fn merge(writer: &mut Writer<'_>, view: u32, part: &Part, files: &mut StateFiles
             deltas.extend(read_list(&writer.read(entry)?)?);
         }
         let mut list = kept.to_vec();
-        if let Some(sums) = put_together(&part.schema, &deltas, part.n_key_columns)? {
-            let adds = part.n_key_columns.is_none() && adds_only(&sums);
+        let sums = put_together(&part.schema, deltas, part.n_key_columns)?;
+        if !sums.is_empty() {
+            let adds = part.n_key_columns.is_none() && sums.iter().all(adds_only);
             let word = if which == Merged::Base { "base" } else { "changes" };
             let name = file_name(view, &files.part, &format!("{word}-{:012}-merged{}", writer.number, level + 1));
-            list.push(FileEntry {
-                adds_only: adds,
-                ..writer.put(name, write_changes(&part.schema, &sums)?, level + 1)?
-            });
+            let bytes = write_file(&change_schema(&part.schema), &change_batches(&part.schema, &sums)?)?;
+            list.push(FileEntry { adds_only: adds, ..writer.put(name, bytes, level + 1)? });
         }
         *(if which == Merged::Base { &mut files.base } else { &mut files.changes }) = list;
     }
@@ -321,14 +345,11 @@ fn rewrite(writer: &mut Writer<'_>, view: u32, part: &Part, files: &StateFiles) 
             read_deltas(&writer.read(entry)?, &mut take)?;
         }
         part.changes.iter().try_for_each(|changes| take(changes.clone()))?;
-        let Some(rows) = put_together(&part.schema, &deltas, part.n_key_columns)? else { continue };
-        drop(deltas);
-        if part.n_key_columns.is_none() && !adds_only(&rows) {
+        let rows = put_together(&part.schema, deltas, part.n_key_columns)?;
+        if part.n_key_columns.is_none() && !rows.iter().all(adds_only) {
             return Err(SqlError::internal("the state of an operator has a row less than no times"));
         }
-        if let Some(rows) = without_removed(rows)? {
-            write_base(writer, view, part, files, &rows, &mut base)?;
-        }
+        write_base(writer, view, part, files, &rows, &mut base)?;
     }
     Ok(base)
 }
@@ -347,26 +368,25 @@ fn of_pass(delta: &Delta, n_key_columns: Option<usize>, pass: u64, n_passes: u64
     Ok(Delta::new(rows, weights))
 }
 
+/// Rows that are all there are of a part, or of a share of its keys; those that are removed are none.
 fn write_base(
     writer: &mut Writer<'_>,
     view: u32,
     part: &Part,
     files: &StateFiles,
-    rows: &Delta,
+    rows: &[Delta],
     base: &mut Vec<FileEntry>,
 ) -> Result<()> {
     let adds_only = part.n_key_columns.is_none();
-    let mut batches: Vec<RecordBatch> = vec![];
-    let mut n_bytes = 0;
-    for begin in (0..rows.n_rows()).step_by(BATCH_ROWS) {
-        let end = (begin + BATCH_ROWS).min(rows.n_rows());
-        for batch in change_batches(&part.schema, &[rows.slice(begin, end - begin)])? {
-            n_bytes += batch.get_array_memory_size();
-            batches.push(batch);
-        }
-        if n_bytes >= BASE_FILE_BYTES || end == rows.n_rows() {
+    let rows = rows.iter().cloned().map(without_removed).collect::<Result<Vec<_>>>()?;
+    let (mut of_file, mut n_bytes) = (vec![], 0);
+    let mut batches = change_batches(&part.schema, &rows)?.into_iter().peekable();
+    while let Some(batch) = batches.next() {
+        n_bytes += batch_bytes(&batch);
+        of_file.push(batch);
+        if n_bytes >= BASE_FILE_BYTES || batches.peek().is_none() {
             let name = file_name(view, &files.part, &format!("base-{:012}-part{:04}", writer.number, base.len()));
-            let bytes = write_file(&change_schema(&part.schema), &std::mem::take(&mut batches))?;
+            let bytes = write_file(&change_schema(&part.schema), &std::mem::take(&mut of_file))?;
             base.push(FileEntry { adds_only, ..writer.put(name, bytes, WHOLE)? });
             n_bytes = 0;
         }
@@ -408,11 +428,11 @@ impl Files {
             changes.extend(read_list(&self.read(entry)?)?);
         }
         let newest = match changes.first().map(Delta::schema) {
-            Some(schema) => put_together(&schema, &changes, Some(n_key_columns))?,
-            None => None,
+            Some(schema) => put_together(&schema, changes, Some(n_key_columns))?,
+            None => vec![],
         };
-        drop(changes);
-        let changed = newest.as_ref().map(|newest| Keys::new(newest, n_key_columns)).transpose()?;
+        // They are one list.
+        let changed = newest.first().map(|newest| Keys::new(newest, n_key_columns)).transpose()?;
         for entry in &files.base {
             read_deltas(&self.read(entry)?, &mut |delta| {
                 let delta = match &changed {
@@ -422,10 +442,8 @@ impl Files {
                 if delta.is_empty() { Ok(()) } else { each(vec![delta]) }
             })?;
         }
-        match newest.map(without_removed).transpose()?.flatten() {
-            Some(rows) => each(vec![rows]),
-            None => Ok(()),
-        }
+        let newest = newest.into_iter().map(without_removed).collect::<Result<Vec<_>>>()?;
+        if newest.iter().all(Delta::is_empty) { Ok(()) } else { each(newest) }
     }
 
     /// Calls `each` with the changes that make the rows of a table or view, those of one moment at a time. Errors: `XX001` for
