@@ -176,6 +176,14 @@ impl VisitorMut for Rewriter {
         if let Err(error) = recursive::check(query) {
             return flow(Err(error));
         }
+        if let Some(lock) = query.locks.first() {
+            let error = SqlError::unsupported(format!("FOR {}", lock.lock_type))
+                .with_detail("A query reads one moment of all tables, and no row is ever locked.")
+                .with_hint(
+                    "Leave the clause out; a condition of the UPDATE tells whether the row is still as it was read.",
+                );
+            return flow(Err(error));
+        }
         recursive::prepare(query);
         if let Err(error) = set_operation::rewrite(&mut query.body) {
             return flow(Err(error));
