@@ -15,6 +15,7 @@ mod json;
 mod json_build;
 mod json_edit;
 mod json_operators;
+mod json_pieces;
 mod math;
 pub(crate) mod maybe_null;
 pub(crate) mod nullif;
