@@ -6,8 +6,11 @@ pub(crate) mod cast;
 pub(crate) mod convert;
 mod date_fields;
 mod dates;
+pub(crate) mod datetime_input;
 mod defined;
+mod degrees;
 mod encoding;
+mod floats;
 mod format;
 mod from_template;
 pub(crate) mod interval;
@@ -40,7 +43,7 @@ pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 pub(crate) use one_type::float_of;
-pub(crate) use operators::{PostgresOperators, as_doubles, comparable, read_as};
+pub(crate) use operators::{PostgresOperators, as_double, as_doubles, comparable, meet_as_doubles, read_as};
 pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
@@ -56,7 +59,9 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     let tables = [
         arrays::ALL,
         dates::ALL,
+        degrees::ALL,
         encoding::ALL,
+        floats::ALL,
         from_template::ALL,
         json_build::ALL,
         json_edit::ALL,

@@ -30,7 +30,8 @@ pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|t| t.data)
 }
 
-fn has_sets(aggregate: &Aggregate) -> bool {
+/// Whether the aggregate has grouping sets.
+pub(crate) fn has_sets(aggregate: &Aggregate) -> bool {
     aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)))
 }
 
