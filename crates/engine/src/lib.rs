@@ -13,6 +13,7 @@ mod recovery;
 mod runtime;
 mod session;
 mod shared;
+mod sleep;
 mod source_task;
 mod status;
 mod stored;
@@ -177,6 +178,7 @@ impl Engine {
         let pool = |limit: usize| Arc::new(GreedyMemoryPool::new(limit / QUERY_PART)) as Arc<dyn MemoryPool>;
         let pool = shared.settings.memory_limit.map(pool);
         let datafusion = tidewire_planner::session_context(shared.settings.n_shards, pool)?;
+        datafusion.register_udf(sleep::function());
         let epoch_loop = thread::Builder::new()
             .name("epoch-loop".to_string())
             .spawn(|| core.run())

@@ -144,12 +144,18 @@ pub(crate) fn in_items(items: &[ast::SelectItem]) -> bool {
     found.aggregate || found.window
 }
 
-/// A place of a column in GROUPING SETS, ROLLUP or CUBE becomes the column. Errors: `42P10` for a place that is none.
+/// A place of a column becomes the column where there are GROUPING SETS, ROLLUP or CUBE. Errors: `42P10` for a place that is none.
 pub(crate) fn places_in_sets(select: &mut Select) -> Result<()> {
     let Select { group_by: GroupByExpr::Expressions(exprs, _), projection, .. } = select else { return Ok(()) };
+    if !exprs.iter().any(is_set) {
+        return Ok(());
+    }
     for expr in exprs {
-        let (Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets)) = expr else { continue };
-        for column in sets.iter_mut().flatten() {
+        let columns: Vec<&mut Expr> = match expr {
+            Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets) => sets.iter_mut().flatten().collect(),
+            plain => vec![plain],
+        };
+        for column in columns {
             let mut inner = &*column;
             while let Expr::Nested(nested) = inner {
                 inner = nested.as_ref();
@@ -203,7 +209,7 @@ pub(crate) fn group_for_having(select: &mut Select) {
 /// Errors: `54001` for more sets than PostgreSQL takes.
 pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
-    for expr in exprs {
+    for expr in exprs.iter_mut() {
         let is_composite =
             |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));
         // DataFusion takes each column once.
@@ -229,7 +235,52 @@ pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
         };
         *expr = Expr::GroupingSets(sets);
     }
+    if has_shared_columns(exprs) {
+        *exprs = vec![Expr::GroupingSets(product_of_sets(exprs)?)];
+    }
     Ok(())
+}
+
+fn is_set(element: &Expr) -> bool {
+    matches!(element, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_))
+}
+
+/// Whether a column stands in several elements of a GROUP BY with sets, which DataFusion takes in one only.
+fn has_shared_columns(elements: &[Expr]) -> bool {
+    let columns = |e: &Expr| match e {
+        Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets) => sets.concat(),
+        plain => vec![plain.clone()],
+    };
+    let columns: Vec<_> = elements.iter().map(columns).collect();
+    let is_shared = |(idx, own): (usize, &Vec<Expr>)| {
+        columns.iter().take(idx).any(|before| before.iter().any(|column| own.contains(column)))
+    };
+    elements.iter().any(is_set) && columns.iter().enumerate().any(is_shared)
+}
+
+/// The sets that several elements of a GROUP BY make together. Errors: `54001`.
+fn product_of_sets(elements: &[Expr]) -> Result<Vec<Vec<Expr>>> {
+    let mut product: Vec<Vec<Expr>> = vec![vec![]];
+    for element in elements {
+        let sets = match element {
+            Expr::GroupingSets(sets) => sets.clone(),
+            Expr::Rollup(elements) => rollup(elements),
+            Expr::Cube(elements) => cube(elements)?,
+            plain => vec![vec![plain.clone()]],
+        };
+        if product.len().saturating_mul(sets.len()) > crate::grouping_sets::SETS_MAX {
+            let message = "too many grouping sets present (maximum 4096)";
+            return Err(SqlError::new(SqlState::StatementTooComplex, message));
+        }
+        product = product.iter().flat_map(|before| sets.iter().map(|set| joined(before, set))).collect();
+    }
+    Ok(product)
+}
+
+/// The columns of both sets, each once.
+fn joined(before: &[Expr], set: &[Expr]) -> Vec<Expr> {
+    let more = set.iter().filter(|column| !before.contains(column));
+    before.iter().chain(more).cloned().collect()
 }
 
 /// ROLLUP or CUBE in a list of sets, which the parser takes for a function call: its elements.

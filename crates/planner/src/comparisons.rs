@@ -6,19 +6,22 @@
 //! asking, so that the same is done for them here, before the analyzer coerces types; on the way the values of one type
 //! agree (`agreement.rs`).
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, InSubquery, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, when};
 use tidewire_types::SqlType;
 
 use crate::agreement::{agree, united};
 use crate::functions::nullif::NULLIF;
-use crate::functions::{as_doubles, cast, comparable};
-use crate::literals;
+use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles};
+use crate::grouping_sets::has_sets;
+use crate::{casts, literals};
 
 /// Applies the rules to all expressions of a plan.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -35,8 +38,7 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
         // grouping() finds its arguments by how they are written.
-        let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate)
-            if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))));
+        let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate) if has_sets(aggregate));
         let rewritten = if has_sets { compared_in_sets } else { rewritten };
         let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -45,12 +47,12 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         // A union that has other types than before changes the columns of everything above it.
         if has_other_types { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
     });
-    rewritten.map(|t| t.data)
+    rewritten.and_then(|t| casts::in_plan(t.data))
 }
 
 /// Applies the rules to an expression over the columns of `schema`.
 pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    rewritten(expr, schema).map(|t| t.data)
+    rewritten(expr, schema).and_then(|t| casts::in_expr(t.data, schema))
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -100,9 +102,16 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
                 let (expr, high) = comparable(*expr, *high, schema);
                 Expr::Between(Between { expr: Box::new(expr), negated, low: Box::new(low), high: Box::new(high) })
             }
-            Expr::BinaryExpr(BinaryExpr { left, op, right })
-                if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
-            {
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                let (expr, subquery) = compared_with_rows(*expr, subquery, schema)?;
+                Expr::InSubquery(InSubquery { expr: Box::new(expr), subquery, negated })
+            }
+            Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
+                let (expr, subquery) = compared_with_rows(*expr, subquery, schema)?;
+                Expr::SetComparison(SetComparison { expr: Box::new(expr), subquery, op, quantifier })
+            }
+            // Those of ANY and ALL were planned without the rules for operators.
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
                 let (left, right) = comparable(*left, *right, schema);
                 Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
             }
@@ -165,6 +174,26 @@ fn without_blanks(arg: Expr, schema: &DFSchema) -> Expr {
         Some(to_text) => Expr::ScalarFunction(ScalarFunction::new_udf(to_text, vec![arg])),
         None => arg,
     }
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator as O;
+    matches!(op, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+}
+
+/// An expression, and the rows of a subquery that it is compared with.
+fn compared_with_rows(expr: Expr, subquery: Subquery, schema: &DFSchema) -> Result<(Expr, Subquery)> {
+    let rows = subquery.subquery.schema();
+    let (Ok((_, own)), [column]) = (expr.to_field(schema), rows.fields().as_ref()) else { return Ok((expr, subquery)) };
+    let (own, other) = (SqlType::of(&own), SqlType::of(column));
+    if !meet_as_doubles(&own, &other) {
+        return Ok((expr, subquery));
+    }
+    let (qualifier, field) = rows.qualified_field(0);
+    let value = as_double(Expr::from((qualifier, field)), &other);
+    let value = value.alias_qualified(qualifier.cloned(), field.name());
+    let plan = Projection::try_new(vec![value], subquery.subquery.clone())?;
+    Ok((as_double(expr, &own), subquery.with_plan(Arc::new(LogicalPlan::Projection(plan)))))
 }
 
 /// The expression, and what it is compared with.

@@ -1,13 +1,18 @@
 //! Functions and operators that PostgreSQL has and DataFusion has not.
 
 mod arithmetic;
+mod array_items;
 pub(crate) mod arrays;
+mod bytes;
 pub(crate) mod cast;
 pub(crate) mod convert;
 mod date_fields;
 mod dates;
+pub(crate) mod datetime_input;
 mod defined;
+mod degrees;
 mod encoding;
+mod floats;
 mod format;
 mod from_template;
 pub(crate) mod interval;
@@ -15,9 +20,12 @@ mod json;
 mod json_build;
 mod json_edit;
 mod json_operators;
+mod json_pieces;
+mod make_dates;
 mod math;
 pub(crate) mod maybe_null;
 pub(crate) mod nullif;
+mod nulls;
 mod number_format;
 mod numeric;
 mod one_type;
@@ -31,6 +39,7 @@ mod text;
 mod timezone;
 mod to_char;
 mod to_json;
+mod type_names;
 pub(crate) mod typed;
 pub(crate) mod unary;
 mod unknown;
@@ -38,8 +47,9 @@ mod unknown;
 pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
+pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;
-pub(crate) use operators::{PostgresOperators, as_doubles, comparable, read_as};
+pub(crate) use operators::{PostgresOperators, as_double, as_doubles, comparable, meet_as_doubles, read_as};
 pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
@@ -53,21 +63,28 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     all.extend(unary::all());
     all.extend(date_fields::all());
     let tables = [
+        array_items::ALL,
         arrays::ALL,
+        bytes::ALL,
         dates::ALL,
+        degrees::ALL,
         encoding::ALL,
+        floats::ALL,
+        format::ALL,
         from_template::ALL,
         json_build::ALL,
         json_edit::ALL,
+        make_dates::ALL,
         math::ALL,
+        nulls::ALL,
         regexp::ALL,
     ];
     all.extend(
         tables
             .into_iter()
             .flatten()
-            .chain([&format::FORMAT, &maybe_null::FUNCTION, &nullif::FUNCTION, &number_format::TO_NUMBER])
-            .chain([&to_char::TO_CHAR])
+            .chain([&maybe_null::FUNCTION, &nullif::FUNCTION, &number_format::TO_NUMBER])
+            .chain([&to_char::TO_CHAR, &type_names::PG_TYPEOF])
             .map(defined::function),
     );
     all.push(timezone::timezone());

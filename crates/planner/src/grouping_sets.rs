@@ -19,7 +19,7 @@ use tidewire_types::{SqlError, SqlState};
 use crate::provider::to_datafusion;
 
 /// PostgreSQL's limit.
-const SETS_MAX: usize = 4096;
+pub(crate) const SETS_MAX: usize = 4096;
 
 /// Expands every grouping set of a plan.
 pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -30,7 +30,8 @@ pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|t| t.data)
 }
 
-fn has_sets(aggregate: &Aggregate) -> bool {
+/// Whether the aggregate has grouping sets.
+pub(crate) fn has_sets(aggregate: &Aggregate) -> bool {
     aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)))
 }
 

@@ -7,6 +7,7 @@ mod aggregate_checks;
 mod aggregates;
 mod agreement;
 mod alias_columns;
+mod casts;
 mod column_names;
 mod common_types;
 mod comparisons;

@@ -4,6 +4,7 @@
 mod array_query;
 mod integers;
 mod like_any;
+mod named_arguments;
 mod operators;
 mod row_values;
 mod subquery_order;
@@ -176,6 +177,14 @@ impl VisitorMut for Rewriter {
         if let Err(error) = recursive::check(query) {
             return flow(Err(error));
         }
+        if let Some(lock) = query.locks.first() {
+            let error = SqlError::unsupported(format!("FOR {}", lock.lock_type))
+                .with_detail("A query reads one moment of all tables, and no row is ever locked.")
+                .with_hint(
+                    "Leave the clause out; a condition of the UPDATE tells whether the row is still as it was read.",
+                );
+            return flow(Err(error));
+        }
         recursive::prepare(query);
         if let Err(error) = set_operation::rewrite(&mut query.body) {
             return flow(Err(error));
@@ -267,6 +276,7 @@ impl VisitorMut for Rewriter {
         let arrays = array_query::rewrite(expr);
         if let Err(error) = arrays
             .and_then(|()| like_any::rewrite(expr))
+            .and_then(|()| named_arguments::rewrite(expr))
             .and_then(|()| row_values::rewrite(expr, &mut self.n_copies))
             .and_then(|()| aggregates::check_call(expr))
         {
@@ -387,9 +397,6 @@ fn rename_function(expr: &mut Expr) {
     let renamed = match name.as_str() {
         "ceiling" => "ceil",
         "array_to_json" | "row_to_json" => "to_json",
-        // Of these DataFusion's take the first item only.
-        "array_remove" => "array_remove_all",
-        "array_replace" => "array_replace_all",
         "every" => "bool_and",
         "sign" => "signum",
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",
@@ -638,18 +645,24 @@ fn shown_type(value: &Expr) -> Option<ast::DataType> {
     }
 }
 
-/// Whether some values of a column are cast to a type that fields have to tell, and others are not: DataFusion takes no
-/// such VALUES, while a UNION finds their common type.
+/// Whether some values of a column are cast to a type that fields have to tell, and others are not, or to other types than
+/// those before: DataFusion takes no such VALUES, or finds another common type than a UNION.
 fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
+    let is_cast = |expr: &Expr| matches!(expr, Expr::Cast { .. } | Expr::TypedString(_));
     let cast_to = |expr: &Expr| match expr {
         Expr::Cast { data_type, .. } => sql_type(data_type).ok().filter(|t| !t.field("", true).metadata().is_empty()),
         _ => None,
     };
     let n_columns = rows.first().map_or(0, |row| row.content.len());
     (0..n_columns).any(|idx| {
-        let mut types = rows.iter().map(|row| row.content.get(idx).and_then(cast_to));
-        types.next().is_some_and(|first| types.any(|other| other != first))
+        let values = || rows.iter().filter_map(|row| row.content.get(idx));
+        let shown = |value| sql_type(&shown_type(value)?).ok();
+        differ(values().map(cast_to)) || values().any(is_cast) && differ(values().map(shown).filter(Option::is_some))
     })
+}
+
+fn differ(mut types: impl Iterator<Item = Option<SqlType>>) -> bool {
+    types.next().is_some_and(|first| types.any(|other| other != first))
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
@@ -684,7 +697,6 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
         } => (sql_type(data_type)?, expr.as_mut()),
         Expr::TypedString(typed) => {
             let target = sql_type(&typed.data_type)?;
-            complete_literal(&mut typed.value.value, &target);
             if let Some(name) = functions::cast::function_name(&target) {
                 *expr = call(&name, vec![Expr::Value(typed.value.clone())]);
             }
@@ -693,7 +705,6 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
         _ => return Ok(()),
     };
     if let Expr::Value(literal) = inner {
-        complete_literal(&mut literal.value, &target);
         let plain = matches!((&literal.value, &target), (Value::SingleQuotedString(_), SqlType::Text));
         let whole = matches!(&literal.value, Value::Number(n, _) if !n.contains(['.', 'e', 'E']));
         if plain || (whole && matches!(target, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)) {
@@ -705,24 +716,6 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
         *expr = call(&name, vec![inner]);
     }
     Ok(())
-}
-
-fn complete_literal(value: &mut Value, target: &SqlType) {
-    if let (Value::SingleQuotedString(text), SqlType::Timestamp | SqlType::Timestamptz) = (value, target)
-        && let Some(complete) = with_seconds(text)
-    {
-        *text = complete;
-    }
-}
-
-/// `2026-01-01 10:00[+02]` with its seconds, which Arrow wants and PostgreSQL does not. None: nothing is missing.
-pub(crate) fn with_seconds(timestamp: &str) -> Option<String> {
-    let (date, time) = timestamp.split_once([' ', 'T'])?;
-    let end = time.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(time.len());
-    let (clock, rest) = time.split_at(end);
-    let (hour, minute) = clock.split_once(':')?;
-    let is_number = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-    (is_number(hour) && is_number(minute)).then(|| format!("{date} {clock}:00{rest}"))
 }
 
 /// A call of the function of exactly that name.

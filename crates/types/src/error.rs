@@ -29,6 +29,7 @@ sql_states! {
     NullValueNotAllowed = "22004",
     InvalidDatetimeFormat = "22007",
     DatetimeFieldOverflow = "22008",
+    InvalidTimeZoneDisplacement = "22009",
     SubstringError = "22011",
     DivisionByZero = "22012",
     InvalidPrecedingOrFollowingSize = "22013",

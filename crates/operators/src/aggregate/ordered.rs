@@ -115,6 +115,25 @@ fn common_type(direct: &DataType, key: &DataType) -> DataType {
     }
 }
 
+/// The value that most rows have. Intervals of one length are equal; the first in order stands for them.
+fn most_frequent<C: Codec>(group: &Ranked<C::Key>) -> Option<&C::Key> {
+    C::last_equal(group.nth(0)?).map_or_else(|| group.most_frequent(), |_| most_frequent_of_equal::<C>(group))
+}
+
+/// O(n log n) in the number of different values.
+fn most_frequent_of_equal<C: Codec>(group: &Ranked<C::Key>) -> Option<&C::Key> {
+    let (mut best, mut n_best, mut begin) = (None, 0, 0);
+    while let Some(first) = group.nth(begin) {
+        let last = C::last_equal(first)?;
+        let end = group.rank(&last).n_rows + group.count(&last);
+        if end - begin > n_best {
+            (best, n_best) = (Some(first), end - begin);
+        }
+        begin = end.max(begin + 1);
+    }
+    best
+}
+
 enum Sorted {
     Words(Words),
     Intervals(Intervals),
@@ -180,7 +199,7 @@ impl<C: Codec> Values for State<C> {
         let n_rows = group.n_rows();
         let one = |key: Option<&C::Key>| self.column(key.cloned().as_slice());
         match self.function {
-            Ordered::Mode => scalar(&one(group.most_frequent())?, 0, data_type),
+            Ordered::Mode => scalar(&one(most_frequent::<C>(group))?, 0, data_type),
             Ordered::First => scalar(&one(group.nth(0))?, 0, data_type),
             Ordered::Last => scalar(&one(group.nth(n_rows - 1))?, 0, data_type),
             Ordered::PercentileCont | Ordered::PercentileDisc => self.percentiles(group, n_rows, id),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Date32Array, Int32Array, IntervalMonthDayNanoArray};
+use arrow::array::{ArrayRef, AsArray, Date32Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
 use arrow::compute::{self, kernels::numeric};
 use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
@@ -23,11 +23,12 @@ use sqlparser::ast::BinaryOperator as Op;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::floats;
 
 const DAY_US: i64 = 86_400_000_000;
 /// 4714-11-24 BC and 5874897-12-31, PostgreSQL's first and last date.
-const DATE_MIN: i32 = -2_440_588;
-const DATE_MAX: i32 = 2_145_042_541;
+pub(super) const DATE_MIN: i32 = -2_440_588;
+pub(super) const DATE_MAX: i32 = 2_145_042_905;
 
 /// The type of an expression; None where it is not known yet, as of a parameter.
 pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<SqlType> {
@@ -62,18 +63,13 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         (op, l, r) if is_number(l) && is_number(r) && !is_float(l) && !is_float(r) => {
             super::numeric::plan(op, left, right, (l, r))
         }
-        // Only two reals make a real.
-        (Op::Plus | Op::Minus | Op::Multiply, T::Float4, r) if is_number(r) && !is_float(r) => {
-            to_double(left);
-            None
-        }
-        (Op::Plus | Op::Minus | Op::Multiply, l, T::Float4) if is_number(l) && !is_float(l) => {
-            to_double(right);
-            None
-        }
-        (Op::Divide, l, r) if is_number(l) && is_number(r) && (is_float(l) || is_float(r)) => {
-            call(Function::Divide, left, right)
-        }
+        (op, l, r) if is_number(l) && is_number(r) => match op {
+            Op::Plus => call(Function::Add, left, right),
+            Op::Minus => call(Function::Subtract, left, right),
+            Op::Multiply => call(Function::Multiply, left, right),
+            Op::Divide => call(Function::Divide, left, right),
+            _ => None,
+        },
         (Op::Multiply, T::Interval, r) if is_number(r) => call(Function::Scale { divide: false }, left, right),
         (Op::Multiply, l, T::Interval) if is_number(l) => call(Function::Scale { divide: false }, right, left),
         (Op::Divide, T::Interval, r) if is_number(r) => call(Function::Scale { divide: true }, left, right),
@@ -94,11 +90,6 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         }
         _ => None,
     }
-}
-
-fn to_double(real: &mut Expr) {
-    let inner = std::mem::replace(real, Expr::Literal(ScalarValue::Null, None));
-    *real = Expr::Cast(Cast::new(Box::new(inner), DataType::Float64));
 }
 
 fn to_timestamp(date: &mut Expr) {
@@ -160,8 +151,10 @@ impl ScalarUDFImpl for Arithmetic {
         use SqlType as T;
         let types: Vec<_> = types.iter().map(T::of_data_type).collect();
         let common = match self.function {
-            Function::Divide if types.iter().all(|t| *t == T::Float4) => T::Float4,
+            // Only two reals make a real.
+            _ if types.iter().all(|t| *t == T::Float4) => T::Float4,
             Function::Divide => T::Float8,
+            _ if types.iter().any(|t| matches!(t, T::Float4 | T::Float8)) => T::Float8,
             _ if types.contains(&T::Int8) => T::Int8,
             _ if types.contains(&T::Int4) => T::Int4,
             _ => T::Int2,
@@ -190,10 +183,10 @@ impl ScalarUDFImpl for Arithmetic {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let data_type = args.return_field.data_type();
         let [left, right] = args.args.as_slice() else { return Err(external(SqlError::internal("two arguments"))) };
-        match self.function {
-            Function::Add => apply(left, right, numeric::add).map_err(|e| overflow(e, data_type)),
-            Function::Subtract => apply(left, right, numeric::sub).map_err(|e| overflow(e, data_type)),
-            Function::Multiply => apply(left, right, numeric::mul).map_err(|e| overflow(e, data_type)),
+        let output = match self.function {
+            Function::Add => apply(left, right, numeric::add),
+            Function::Subtract => apply(left, right, numeric::sub),
+            Function::Multiply => apply(left, right, numeric::mul),
             Function::Divide => {
                 check_divisor(left, right)?;
                 apply(left, right, numeric::div)
@@ -202,7 +195,12 @@ impl ScalarUDFImpl for Arithmetic {
             Function::Between => by_row(&args, |left, right| Ok(Arc::new(between(left, right)?))),
             Function::Days { back } => by_row(&args, |dates, days| later(dates, days, back)),
             Function::DaysBetween => by_row(&args, days_between),
+        };
+        let output = output.map_err(|e| overflow(e, data_type))?;
+        if data_type.is_floating() {
+            check_range(self.function, &output, left, right)?;
         }
+        Ok(output)
     }
 }
 
@@ -214,6 +212,39 @@ fn overflow(error: DataFusionError, data_type: &DataType) -> DataFusionError {
         }
         _ => error,
     }
+}
+
+/// Errors: `22003` where floats that are finite make one that is not, or make zero although none of them is.
+fn check_range(function: Function, output: &ColumnarValue, left: &ColumnarValue, right: &ColumnarValue) -> Result<()> {
+    let can_vanish = matches!(function, Function::Multiply | Function::Divide);
+    let is_suspicious = |value: f64| value.is_infinite() || can_vanish && value == 0.0;
+    let floats = |value: &ColumnarValue| match value {
+        ColumnarValue::Array(array) => Ok(compute::cast(array, &DataType::Float64)?),
+        ColumnarValue::Scalar(value) => {
+            Ok::<_, DataFusionError>(compute::cast(&value.to_array()?, &DataType::Float64)?)
+        }
+    };
+    let output = floats(output)?;
+    let output = output.as_primitive::<Float64Type>();
+    if !output.values().iter().any(|value| is_suspicious(*value)) {
+        return Ok(());
+    }
+    let (left, right) = (floats(left)?, floats(right)?);
+    let (left, right) = (left.as_primitive::<Float64Type>(), right.as_primitive::<Float64Type>());
+    for (row, value) in output.iter().enumerate() {
+        let Some(value) = value.filter(|value| is_suspicious(*value)) else { continue };
+        let operand = |values: &Float64Array| values.value(if values.len() == 1 { 0 } else { row });
+        let (left, right) = (operand(left), operand(right));
+        let is_zero = left == 0.0
+            || match function {
+                Function::Divide => right.is_infinite(),
+                Function::Multiply => right == 0.0,
+                _ => true,
+            };
+        let is_finite = left.is_finite() && (function == Function::Divide || right.is_finite());
+        floats::in_range(value, is_finite, is_zero).map_err(external)?;
+    }
+    Ok(())
 }
 
 /// Errors: `22012` where the divisor is zero and the dividend a number.

@@ -98,7 +98,7 @@ fn of_two(types: &[SqlType], call: defined::Call) -> Option<Overload> {
     Some(Overload { args, result: SqlType::Bool, call })
 }
 
-fn common(left: &SqlType, right: &SqlType) -> Option<SqlType> {
+pub(super) fn common(left: &SqlType, right: &SqlType) -> Option<SqlType> {
     use SqlType as T;
     match (left, right) {
         (left, right) if left == right => Some(left.clone()),
@@ -113,7 +113,7 @@ fn common(left: &SqlType, right: &SqlType) -> Option<SqlType> {
 }
 
 /// The items of each row as texts, by which they are compared; a NULL equals nothing.
-fn items(columns: &[ArrayRef], types: &[SqlType], idx: usize) -> Result<Vec<Option<Vec<Option<String>>>>> {
+pub(super) fn items(columns: &[ArrayRef], types: &[SqlType], idx: usize) -> Result<Vec<Option<Vec<Option<String>>>>> {
     let (Some(column), Some(SqlType::Array(element))) = (columns.get(idx), types.get(idx)) else {
         return Err(external(SqlError::internal("two arrays")));
     };

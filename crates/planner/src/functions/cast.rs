@@ -52,6 +52,13 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
     needs_function(&target).then(|| udf(target, None))
 }
 
+/// The function for a cast to `target` that Arrow would do in another way. None: the type is none of these.
+pub(crate) fn checked(target: &SqlType) -> Option<Arc<ScalarUDF>> {
+    use SqlType as T;
+    let is_checked = matches!(target, T::Float4 | T::Float8 | T::Date | T::Time | T::Timestamp | T::Timestamptz);
+    is_checked.then(|| udf(target.clone(), None))
+}
+
 /// The type of arrays that `name` spells as SQL does.
 fn array_type(name: &str) -> Option<SqlType> {
     let mut parser = Parser::new(&TidewireDialect).try_with_sql(name).ok()?;

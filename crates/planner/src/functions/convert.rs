@@ -8,20 +8,21 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, IntervalMonthDayNanoArray, StringViewArray,
-    StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryViewBuilder, Float32Array, Float64Array, Int64Array, IntervalMonthDayNanoArray,
+    StringViewArray, StringViewBuilder,
 };
 use arrow::compute::{self, CastOptions};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type};
 use datafusion::common::Result;
 use serde_json::Value;
 use tidewire_connect::jsonb_text;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::datetime_input;
+use super::floats::in_range;
 use super::interval::parse_interval;
 use super::text;
-use crate::rewrite::with_seconds;
 
 /// Errors of a value are errors of the statement, not NULLs.
 const STRICT: CastOptions<'static> =
@@ -49,10 +50,23 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
         SqlType::Uuid | SqlType::Json | SqlType::Jsonb | SqlType::Varchar(_) | SqlType::Char(_) => {
             to_text(text::of(input, from)?.as_string_view(), |value| to_type(to, assign, value))
         }
-        SqlType::Timestamp | SqlType::Timestamptz if is_text => {
-            let complete = |value: &str| Ok(with_seconds(value).unwrap_or_else(|| value.to_owned()));
-            let text = to_text(text::of(input, from)?.as_string_view(), complete)?;
-            Ok(compute::cast_with_options(&text, &to.data_type(), &STRICT)?)
+        SqlType::Date | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if is_text => {
+            to_moment(text::of(input, from)?.as_string_view(), to)
+        }
+        SqlType::Float8 if is_text => {
+            let text = text::of(input, from)?;
+            let values =
+                text.as_string_view().iter().map(|value| value.map(|value| read_double(value, to)).transpose());
+            Ok(Arc::new(values.collect::<Result<Float64Array, _>>().map_err(external)?))
+        }
+        SqlType::Float4 if is_text => {
+            let text = text::of(input, from)?;
+            let values = text.as_string_view().iter().map(|value| value.map(read_real).transpose());
+            Ok(Arc::new(values.collect::<Result<Float32Array, _>>().map_err(external)?))
+        }
+        SqlType::Float4 if *from == SqlType::Float8 => {
+            let reals = input.as_primitive::<Float64Type>().iter().map(|value| value.map(to_real).transpose());
+            Ok(Arc::new(reals.collect::<Result<Float32Array, _>>().map_err(external)?))
         }
         SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, assign),
         SqlType::Int2 | SqlType::Int4 | SqlType::Int8 if *from == SqlType::Jsonb => {
@@ -161,6 +175,52 @@ fn to_text(input: &StringViewArray, convert: impl Fn(&str) -> Result<String, Sql
         }
     }
     Ok(Arc::new(output.finish()))
+}
+
+/// Errors: `22P02`; `22003` for a number that no double is close to.
+fn read_double(text: &str, target: &SqlType) -> Result<f64, SqlError> {
+    let digits = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    let value: f64 = digits.parse().map_err(|_| invalid(&target.to_string(), text))?;
+    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = !mantissa.contains(|c: char| ('1'..='9').contains(&c));
+    let is_number = digits.contains(|c: char| c.is_ascii_digit());
+    match is_number && (value.is_infinite() || value == 0.0 && !is_zero) {
+        false => Ok(value),
+        true => {
+            let message = format!("\"{}\" is out of range for type {target}", shortened(digits));
+            Err(SqlError::new(SqlState::NumericValueOutOfRange, message))
+        }
+    }
+}
+
+fn read_real(text: &str) -> Result<f32, SqlError> {
+    let value = read_double(text, &SqlType::Float4)?;
+    // Rounded once, from the digits.
+    let real = text.trim_matches(|c: char| c.is_ascii_whitespace()).parse().unwrap_or(value as f32);
+    match value.is_finite() && (real.is_infinite() || real == 0.0 && value != 0.0) {
+        false => Ok(real),
+        true => {
+            let message = format!("\"{}\" is out of range for type real", shortened(text.trim()));
+            Err(SqlError::new(SqlState::NumericValueOutOfRange, message))
+        }
+    }
+}
+
+fn to_real(value: f64) -> Result<f32, SqlError> {
+    let real = value as f32;
+    in_range(real.into(), value.is_finite(), value == 0.0 || value.is_infinite())?;
+    Ok(real)
+}
+
+fn to_moment(input: &StringViewArray, to: &SqlType) -> Result<ArrayRef> {
+    let values = input.iter().map(|value| value.map(|value| datetime_input::read_constant(value, to)).transpose());
+    let values: Int64Array = values.collect::<Result<_, _>>().map_err(external)?;
+    match to {
+        SqlType::Date => Ok(Arc::new(
+            compute::cast(&values, &DataType::Int32)?.as_primitive::<Int32Type>().reinterpret_cast::<Date32Type>(),
+        )),
+        _ => Ok(compute::cast(&values, &to.data_type())?),
+    }
 }
 
 fn to_bytea(input: &StringViewArray) -> Result<ArrayRef> {
@@ -339,7 +399,7 @@ mod tests {
     fn integers_are_rounded_as_in_postgresql() {
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![2.5, 3.5, -2.7]));
         let rounded = convert(&floats, &SqlType::Float8, &SqlType::Int4, false).unwrap();
-        assert_eq!(rounded.as_primitive::<arrow::datatypes::Int32Type>().values(), &[2, 4, -3]);
+        assert_eq!(rounded.as_primitive::<Int32Type>().values(), &[2, 4, -3]);
         let too_large: ArrayRef = Arc::new(Float64Array::from(vec![3e9]));
         assert!(convert(&too_large, &SqlType::Float8, &SqlType::Int4, false).is_err());
     }

@@ -1,4 +1,5 @@
-//! `format('%s %I %L', ..)`: texts, identifiers and literals put into a text.
+//! `format('%s %I %L', ..)`: texts, identifiers and literals put into a text; `quote_ident`, `quote_literal` and
+//! `quote_nullable`, which make these.
 
 use std::sync::Arc;
 
@@ -7,19 +8,43 @@ use datafusion::common::Result;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
-use super::defined::{Definition, Overload};
+use super::defined::{Call, Definition, Overload};
 use super::replaced::shown;
+use super::text;
 
-/// The function.
-pub(super) static FORMAT: Definition = Definition {
-    name: "format",
-    resolve: |types| match types {
-        [SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Null, ..] => {
-            Overload::of(types, SqlType::Text, formatted)
-        }
-        _ => None,
+/// The functions.
+pub(super) static ALL: &[Definition] = &[
+    Definition {
+        name: "format",
+        resolve: |types| match types {
+            [SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Null, ..] => {
+                Overload::of(types, SqlType::Text, formatted)
+            }
+            _ => None,
+        },
     },
-};
+    Definition {
+        name: "quote_ident",
+        resolve: |types| {
+            Overload::exact(types, &[SqlType::Text], SqlType::Text, |c, t| quoted(c, t, |text| text.map(identifier)))
+        },
+    },
+    Definition { name: "quote_literal", resolve: |types| of_any(types, |c, t| quoted(c, t, |text| text.map(literal))) },
+    Definition {
+        name: "quote_nullable",
+        resolve: |types| of_any(types, |c, t| quoted(c, t, |text| Some(text.map_or("NULL".into(), literal)))),
+    },
+];
+
+fn of_any(types: &[SqlType], call: Call) -> Option<Overload> {
+    if types.len() == 1 { Overload::of(types, SqlType::Text, call) } else { None }
+}
+
+fn quoted(columns: &[ArrayRef], types: &[SqlType], quote: impl Fn(Option<&str>) -> Option<String>) -> Result<ArrayRef> {
+    let ([values], [from]) = (columns, types) else { return Err(external(SqlError::internal("one argument"))) };
+    let texts = text::of(values, from)?;
+    Ok(Arc::new(texts.as_string_view().iter().map(quote).collect::<StringViewArray>()))
+}
 
 fn formatted(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let texts = columns.iter().zip(types).map(|(column, from)| shown(column, from));
@@ -137,7 +162,7 @@ fn identifier(name: &str) -> String {
 
 fn literal(text: &str) -> String {
     let quoted = format!("'{}'", text.replace('\'', "''"));
-    if text.contains('\\') { format!(" E{}", quoted.replace('\\', "\\\\")) } else { quoted }
+    if text.contains('\\') { format!("E{}", quoted.replace('\\', "\\\\")) } else { quoted }
 }
 
 #[cfg(test)]

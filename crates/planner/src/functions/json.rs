@@ -12,10 +12,11 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use serde_json::Value;
-use tidewire_connect::jsonb_text;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::convert::array_items;
+use super::json_pieces::{as_text, by_index, by_key, by_step, checked, invalid};
 
 /// One of the operators, under a function's name.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -103,75 +104,36 @@ impl ScalarUDFImpl for JsonGet {
         for row in 0..documents.len() {
             let found = match documents.is_null(row) || key.is_null(row) {
                 true => None,
-                false => self.get(documents.value(row), key, row, jsonb)?,
+                false => self.get(checked(documents.value(row))?, key, row, jsonb)?,
             };
-            output.append_option(found.and_then(|value| self.show(value, jsonb)));
+            match found {
+                Some(value) if self.text => output.append_option(as_text(value)?),
+                found => output.append_option(found),
+            }
         }
         Ok(ColumnarValue::Array(Arc::new(output.finish())))
     }
 }
 
 impl JsonGet {
-    fn get(&self, document: &str, key: &ArrayRef, row: usize, jsonb: bool) -> Result<Option<Value>> {
-        let document: Value = match serde_json::from_str(document) {
-            Ok(document) => document,
-            Err(_) => {
-                let message = "invalid input syntax for type json";
-                return Err(external(SqlError::new(SqlState::InvalidTextRepresentation, message)));
-            }
-        };
+    fn get<'a>(&self, document: &'a str, key: &ArrayRef, row: usize, jsonb: bool) -> Result<Option<&'a str>> {
         Ok(match key.data_type() {
-            DataType::Int64 => {
+            DataType::Int64 => match key.as_primitive::<Int64Type>().value(row) {
                 // A jsonb that is neither array nor object is an array of one.
-                let is_scalar = jsonb && !document.is_array() && !document.is_object();
-                let items = if is_scalar { Value::Array(vec![document]) } else { document };
-                by_index(items, key.as_primitive::<Int64Type>().value(row))
-            }
+                0 | -1 if jsonb && !document.starts_with(['[', '{']) => Some(document),
+                idx => by_index(document, idx),
+            },
             DataType::List(_) => {
-                let keys = compute::cast(&key.as_list::<i32>().value(row), &DataType::Utf8View)?;
-                keys.as_string_view().iter().try_fold(document, |document, key| by_step(document, key?))
+                let steps = compute::cast(&key.as_list::<i32>().value(row), &DataType::Utf8View)?;
+                steps.as_string_view().iter().try_fold(document, |document, step| by_step(document, step?))
             }
-            _ if self.path => path_of(key.as_string_view().value(row)).try_fold(document, by_step),
+            _ if self.path => {
+                let steps = array_items(key.as_string_view().value(row)).map_err(external)?;
+                steps.iter().try_fold(document, |document, step| by_step(document, step.as_deref()?))
+            }
             _ => by_key(document, key.as_string_view().value(row)),
         })
     }
-
-    fn show(&self, value: Value, jsonb: bool) -> Option<String> {
-        match value {
-            Value::Null if self.text => None,
-            Value::String(text) if self.text => Some(text),
-            value if jsonb => jsonb_text(&value.to_string()).ok(),
-            value => Some(value.to_string()),
-        }
-    }
-}
-
-fn by_key(document: Value, key: &str) -> Option<Value> {
-    match document {
-        Value::Object(mut fields) => fields.remove(key),
-        _ => None,
-    }
-}
-
-/// Negative indices count from the end.
-fn by_index(document: Value, idx: i64) -> Option<Value> {
-    let Value::Array(mut items) = document else { return None };
-    let idx = if idx < 0 { idx.checked_add(i64::try_from(items.len()).ok()?)? } else { idx };
-    let idx = usize::try_from(idx).ok()?;
-    (idx < items.len()).then(|| items.swap_remove(idx))
-}
-
-fn by_step(document: Value, step: &str) -> Option<Value> {
-    match document {
-        Value::Array(_) => by_index(document, step.parse().ok()?),
-        document => by_key(document, step),
-    }
-}
-
-/// The keys of a path that is written as an array: `{a,b,0}`.
-fn path_of(text: &str) -> impl Iterator<Item = &str> {
-    let inner = text.trim().trim_start_matches('{').trim_end_matches('}');
-    inner.split(',').map(|key| key.trim().trim_matches('"')).filter(|key| !key.is_empty())
 }
 
 macro_rules! json_function {
@@ -230,8 +192,7 @@ macro_rules! json_function {
 }
 
 fn parse(text: &str) -> Result<Value> {
-    serde_json::from_str(text)
-        .map_err(|_| external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json")))
+    serde_json::from_str(text).map_err(|_| invalid())
 }
 
 fn types_of(values: impl Iterator<Item = Result<Option<Value>>>) -> Result<ColumnarValue> {
@@ -266,19 +227,3 @@ fn lengths_of(values: impl Iterator<Item = Result<Option<Value>>>) -> Result<Col
 
 json_function!(JsonTypeof, "jsonb_typeof", "json_typeof", DataType::Utf8View, types_of);
 json_function!(JsonArrayLength, "jsonb_array_length", "json_array_length", DataType::Int32, lengths_of);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_indices_and_paths_find_values() {
-        let doc = || serde_json::json!({"a": [1, {"b": "x"}]});
-        let find = |path: &str| path_of(path).try_fold(doc(), by_step);
-        assert_eq!(find("{a,1,b}"), Some(Value::from("x")));
-        assert_eq!(find("{a,-2}"), Some(Value::from(1)));
-        assert_eq!(find("{a,5}"), None);
-        assert_eq!(find("{b}"), None);
-        assert_eq!(by_index(Value::from(vec![1, 2]), i64::MIN), None);
-    }
-}

@@ -28,6 +28,10 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "signum", resolve: |types| whole(types, |c, t| rounded(c, t, sign, |value, _| value.signum())) },
     Definition { name: "gcd", resolve: |types| of_integers(types, |c, t| by_pair(c, t, gcd)) },
     Definition { name: "lcm", resolve: |types| of_integers(types, |c, t| by_pair(c, t, lcm)) },
+    Definition {
+        name: "factorial",
+        resolve: |types| Overload::exact(types, &[SqlType::Int8], FACTORIAL, |c, _| factorials(c)),
+    },
     Definition { name: "width_bucket", resolve: width_bucket },
     Definition {
         name: "div",
@@ -38,6 +42,24 @@ pub(super) static ALL: &[Definition] = &[
         },
     },
 ];
+
+/// 33! has 37 digits.
+const FACTORIAL: SqlType = SqlType::Numeric(Some((38, 0)));
+
+/// Errors: `22003`.
+fn factorials(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [values] = columns else { return Err(external(SqlError::internal("one argument"))) };
+    let out_of_range = |message: &str| external(SqlError::new(SqlState::NumericValueOutOfRange, message));
+    let factorial = |n: i64| match n {
+        ..0 => Err(out_of_range("factorial of a negative number is undefined")),
+        n => (1..=i128::from(n))
+            .try_fold(1_i128, i128::checked_mul)
+            .ok_or_else(|| out_of_range("value overflows numeric format")),
+    };
+    let values = values.as_primitive::<Int64Type>().iter().map(|n| n.map(factorial).transpose());
+    let values: Decimal128Array = values.collect::<Result<_>>()?;
+    Ok(Arc::new(values.with_data_type(FACTORIAL.data_type())))
+}
 
 fn of_integers(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
     let integer = if types.contains(&SqlType::Int8) { SqlType::Int8 } else { SqlType::Int4 };

@@ -13,7 +13,6 @@ use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::{arithmetic, arrays, cast, date_fields, defined, json, json_operators, regexp};
-use crate::rewrite::with_seconds;
 use crate::windows;
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -66,6 +65,9 @@ impl ExprPlanner for PostgresOperators {
             } else if is_bytes(&right) {
                 left = typed(left, &right, schema);
             }
+        }
+        if op == BinaryOperator::Modulo {
+            check_modulo(&left, &right, schema)?;
         }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
@@ -137,6 +139,18 @@ fn at_least(subscript: Expr, least: i64) -> Result<Expr> {
     }
 }
 
+/// A float has no remainder. Errors: `42883`.
+fn check_modulo(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
+    let types = (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema));
+    let is_float = |t: &SqlType| matches!(t, SqlType::Float4 | SqlType::Float8);
+    match types {
+        (Some(left), Some(right)) if is_float(&left) || is_float(&right) => {
+            Err(no_operator(&left, &BinaryOperator::Modulo, &right))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A number and a text are not compared: DataFusion would read each text as a number. Errors: `42883`.
 fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
     use SqlType as T;
@@ -175,22 +189,25 @@ pub(crate) fn comparable(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, E
 
 /// A float is compared with a number of another type as a double: DataFusion would make numerics or reals of both.
 pub(crate) fn as_doubles(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
-    use SqlType as T;
-    let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
     match (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
-        (Some(l), Some(r))
-            if l != r
-                && is_number(&l)
-                && is_number(&r)
-                && (matches!(l, T::Float4 | T::Float8) || matches!(r, T::Float4 | T::Float8)) =>
-        {
-            let double = |expr: Expr, own: T| match own {
-                T::Float8 => expr,
-                _ => Expr::Cast(Cast::new(Box::new(expr), DataType::Float64)),
-            };
-            (double(left, l), double(right, r))
-        }
+        (Some(l), Some(r)) if meet_as_doubles(&l, &r) => (as_double(left, &l), as_double(right, &r)),
         _ => (left, right),
+    }
+}
+
+/// Whether values of two types are compared as doubles.
+pub(crate) fn meet_as_doubles(left: &SqlType, right: &SqlType) -> bool {
+    use SqlType as T;
+    let is_float = |t: &T| matches!(t, T::Float4 | T::Float8);
+    let is_number = |t: &T| is_float(t) || matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Numeric(_));
+    left != right && is_number(left) && is_number(right) && (is_float(left) || is_float(right))
+}
+
+/// A number as a double.
+pub(crate) fn as_double(expr: Expr, own: &SqlType) -> Expr {
+    match own {
+        SqlType::Float8 => expr,
+        _ => Expr::Cast(Cast::new(Box::new(expr), DataType::Float64)),
     }
 }
 
@@ -273,13 +290,6 @@ pub(crate) fn read_as(literal: Expr, target: &SqlType, data_type: &DataType) -> 
         },
         // Any number may stand in the text, not only one that fits the column.
         (_, DataType::Decimal128(..)) => Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(38, 9))),
-        (SqlType::Timestamp | SqlType::Timestamptz, data_type) => {
-            let literal = match &literal {
-                Expr::Literal(ScalarValue::Utf8(Some(text)), _) => with_seconds(text).map_or(literal, lit),
-                _ => literal,
-            };
-            Expr::Cast(Cast::new(Box::new(literal), data_type.clone()))
-        }
         (_, data_type) if data_type.is_numeric() || data_type.is_temporal() || *data_type == DataType::Boolean => {
             Expr::Cast(Cast::new(Box::new(literal), data_type.clone()))
         }

@@ -1,5 +1,5 @@
-//! Functions that DataFusion has under the same name, with other results: `concat`, and digests, which give bytes; and
-//! `convert_from`, which it has not.
+//! Functions that DataFusion has under the same name, with other results: `concat`, `concat_ws`, and digests, which give
+//! bytes; and `convert_from`, which it has not.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let bytes = [crypto::digest(), crypto::sha224(), crypto::sha256(), crypto::sha384(), crypto::sha512()];
     let mut all: Vec<_> = bytes.into_iter().map(|inner| ScalarUDF::from(Bytes { inner })).collect();
     all.extend([
-        ScalarUDF::from(Concat { signature: Signature::new(any, Volatility::Immutable) }),
+        ScalarUDF::from(Concat { separated: false, signature: Signature::new(any, Volatility::Immutable) }),
+        ScalarUDF::from(Concat { separated: true, signature: Signature::variadic_any(Volatility::Immutable) }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
     ]);
     all
@@ -30,19 +31,26 @@ pub(super) fn all() -> Vec<ScalarUDF> {
 /// The texts of all arguments that are not NULL, as PostgreSQL shows values (a boolean is `t`).
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Concat {
+    /// `concat_ws`: the first argument stands between the others.
+    separated: bool,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for Concat {
     fn name(&self) -> &str {
-        "concat"
+        if self.separated { "concat_ws" } else { "concat" }
     }
 
     fn signature(&self) -> &Signature {
         &self.signature
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        if types.len() <= usize::from(self.separated) {
+            let types: Vec<_> = types.iter().map(|t| SqlType::of_data_type(t).to_string()).collect();
+            let message = format!("function {}({}) does not exist", self.name(), types.join(", "));
+            return Err(external(SqlError::new(SqlState::UndefinedFunction, message)));
+        }
         Ok(SqlType::Text.data_type())
     }
 
@@ -55,13 +63,25 @@ impl ScalarUDFImpl for Concat {
         }
         let mut output = StringViewBuilder::with_capacity(n_rows);
         let mut joined = String::new();
+        let (separators, texts) = texts.split_at(usize::from(self.separated));
+        let text_of = |texts: &ArrayRef, row| texts.is_valid(row).then(|| texts.as_string_view().value(row).to_owned());
         for row in 0..n_rows {
+            let separator = match separators.first() {
+                None => String::new(),
+                Some(separators) => match text_of(separators, row) {
+                    Some(separator) => separator,
+                    None => {
+                        output.append_null();
+                        continue;
+                    }
+                },
+            };
             joined.clear();
-            for text in &texts {
-                let text = text.as_string_view();
-                if !text.is_null(row) {
-                    joined.push_str(text.value(row));
+            for (idx, text) in texts.iter().filter(|text| text.is_valid(row)).enumerate() {
+                if idx > 0 {
+                    joined.push_str(&separator);
                 }
+                joined.push_str(text.as_string_view().value(row));
             }
             output.append_value(&joined);
         }
@@ -163,7 +183,7 @@ impl ScalarUDFImpl for ConvertFrom {
         };
         let encodings = compute::cast(&encoding.to_array(1)?, &DataType::Utf8View)?;
         for name in encodings.as_string_view().iter().flatten() {
-            if !matches!(name.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") {
+            if !is_utf8(name) {
                 return Err(external(SqlError::unsupported(format!("convert_from with encoding \"{name}\""))));
             }
         }
@@ -179,6 +199,10 @@ impl ScalarUDFImpl for ConvertFrom {
             }
         })
     }
+}
+
+pub(super) fn is_utf8(encoding: &str) -> bool {
+    ["utf8", "utf-8", "unicode"].iter().any(|name| encoding.eq_ignore_ascii_case(name))
 }
 
 fn by_bytes(

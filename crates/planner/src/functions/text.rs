@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringViewBuilder};
 use arrow::compute;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalMonthDayNanoType};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, IntervalMonthDayNanoType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
-use tidewire_types::SqlType;
+use tidewire_types::{SqlError, SqlState, SqlType};
 
+use super::cast::external;
 use super::interval::interval_text;
 
 /// The texts of a column's values, as `text`.
@@ -24,7 +26,7 @@ pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
             let bytes = compute::cast(input, &DataType::BinaryView)?;
             Ok(by_value(&bytes, |row| hex(bytes.as_binary_view().value(row))))
         }
-        DataType::Timestamp(..) => formatted(input, without_zeros),
+        DataType::Date32 | DataType::Timestamp(..) => moments(input),
         DataType::Decimal128(..) if *from == SqlType::Numeric(None) => formatted(input, without_zeros),
         DataType::Interval(_) | DataType::Duration(_) => {
             let values = compute::cast(input, &SqlType::Interval.data_type())?;
@@ -35,6 +37,42 @@ pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
         DataType::Struct(_) => formatted(input, |text| text),
         _ => Ok(compute::cast(input, &DataType::Utf8View)?),
     }
+}
+
+/// Dates and timestamps; those of years before 1 are `BC`, the extreme ones stand for infinity.
+fn moments(input: &ArrayRef) -> Result<ArrayRef> {
+    let zone = if matches!(input.data_type(), DataType::Timestamp(_, Some(_))) { "+00" } else { "" };
+    let is_date = *input.data_type() == DataType::Date32;
+    let values = compute::cast(input, if is_date { &DataType::Int32 } else { &DataType::Int64 })?;
+    let values = compute::cast(&values, &DataType::Int64)?;
+    let values = values.as_primitive::<Int64Type>();
+    let (least, greatest) = if is_date { (i64::from(i32::MIN), i64::from(i32::MAX)) } else { (i64::MIN, i64::MAX) };
+    let format = if is_date { "-%m-%d" } else { "-%m-%d %H:%M:%S%.f" };
+    let mut output = StringViewBuilder::with_capacity(input.len());
+    for value in values {
+        let Some(value) = value else {
+            output.append_null();
+            continue;
+        };
+        let moment = match is_date {
+            true => i32::try_from(value).ok().and_then(NaiveDate::from_epoch_days).map(NaiveDateTime::from),
+            false => DateTime::from_timestamp_micros(value).map(|moment| moment.naive_utc()),
+        };
+        match moment {
+            _ if value == least => output.append_value("-infinity"),
+            _ if value == greatest => output.append_value("infinity"),
+            None => {
+                let message = if is_date { "date out of range" } else { "timestamp out of range" };
+                return Err(external(SqlError::new(SqlState::DatetimeFieldOverflow, message)));
+            }
+            Some(moment) => {
+                let (year, era) = if moment.year() > 0 { (moment.year(), "") } else { (1 - moment.year(), " BC") };
+                let rest = without_zeros(moment.format(format).to_string());
+                output.append_value(format!("{year:04}{rest}{zone}{era}"));
+            }
+        }
+    }
+    Ok(Arc::new(output.finish()))
 }
 
 /// `{1,NULL,"a b"}`
@@ -78,12 +116,9 @@ fn by_value(input: &ArrayRef, show: impl Fn(usize) -> String) -> ArrayRef {
 }
 
 fn formatted(input: &ArrayRef, finish: impl Fn(String) -> String) -> Result<ArrayRef> {
-    let options = FormatOptions::new()
-        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
-        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f"));
+    let options = FormatOptions::new();
     let formatter = ArrayFormatter::try_new(input.as_ref(), &options)?;
-    let zone = if matches!(input.data_type(), DataType::Timestamp(_, Some(_))) { "+00" } else { "" };
-    Ok(by_value(input, |row| finish(formatter.value(row).to_string()) + zone))
+    Ok(by_value(input, |row| finish(formatter.value(row).to_string())))
 }
 
 /// Without zeros at the end of the fraction.

@@ -62,7 +62,7 @@ impl ScalarUDFImpl for Timezone {
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let zones = compute::cast(zones, &DataType::Utf8View)?;
         let zones = zones.as_string_view();
-        let mut zone: Option<(&str, Tz)> = None;
+        let mut last: Option<(&str, Tz)> = None;
         let mut output = Vec::with_capacity(times.len());
         for row in 0..times.len() {
             if times.is_null(row) || zones.is_null(row) {
@@ -70,11 +70,11 @@ impl ScalarUDFImpl for Timezone {
                 continue;
             }
             let name = zones.value(row);
-            let tz = match zone {
+            let tz = match last {
                 Some((known, tz)) if known == name => tz,
-                _ => Tz::from_str(name).map_err(|_| unknown_zone(name))?,
+                _ => zone(name)?,
             };
-            zone = Some((name, tz));
+            last = Some((name, tz));
             let time = times.value(row);
             output.push(if to_moment { moment(time, tz) } else { local(time, tz) });
         }
@@ -84,12 +84,14 @@ impl ScalarUDFImpl for Timezone {
     }
 }
 
-fn unknown_zone(name: &str) -> datafusion::common::DataFusionError {
-    external(SqlError::new(SqlState::InvalidParameterValue, format!("time zone \"{name}\" not recognized")))
+/// Errors: `22023`.
+pub(super) fn zone(name: &str) -> Result<Tz> {
+    let unknown = || SqlError::new(SqlState::InvalidParameterValue, format!("time zone \"{name}\" not recognized"));
+    Tz::from_str(name).map_err(|_| external(unknown()))
 }
 
 /// The moment when clocks in the zone show this time. A time that clocks skip is read with the offset before it.
-fn moment(local_us: i64, tz: Tz) -> Option<i64> {
+pub(super) fn moment(local_us: i64, tz: Tz) -> Option<i64> {
     let local = DateTime::from_timestamp_micros(local_us)?.naive_utc();
     let moment = tz.from_local_datetime(&local).earliest().or_else(|| {
         let hour = TimeDelta::hours(1);

@@ -242,9 +242,6 @@ functions! {
     "session_user" Text user;
     "user" Text user;
     "version" Text |_, _| format!("PostgreSQL {} on {}", crate::startup::server_version(), std::env::consts::ARCH);
-    "quote_ident" Text |_, args| text(args, 0).map(quote_ident);
-    "quote_literal" Text |_, args| text(args, 0).map(quote_literal);
-    "quote_nullable" Text |_, args| text(args, 0).map_or_else(|| "NULL".to_owned(), quote_literal);
     "to_regclass" Int |facts, args| facts.class_named(text(args, 0)?).map(i64::from);
     "tidewire_regclass_out" Text |facts, args| {
         let oid = int(args, 0)?;
@@ -306,13 +303,6 @@ fn size_pretty(bytes: i64) -> String {
         size = (size + 512) / 1024;
     }
     format!("{size} TB")
-}
-
-fn quote_literal(text: &str) -> String {
-    match text.contains('\\') {
-        true => format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''")),
-        false => format!("'{}'", text.replace('\'', "''")),
-    }
 }
 
 /// All functions over the facts of a moment.

@@ -8,13 +8,13 @@ use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result};
-use serde::de::IgnoredAny;
 use tidewire_connect::jsonb_text;
 use tidewire_operators::flat_map::{SetFunction, Sets};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::column;
 use crate::functions::cast::external;
+use crate::functions::json_pieces::{Item, as_text, checked, cut, invalid, unquoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -105,16 +105,11 @@ impl SetFunction for JsonSet {
     }
 }
 
-/// An item of a document: its key, where the document is an object, and its value, both as they are written.
-type Item<'a> = (Option<&'a str>, &'a str);
-
 impl JsonSet {
     fn items<'a>(&self, document: &'a str) -> Result<Vec<Item<'a>>> {
-        serde_json::from_str::<IgnoredAny>(document).map_err(|_| invalid())?;
-        let inner = document.trim_matches(is_blank);
+        let inner = checked(document)?;
         match (self.part, inner.as_bytes().first()) {
-            (Part::Elements, Some(b'[')) => Ok(cut(inner, false)),
-            (Part::Each | Part::Keys, Some(b'{')) => Ok(cut(inner, true)),
+            (Part::Elements, Some(b'[')) | (Part::Each | Part::Keys, Some(b'{')) => Ok(cut(inner)),
             (_, first) => Err(self.wrong_shape(first.copied())),
         }
     }
@@ -138,87 +133,5 @@ impl JsonSet {
             (Part::Keys, _, _) => format!("cannot call {name} on {article} {shape}"),
         };
         external(SqlError::new(SqlState::InvalidParameterValue, message))
-    }
-}
-
-fn invalid() -> DataFusionError {
-    external(SqlError::new(SqlState::InvalidTextRepresentation, "invalid input syntax for type json"))
-}
-
-fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\r')
-}
-
-/// Cuts a valid array or object, without blanks around it, at its commas (and colons).
-fn cut(document: &str, is_object: bool) -> Vec<Item<'_>> {
-    let mut items = vec![];
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    let mut begin = 1;
-    let mut key = None;
-    let part = |begin: usize, end: usize| document.get(begin..end).unwrap_or_default().trim_matches(is_blank);
-    for (at, byte) in document.bytes().enumerate() {
-        if in_string {
-            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => depth += 1,
-            b':' if depth == 1 && is_object => {
-                key = Some(part(begin, at));
-                begin = at + 1;
-            }
-            b',' | b']' | b'}' if depth == 1 => {
-                let value = part(begin, at);
-                // Nothing stands in `[]`.
-                if !value.is_empty() {
-                    items.push((key.take(), value));
-                }
-                begin = at + 1;
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    items
-}
-
-fn unquoted(text: &str) -> Result<String> {
-    serde_json::from_str(text).map_err(|_| invalid())
-}
-
-/// As `->>` shows it: a string without its quotes, null as NULL.
-fn as_text(value: &str) -> Result<Option<String>> {
-    match value.as_bytes().first() {
-        Some(b'"') => unquoted(value).map(Some),
-        _ if value == "null" => Ok(None),
-        _ => Ok(Some(value.to_owned())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_is_cut_at_its_outermost_level() {
-        assert_eq!(cut("[]", false), []);
-        assert_eq!(cut("{ }", true), []);
-        assert_eq!(
-            cut(r#"[1, "a,]\"" , [2,3],{"x":1} ]"#, false).iter().map(|i| i.1).collect::<Vec<_>>(),
-            ["1", r#""a,]\"""#, "[2,3]", r#"{"x":1}"#]
-        );
-        let twice = r#"{"b" : 1, "a": {"b": [2]}, "b": "\\"}"#;
-        assert_eq!(
-            cut(twice, true),
-            [(Some(r#""b""#), "1"), (Some(r#""a""#), r#"{"b": [2]}"#), (Some(r#""b""#), r#""\\""#)]
-        );
-    }
-
-    #[test]
-    fn text_is_without_quotes() {
-        assert_eq!(as_text(r#""\u00e9\n""#).unwrap().as_deref(), Some("é\n"));
-        assert_eq!(as_text("null").unwrap(), None);
-        assert_eq!(as_text("1.50").unwrap().as_deref(), Some("1.50"));
     }
 }

@@ -1,0 +1,106 @@
+//! Casts that Arrow does in another way: a text that becomes a float, a date or a time is read as PostgreSQL reads it, a
+//! literal while the statement is planned; a double that is too large for a real is an error.
+//!
+//! `today` and its like become calls of `now()`, which a view refuses.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringViewArray};
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions::datetime::now;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, binary_expr, lit};
+use tidewire_types::SqlType;
+
+use crate::functions::cast;
+use crate::functions::convert::convert;
+use crate::functions::datetime_input::{Moment, read};
+use crate::grouping_sets::has_sets;
+use crate::provider::to_datafusion;
+
+/// Replaces the casts of a plan.
+pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let replaced = plan.transform_up_with_subqueries(|plan| {
+        // A key of grouping sets is found by how it is written.
+        if matches!(&plan, LogicalPlan::Aggregate(aggregate) if has_sets(aggregate)) {
+            return Ok(Transformed::no(plan));
+        }
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(replaced(expr, &schema)?.update_data(|expr| name.restore(expr)))
+        })
+    });
+    replaced.map(|t| t.data)
+}
+
+/// Replaces the casts of an expression over the columns of `schema`.
+pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    replaced(expr, schema).map(|t| t.data)
+}
+
+fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let Expr::Cast(cast) = &expr else { return Ok(Transformed::no(expr)) };
+        let target = SqlType::of(&cast.field);
+        let Some(function) = cast::checked(&target) else { return Ok(Transformed::no(expr)) };
+        if let Expr::Literal(value, _) = cast.expr.as_ref()
+            && let Some(Some(text)) = value.try_as_str()
+        {
+            return Ok(Transformed::yes(read_literal(text, &target)?));
+        }
+        // A parameter may have no type yet.
+        let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
+        match SqlType::of(&from) {
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Float8
+                if target != SqlType::of(&from) =>
+            {
+                let args = vec![cast.expr.as_ref().clone()];
+                Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))))
+            }
+            _ => Ok(Transformed::no(expr)),
+        }
+    })
+}
+
+fn read_literal(text: &str, target: &SqlType) -> Result<Expr> {
+    if matches!(target, SqlType::Float4 | SqlType::Float8) {
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
+        return Ok(lit(ScalarValue::try_from_array(&convert(&text, &SqlType::Text, target, false)?, 0)?));
+    }
+    let to = |expr: Expr, data_type: DataType| Expr::Cast(Cast::new(Box::new(expr), data_type));
+    match read(text, target).map_err(to_datafusion)? {
+        Moment::At(at) => {
+            let value = match target {
+                SqlType::Date => ScalarValue::Date32(i32::try_from(at).ok()),
+                _ => ScalarValue::Int64(Some(at)).cast_to(&target.data_type())?,
+            };
+            Ok(lit(value))
+        }
+        Moment::Now => Ok(to(present(), target.data_type())),
+        Moment::FromToday(days, micros) => {
+            let days = IntervalMonthDayNano::new(0, i32::try_from(days).unwrap_or(0), 0);
+            let day = to(to(shifted(present(), days), DataType::Date32), target.data_type());
+            Ok(match micros {
+                0 => day,
+                micros => shifted(day, IntervalMonthDayNano::new(0, 0, micros.saturating_mul(1000))),
+            })
+        }
+    }
+}
+
+fn shifted(moment: Expr, by: IntervalMonthDayNano) -> Expr {
+    binary_expr(moment, Operator::Plus, lit(ScalarValue::IntervalMonthDayNano(Some(by))))
+}
+
+fn present() -> Expr {
+    let mut options = ConfigOptions::default();
+    options.execution.time_zone = Some("UTC".into());
+    Expr::ScalarFunction(ScalarFunction::new_udf(now(&options), vec![]))
+}
