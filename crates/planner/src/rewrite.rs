@@ -6,6 +6,7 @@ mod integers;
 mod like_any;
 mod named_arguments;
 mod operators;
+mod order_names;
 mod row_values;
 mod subquery_order;
 mod with_ties;
@@ -106,6 +107,7 @@ pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritt
     match flow {
         ControlFlow::Continue(()) => {
             integers::of_query(&mut query);
+            order_names::separate(&mut query);
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
         ControlFlow::Break(error) => Err(*error),

@@ -59,7 +59,13 @@ pub(super) fn raw_words(column: &ArrayRef) -> Result<Vec<u64>> {
 pub(super) fn wide_words(column: &ArrayRef) -> Result<Vec<u128>> {
     let data = column.to_data();
     let range = data.offset()..data.offset() + data.len();
-    let words = data.buffers().first().and_then(|b| b.typed_data::<u128>().get(range).map(<[u128]>::to_vec));
+    // An interval need not lie where a u128 must.
+    let halves = data.buffers().first().and_then(|b| b.typed_data::<u64>().get(range.start * 2..range.end * 2));
+    let word = |half: &[u64]| match half {
+        [low, high] => u128::from(*low) | u128::from(*high) << 64,
+        _ => 0,
+    };
+    let words = halves.map(|halves| halves.chunks_exact(2).map(word).collect());
     words.ok_or_else(|| SqlError::internal(format_args!("{} is not two words wide", column.data_type())))
 }
 

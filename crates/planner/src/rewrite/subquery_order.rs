@@ -52,6 +52,10 @@ fn order_of(select: &mut Select) -> Option<Vec<OrderByExpr>> {
                 name
             }
         };
+        // DataFusion could not tell the two apart.
+        if select.projection.iter().any(|item| hides(item, &column)) {
+            return None;
+        }
         key.expr = Expr::CompoundIdentifier(vec![table.clone(), column]);
     }
     if !added.is_empty() {
@@ -91,6 +95,19 @@ fn output_name(key: &Expr, inner: &Select) -> Option<Ident> {
             };
             named.or(column)
         }
+    }
+}
+
+/// Whether something else is returned under the column's name.
+fn hides(item: &SelectItem, column: &Ident) -> bool {
+    let is_named = |name: &Ident| tidewire_sql::fold(name) == tidewire_sql::fold(column);
+    match item {
+        SelectItem::ExprWithAlias { expr: Expr::Identifier(own), alias } => is_named(alias) && !is_named(own),
+        SelectItem::ExprWithAlias { expr: Expr::CompoundIdentifier(parts), alias } => {
+            is_named(alias) && !parts.last().is_some_and(is_named)
+        }
+        SelectItem::ExprWithAlias { alias, .. } => is_named(alias),
+        _ => false,
     }
 }
 
