@@ -73,10 +73,9 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
             if !restored {
                 return Err("the view was built again".into());
             }
-            let [first, then] = [0, 1].map(|part| {
-                let (off, on) = (off[part], on.rows_per_second[part]);
-                format!("{:.2} | {:.2} | {:.2}", off / 1e6, on / 1e6, on / off)
-            });
+            let rates = |off: f64, on: f64| format!("{:.2} | {:.2} | {:.2}", off / 1e6, on / 1e6, on / off);
+            let ([off_first, off_then], [on_first, on_then]) = (off, on.rows_per_second);
+            let (first, then) = (rates(off_first, on_first), rates(off_then, on_then));
             let CheckpointStatus { n_written, n_bytes, n_changed_bytes, pause_ns_max, .. } = on.checkpoints;
             println!(
                 "| {} | {first} | {then} | {:.1} | {n_written} | {:.2} | {:.2} | {:.2} |",

@@ -158,7 +158,7 @@ impl<'p> Tree<'p> {
         let (pairs, conditions): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|c| {
             equal_columns(c).is_some_and(|(l, r)| {
                 let of = |column| inputs.get(*owners.get(column)?)?.schema().field_from_column(column).ok();
-                of(l).zip(of(r)).is_some_and(|(l, r)| l.data_type() == r.data_type())
+                of(l).zip(of(r)).is_some_and(|(l, r)| l.data_type() == r.data_type() && can_hash(l.data_type()))
             })
         });
         let links = conditions.iter().chain(&pairs).map(|condition| link(condition, &owners)).collect();
@@ -189,10 +189,7 @@ impl<'p> Tree<'p> {
             let placed = order.get(..n_placed).unwrap_or_default();
             let plan = match joined {
                 None => input,
-                Some(left) => {
-                    let (on, filter) = self.between(placed, *idx, &left, &input)?;
-                    inner(left, input, on, filter.into_iter().reduce(Expr::and))?
-                }
+                Some(left) => self.join(placed, *idx, left, input)?,
             };
             joined = Some(at(plan, Place::Joined(n_placed + 1))?);
         }
@@ -211,14 +208,8 @@ impl<'p> Tree<'p> {
         own.chain(equal).collect()
     }
 
-    /// Keys and other conditions of the join of an input with those before it.
-    fn between(
-        &self,
-        placed: &[usize],
-        idx: usize,
-        left: &LogicalPlan,
-        right: &LogicalPlan,
-    ) -> Result<(Vec<(Expr, Expr)>, Vec<Expr>)> {
+    /// Joins an input with those before it, by all that links it to them.
+    fn join(&self, placed: &[usize], idx: usize, left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
         let (mut on, mut rest) = (vec![], vec![]);
         let is_placed = |column: &Column| self.owners.get(column).is_some_and(|owner| placed.contains(owner));
         for class in &self.equal {
@@ -251,7 +242,7 @@ impl<'p> Tree<'p> {
                 other => rest.push(other.clone()),
             }
         }
-        Ok((on, rest))
+        inner(left, right, on, rest.into_iter().reduce(Expr::and))
     }
 }
 

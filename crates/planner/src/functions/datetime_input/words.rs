@@ -119,9 +119,9 @@ pub(super) fn meaning(word: &str) -> Option<Word> {
         "tues" | "wed" | "weds" | "thur" | "thurs" => Word::Ignored,
         word => {
             let named = |name: &&str| *name == word || name.get(..3) == Some(word);
-            if let Some(idx) = MONTHS.iter().position(|name| named(&name)) {
+            if let Some(idx) = MONTHS.iter().position(&named) {
                 Word::Month(idx as i64 + 1)
-            } else if DAYS.iter().any(|name| named(&name)) {
+            } else if DAYS.iter().any(named) {
                 Word::Ignored
             } else {
                 let idx = ZONES.binary_search_by_key(&word, |(name, _)| name).ok()?;
