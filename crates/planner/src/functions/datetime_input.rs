@@ -13,6 +13,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use self::fields::Fields;
 use self::words::Day;
+pub(super) use self::words::month_named;
 use super::arithmetic::{DATE_MAX, DATE_MIN};
 
 const SECOND_US: i64 = 1_000_000;
@@ -147,8 +148,14 @@ fn read_fields(text: &str, target: &SqlType) -> Result<Moment, Bad> {
     fields.in_utc(local).map(Moment::At)
 }
 
+/// More than any date has.
+const YEARS_MAX: i64 = 10_000_000;
+
 /// Days since 1970-01-01 of a date of the Gregorian calendar; the year before 1 is 0.
 fn days_of(year: i64, month: i64, day: i64) -> Result<i64, Bad> {
+    if !(-YEARS_MAX..=YEARS_MAX).contains(&year) {
+        return Err(Bad::Field);
+    }
     let is_leap = year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0);
     let n_days = match month {
         2 => 28 + i64::from(is_leap),
@@ -169,6 +176,7 @@ fn days_of(year: i64, month: i64, day: i64) -> Result<i64, Bad> {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, NaiveDate};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -181,6 +189,38 @@ mod tests {
             (Ok(other), _) => format!("{other:?}"),
             (Err(error), _) => error.state().code().into(),
         }
+    }
+
+    proptest! {
+        /// Whatever stands there, it is read or refused.
+        #[test]
+        fn no_text_panics(parts in prop::collection::vec(prop_oneof![
+            "[0-9]{1,20}".boxed(),
+            "[-+:./ TJ,a-zé]{1,3}".boxed(),
+            prop::sample::select(vec!["bc", "pm", "jan", "allballs", "infinity", "UTC", "j", "9223372036854775807"])
+                .prop_map(str::to_owned)
+                .boxed(),
+        ], 0..9)) {
+            for target in [SqlType::Date, SqlType::Time, SqlType::Timestamp, SqlType::Timestamptz] {
+                let _ = read(&parts.concat(), &target);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_are_refused() {
+        let max = i64::MAX;
+        for (text, target) in [
+            (format!("1:{max}"), SqlType::Time),
+            (format!("1:2:{max}"), SqlType::Time),
+            (format!("{max}:1"), SqlType::Time),
+            (format!("{max}-1-1"), SqlType::Date),
+            (format!("J{max}"), SqlType::Timestamp),
+            ("9000000-01-01".into(), SqlType::Timestamp),
+        ] {
+            assert_eq!(shown(&text, &target), "22008", "{text}");
+        }
+        assert_eq!(shown("2026-01-01 1:2:3+5:-9223372036854775807", &SqlType::Timestamptz), "22009");
     }
 
     #[test]

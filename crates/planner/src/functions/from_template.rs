@@ -11,6 +11,7 @@ use datafusion::common::Result;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::datetime_input::month_named;
 use super::defined::{Definition, Overload, implied};
 
 /// The functions.
@@ -157,21 +158,6 @@ struct Fields {
     micros: i64,
 }
 
-const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
-
 /// Errors: `22007` for a text that is not of the template, `22008` for a field out of range, `0A000` for patterns that
 /// are not read.
 fn read(text: &str, template: &str) -> Result<NaiveDateTime, SqlError> {
@@ -257,11 +243,8 @@ impl Fields {
             Part::Month | Part::Word => {
                 let end = input.find(|c: char| !c.is_alphabetic()).unwrap_or(input.len());
                 let (word, rest) = input.split_at(end);
-                let word = word.to_lowercase();
                 if matches!(part, Part::Month) {
-                    let is_month = |month: &&str| *month == word || month.get(..3) == Some(word.as_str());
-                    let at = MONTHS.iter().position(is_month).ok_or_else(invalid)?;
-                    self.month = Some(at as i64 + 1);
+                    self.month = Some(month_named(word).ok_or_else(invalid)?);
                 }
                 return Ok(rest);
             }

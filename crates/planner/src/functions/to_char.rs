@@ -45,7 +45,7 @@ const PATTERNS: &[&str] = &[
     "WW", "W", "CC", "J", "AM", "PM", "am", "pm", "TZ", "tz", "OF",
 ];
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -59,7 +59,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(super) const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Errors: `0A000` for the modifiers TH and SP.
 fn shown(moment: &NaiveDateTime, format: &str, zone: bool) -> Result<String, SqlError> {

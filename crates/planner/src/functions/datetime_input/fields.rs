@@ -280,8 +280,11 @@ impl Fields {
             None | Some("") => 0.0,
             Some(digits) => format!("0.{digits}").parse::<f64>().map_err(|_| Bad::Syntax)?,
         };
-        let micros = minute * 60 * SECOND_US + second * SECOND_US + (fraction * 1e6).round_ties_even() as i64;
-        if !(0..60).contains(&minute) || !(0..=60).contains(&second) || hour > 24 || hour == 24 && micros > 0 {
+        if !(0..=24).contains(&hour) || !(0..60).contains(&minute) || !(0..=60).contains(&second) {
+            return Err(Bad::Field);
+        }
+        let micros = (minute * 60 + second) * SECOND_US + (fraction * 1e6).round_ties_even() as i64;
+        if hour == 24 && micros > 0 {
             return Err(Bad::Field);
         }
         set(&mut self.clock, (hour, micros))
@@ -355,7 +358,7 @@ fn offset(text: &str) -> Result<i64, Bad> {
         [hour, minute, second] => (number(hour)?, number(minute)?, number(second)?),
         _ => return Err(Bad::Syntax),
     };
-    if hour > OFFSET_HOURS_MAX || minute >= 60 || second >= 60 {
+    if !(0..=OFFSET_HOURS_MAX).contains(&hour) || !(0..60).contains(&minute) || !(0..60).contains(&second) {
         return Err(Bad::Offset);
     }
     Ok(sign * ((hour * 60 + minute) * 60 + second))

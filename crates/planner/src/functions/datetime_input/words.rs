@@ -1,5 +1,7 @@
 //! Words in dates and times.
 
+use super::super::to_char::{DAYS, MONTHS};
+
 /// A day that is no date.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Day {
@@ -29,23 +31,6 @@ pub(super) enum Word {
     /// A unit, which only says that a word is no zone or date.
     Unit,
 }
-
-/// Months and days of the week may be written with three letters; these ones too.
-const MONTHS: &[&str] = &[
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
-const DAYS: &[&str] = &["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
 /// Zones by their abbreviations, in minutes east of Greenwich.
 const ZONES: &[(&str, i64)] = &[
@@ -118,10 +103,9 @@ pub(super) fn meaning(word: &str) -> Option<Word> {
         "sept" => Word::Month(9),
         "tues" | "wed" | "weds" | "thur" | "thurs" => Word::Ignored,
         word => {
-            let named = |name: &&str| *name == word || name.get(..3) == Some(word);
-            if let Some(idx) = MONTHS.iter().position(&named) {
-                Word::Month(idx as i64 + 1)
-            } else if DAYS.iter().any(named) {
+            if let Some(month) = month_named(word) {
+                Word::Month(month)
+            } else if DAYS.iter().any(|day| is_name(word, day)) {
                 Word::Ignored
             } else {
                 let idx = ZONES.binary_search_by_key(&word, |(name, _)| name).ok()?;
@@ -129,6 +113,16 @@ pub(super) fn meaning(word: &str) -> Option<Word> {
             }
         }
     })
+}
+
+/// The number of a month, by its name or the first three letters of it.
+pub(in super::super) fn month_named(word: &str) -> Option<i64> {
+    MONTHS.iter().position(|month| is_name(word, month)).map(|idx| idx as i64 + 1)
+}
+
+fn is_name(word: &str, name: &str) -> bool {
+    let is_word = |name: &str| name.eq_ignore_ascii_case(word);
+    is_word(name) || name.get(..3).is_some_and(is_word)
 }
 
 /// Whether a word means something by itself, besides zones.
