@@ -5,6 +5,7 @@ pub(crate) mod distinct_on;
 mod join_order;
 mod linked_first;
 mod null_safe_keys;
+mod push_down;
 
 use std::sync::Arc;
 
@@ -21,12 +22,12 @@ use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidewire_types::{Result, SqlError};
 
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
+use self::push_down::PushDownConditions;
 use crate::errors::planning_error;
 use crate::flat_map::PruneFlatMap;
 use crate::single_distinct::SingleDistinct;
@@ -55,7 +56,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(PushDownConditions::default()),
         Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
@@ -71,7 +72,10 @@ pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         match rule.name() {
             "eliminate_cross_join" => rules.push(Arc::new(OrderJoins::default())),
             "extract_equijoin_predicate" => rules.extend([Arc::new(NullSafeKeys) as _, rule]),
-            "push_down_filter" => rules.extend([rule, Arc::new(NullSafeKeys) as _]),
+            "push_down_filter" => {
+                rules.push(Arc::new(PushDownConditions::default()));
+                rules.push(Arc::new(NullSafeKeys));
+            }
             "single_distinct_aggregation_to_group_by" => rules.push(Arc::new(SingleDistinct::default())),
             _ => rules.push(rule),
         }

@@ -44,7 +44,7 @@ pub(crate) use types::check_types;
 
 use self::membership::Member;
 use self::scope::{Scope, Scopes, bind, names_in};
-use crate::functions;
+use crate::functions::maybe_null::maybe_null;
 
 /// Unnests all subqueries of an analyzed plan.
 pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -215,8 +215,10 @@ impl Unnester {
                     let plan = self.subquery(subquery, query)?;
                     if query.scopes.is_outermost() && !query.scope.is_used_in(&plan)? {
                         // It has one value, which is computed once; NULL where there is no row.
-                        let subquery = Arc::new(maybe_null(plan)?);
-                        Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns: vec![], spans })
+                        let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable());
+                        let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns: vec![], spans };
+                        let value = Expr::ScalarSubquery(subquery);
+                        if is_nullable { value } else { maybe_null(value) }
                     } else {
                         self.scalar(query, plan)?
                     }
@@ -238,19 +240,6 @@ impl Unnester {
         let subquery = self.subquery(subquery, query)?;
         Member::of(expr, subquery, query.input.schema())
     }
-}
-
-/// The plan, whose columns may be NULL.
-fn maybe_null(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if plan.schema().fields().iter().all(|field| field.is_nullable()) {
-        return Ok(plan);
-    }
-    let exprs = plan.schema().iter().map(|(qualifier, field)| {
-        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-        functions::maybe_null::maybe_null(column).alias_qualified(qualifier.cloned(), field.name())
-    });
-    let exprs = exprs.collect();
-    project(plan, exprs)
 }
 
 /// The rows that expressions are computed over, while the values of subqueries are joined to them.

@@ -150,7 +150,7 @@ impl<'p> Tree<'p> {
         let mut inputs = vec![];
         flatten(top, &mut inputs, &mut conditions);
         let is_choice = inputs.len() > 2 || !joins.is_empty();
-        if !is_choice || inputs.len() > INPUTS_MAX || inputs.iter().any(|input| is_one_row(input)) {
+        if !is_choice || inputs.len() > INPUTS_MAX {
             return None;
         }
         let owners = owners(&inputs);
@@ -162,9 +162,6 @@ impl<'p> Tree<'p> {
             })
         });
         let links: Vec<Link> = conditions.iter().chain(&pairs).map(|condition| link(condition, &owners)).collect();
-        if links.iter().any(|link| link.inputs.is_empty()) {
-            return None;
-        }
         let pairs: Vec<_> = pairs.iter().filter_map(equal_columns).map(|(l, r)| (l.clone(), r.clone())).collect();
         let equal = classes(&pairs);
         Some(Tree { inputs, owners, conditions, links, pairs, equal, semis })
@@ -196,8 +193,9 @@ impl<'p> Tree<'p> {
             };
             joined = Some(at(plan, Place::Joined(n_placed + 1))?);
         }
+        let constant = self.linked().filter(|(_, link)| link.inputs.is_empty()).map(|(c, _)| c.clone());
         let Some(joined) = joined else { return datafusion::common::internal_err!("a join of nothing") };
-        at(joined, Place::Top)
+        at(filtered(joined, constant.collect())?, Place::Top)
     }
 
     /// What is asked of one input alone.
@@ -288,18 +286,6 @@ fn share(condition: &Expr) -> f64 {
         Expr::Between(between) if !between.negated => 2.0 * SHARE_OF_RANGE,
         Expr::IsNull(_) => SHARE_OF_SOME,
         _ => 0.0,
-    }
-}
-
-/// Whether it is an aggregate without keys: DataFusion pushes a condition that reads none of its columns below it, where it
-/// takes the aggregate's rows away and not its one row.
-fn is_one_row(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-        LogicalPlan::Filter(filter) => is_one_row(&filter.input),
-        LogicalPlan::Projection(projection) => is_one_row(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
-        _ => false,
     }
 }
 

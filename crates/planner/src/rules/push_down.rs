@@ -1,0 +1,54 @@
+//! Where conditions do not go: below an aggregate that has a row without having any input.
+//!
+//! PushDownFilter puts a condition below an aggregate if the aggregate's keys are all that it reads, and so also one that reads
+//! nothing: `NULL`, `$1 > 5`, `(SELECT false)`. Below a GROUP BY that is right. An aggregate without keys makes a row of
+//! nothing, whatever the condition says.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{Aggregate, Expr, Limit, LogicalPlan};
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// PushDownFilter, which stops above aggregates that have a row without any input.
+#[derive(Debug, Default)]
+pub(super) struct PushDownConditions(PushDownFilter);
+
+impl OptimizerRule for PushDownConditions {
+    fn name(&self) -> &str {
+        "push_down_filter"
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        // No condition passes a limit, and no other limit is without a number.
+        let fenced = plan.transform_up_with_subqueries(|plan| {
+            Ok(match plan {
+                LogicalPlan::Aggregate(aggregate) if makes_a_row_of_nothing(&aggregate) => {
+                    let input = Arc::new(LogicalPlan::Aggregate(aggregate));
+                    Transformed::yes(LogicalPlan::Limit(Limit { skip: None, fetch: None, input }))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        let pushed = fenced.data.transform_down_with_subqueries(|plan| self.0.rewrite(plan, config))?;
+        let bare = pushed.data.transform_up_with_subqueries(|plan| {
+            Ok(match plan {
+                LogicalPlan::Limit(Limit { skip: None, fetch: None, input }) => {
+                    Transformed::yes(Arc::unwrap_or_clone(input))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        Ok(Transformed::new_transformed(bare.data, pushed.transformed))
+    }
+}
+
+fn makes_a_row_of_nothing(aggregate: &Aggregate) -> bool {
+    aggregate.group_expr.is_empty() || aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)))
+}
