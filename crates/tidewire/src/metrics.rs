@@ -224,8 +224,6 @@ mod tests {
             tidewire_checkpoint_pause_seconds_total 0
             tidewire_checkpoint_pause_seconds_max 0
             tidewire_checkpoint_held_bytes 0
-            # HELP tidewire_checkpoint_behind 1 while sources wait, for so much waits for checkpoints.
-            # TYPE tidewire_checkpoint_behind gauge
             tidewire_checkpoint_behind 0
             tidewire_source_rows_total{source="odd \"name\""} 7
             tidewire_source_bytes_total{source="odd \"name\""} 700
