@@ -560,6 +560,9 @@ impl Core {
     }
 
     fn remove(&mut self, id: ObjectId) {
+        if let Some(build) = self.builds.get(&id) {
+            build.cancel();
+        }
         let gone = SqlError::new(SqlState::UndefinedTable, "the relation has been dropped");
         self.tables.remove(&id);
         self.sources.remove(&id);
@@ -612,7 +615,9 @@ impl Core {
             let object = make(id);
             self.check_name_free(&object)?;
             // Only to hear whether the name is taken: the view is in the catalog when it is built.
-            let object = Catalog::clone(&catalog).insert(object)?;
+            let mut catalog = Catalog::clone(&catalog);
+            self.let_go_of_failed(id).then(|| catalog.remove(id));
+            let object = catalog.insert(object)?;
             if state.in_log == InLog::FromTheStart
                 && let Some(durability) = &mut self.durability
             {
@@ -625,6 +630,15 @@ impl Core {
         taps.iter().for_each(|id| state.tap.open(*id));
         self.builds.insert(id, state);
         Ok(id)
+    }
+
+    /// Frees what a failed view that is built again still holds. Whether there is one.
+    fn let_go_of_failed(&mut self, id: ObjectId) -> bool {
+        let Some(view) = self.views.get_mut(&id).filter(|view| view.error.is_some()) else { return false };
+        (view.runtime, view.relation) = (Runtime::without_state(), None);
+        self.state_memory.forget(id);
+        self.drop_unused_plans();
+        true
     }
 
     /// Counts what a view being built has read of a source.
@@ -737,7 +751,11 @@ impl Core {
             self.subscribers.entry(id).or_default().push(subscriber);
         }
         if let Some(object) = object {
-            self.change_catalog(|catalog| catalog.insert(Object::clone(&object)))?;
+            self.change_catalog(|catalog| {
+                // A failed view that was built again.
+                catalog.remove(id);
+                catalog.insert(Object::clone(&object))
+            })?;
             info!(view = %object.name, "materialized view is up to date");
         }
         Ok(Finish::Joined)
@@ -875,7 +893,7 @@ fn view_failed(name: &str, err: &SqlError) -> SqlError {
     };
     SqlError::new(state, format!("materialized view \"{name}\" has failed"))
         .with_detail(describe(err))
-        .with_hint("Drop it and create it again; SHOW JOBS tells the state of each view.")
+        .with_hint("REFRESH MATERIALIZED VIEW builds it again; SHOW JOBS tells the state of each view.")
 }
 
 fn describe(err: &SqlError) -> String {

@@ -20,9 +20,8 @@ struct Inner {
     letters: VecDeque<Letter>,
     // What is not in the log yet, where there is one.
     unwritten: Option<Vec<Letter>>,
-    // While views are built again: these views, and what rows of views were kept for already.
-    rebuilt: HashSet<ObjectId>,
-    known_rows: HashSet<RowLetter>,
+    // Views that are built again, and the rows that were kept for them already.
+    rebuilt: HashMap<ObjectId, HashSet<RowLetter>>,
     // Rows that came behind the checkpoint that views were restored from, and how often: they come once more.
     rows_again: HashMap<RowLetter, usize>,
     // The same for records of sources.
@@ -85,8 +84,8 @@ impl Letter {
 impl Inner {
     /// Whether a failing row is kept already.
     fn is_known(&mut self, letter: &Letter) -> bool {
-        if self.rebuilt.contains(&letter.object) {
-            return self.known_rows.contains(&letter.of_row());
+        if let Some(known) = self.rebuilt.get(&letter.object) {
+            return known.contains(&letter.of_row());
         }
         if self.rows_again.is_empty() {
             return false;
@@ -144,7 +143,6 @@ impl DeadLetters {
     /// behind the checkpoint that views are restored from: views will meet them once more.
     pub fn restore(&self, letters: Vec<Letter>, n_behind: usize) {
         let mut inner = self.inner.lock();
-        inner.known_rows = letters.iter().filter(|l| l.place.is_none()).map(Letter::of_row).collect();
         for letter in letters.iter().rev().take(n_behind) {
             match letter.place {
                 Some((split, position)) => drop(inner.records_again.insert((letter.object, split, position))),
@@ -160,18 +158,17 @@ impl DeadLetters {
         }
     }
 
-    /// These views are built again: until `views_are_built` a failing row of theirs that is known already is not kept again.
-    pub fn begin_rebuild(&self, views: impl IntoIterator<Item = ObjectId>) {
+    /// A view is built again: until `end_rebuild` a failing row of it that is kept already is not kept again.
+    pub fn begin_rebuild(&self, view: ObjectId) {
         let mut inner = self.inner.lock();
-        inner.rebuilt.extend(views);
-        let Inner { rebuilt, rows_again, .. } = &mut *inner;
-        rows_again.retain(|(view, ..), _| !rebuilt.contains(view));
+        let known = inner.letters.iter().filter(|l| l.object == view && l.place.is_none()).map(Letter::of_row).collect();
+        inner.rebuilt.insert(view, known);
+        inner.rows_again.retain(|(of, ..), _| *of != view);
     }
 
-    /// All views are built.
-    pub fn views_are_built(&self) {
-        let mut inner = self.inner.lock();
-        (inner.rebuilt, inner.known_rows) = (HashSet::new(), HashSet::new());
+    /// The view is built, or cannot be.
+    pub fn end_rebuild(&self, view: ObjectId) {
+        self.inner.lock().rebuilt.remove(&view);
     }
 
     /// What came since the last call, where it is to be written.

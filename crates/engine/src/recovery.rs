@@ -8,12 +8,12 @@
 //!
 //! Invariant: nothing that was there is lost because it does not work now. A source whose broker is away is made when
 //! it is next asked for; a view that cannot be built is marked failed, with the reason, until it is dropped or built
-//! at the next start. No checkpoint is written before everything that was restored is one moment again.
+//! again: by REFRESH, at the next start, or, where a broker was away, by itself. No checkpoint is written before everything that was restored is one moment again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidewire_catalog::{Catalog, Kind, Object};
@@ -31,6 +31,7 @@ use crate::core::{Core, View, now_us};
 use crate::durable::{Durability, Found};
 use crate::runtime::{Changes, EpochChanges, Runtime, fingerprint};
 use crate::session::ddl::source_spec;
+use crate::session::refresh::has_failed;
 use crate::shared::Shared;
 use crate::status::ViewOrigin;
 use crate::stored;
@@ -39,6 +40,9 @@ use crate::{Components, Engine, Settings};
 
 /// The epoch at which everything was that is found: a start renumbers.
 const FIRST_EPOCH: Epoch = Epoch(1);
+/// How long a view waits before its broker is asked again: twice as long each time, up to the second.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// After how many records of the log dead rows are let go.
 const VACUUM_RECORDS: u64 = 4096;
 
@@ -79,7 +83,6 @@ impl Engine {
         }
         let others = engine.restore_views(views, saved, changes).await?;
         engine.rebuild_views(others).await?;
-        engine.shared.dead_letters.views_are_built();
         if n_objects > 0 {
             info!(elapsed_ms = began.elapsed().as_millis() as u64, "everything is as it was");
         }
@@ -112,7 +115,6 @@ impl Engine {
                 }
             }
         }
-        self.shared.dead_letters.begin_rebuild(others.iter().map(|view| ObjectId(view.oid)));
         self.shared.call(move |core| core.finish_restore(changes, &sources)).await??;
         Ok(others)
     }
@@ -214,7 +216,7 @@ impl Engine {
 
     /// Builds materialized views, each after those that it stands on.
     async fn rebuild_views(self: &Arc<Self>, views: Vec<StoredObject>) -> Result<()> {
-        let n_views = views.len();
+        let (n_views, mut without_broker) = (views.len(), vec![]);
         for (idx, stored) in views.iter().enumerate() {
             let began = Instant::now();
             let object = stored::restore(stored);
@@ -228,11 +230,39 @@ impl Engine {
                 Err(error) if self.shared.is_stopping() => return Err(error),
                 Err(error) => {
                     warn!(view = %name, %error, "the view cannot be built; it is marked failed");
+                    if error.state() == SqlState::ConnectionFailure {
+                        without_broker.push(object.id);
+                    }
                     self.shared.call(move |core| core.add_failed_view(object, error)).await??;
                 }
             }
         }
+        if !without_broker.is_empty() {
+            tokio::spawn(try_again(Arc::downgrade(self), without_broker));
+        }
         Ok(())
+    }
+}
+
+/// Builds views, and what stands on them, as soon as what they read can be reached.
+async fn try_again(engine: Weak<Engine>, mut views: Vec<ObjectId>) {
+    let mut pause = TRY_AGAIN;
+    while !views.is_empty() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(TRY_AGAIN_MAX);
+        let Some(engine) = engine.upgrade().filter(|engine| !engine.shared.is_stopping()) else { return };
+        let moment = engine.shared.published();
+        // Some may have been dropped, or built by REFRESH.
+        views.retain(|view| has_failed(&moment, *view));
+        let mut still = vec![];
+        for view in views {
+            match engine.build_failed(view).await {
+                Err(error) if error.state() == SqlState::ConnectionFailure => still.push(view),
+                Err(error) => warn!(view = view.0, %error, "the view cannot be built again"),
+                Ok(()) => {}
+            }
+        }
+        views = still;
     }
 }
 

@@ -10,6 +10,7 @@ mod free_rows;
 mod index;
 mod plans;
 mod query;
+pub mod refresh;
 pub mod settings;
 mod show;
 
@@ -259,6 +260,7 @@ impl Session {
             Statement::Close(name) => self.close(name.as_deref()),
             Statement::Flush => Ok(Outcome::command("FLUSH")),
             Statement::Copy(copy) => self.copy(copy, parsed).await,
+            Statement::Refresh(name) => self.refresh(name).await,
             Statement::Backup { to } => Ok(Outcome::rows(self.backup(to).await?, "BACKUP")),
             Statement::Unsupported(what) => Err(SqlError::unsupported(what)),
             Statement::Empty => Ok(Outcome::Empty),
@@ -279,6 +281,7 @@ impl Session {
                 | Statement::CreateTable(_)
                 | Statement::CreateView(_)
                 | Statement::CreateIndex(_)
+                | Statement::Refresh(_)
                 | Statement::Drop(_),
             ) if !self.written.is_empty() => Err(SqlError::unsupported("DDL behind a write in one transaction")
                 .with_hint("Commit first: DDL takes effect at once.")),

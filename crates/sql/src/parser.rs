@@ -170,6 +170,7 @@ impl<'a> StatementParser<'a> {
             "FETCH" => self.fetch(),
             "CLOSE" => self.close(),
             "BACKUP" => self.backup(),
+            "REFRESH" if self.words_ahead(1, &["MATERIALIZED"]) => self.refresh(),
             "FLUSH" => {
                 self.skip();
                 Ok(Statement::Flush)
@@ -248,6 +249,20 @@ impl<'a> StatementParser<'a> {
         self.skip();
         self.expect("TO")?;
         Ok(Statement::Backup { to: self.string()? })
+    }
+
+    /// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH [NO] DATA]`.
+    fn refresh(&mut self) -> Result<Statement> {
+        self.skip();
+        self.expect("MATERIALIZED")?;
+        self.expect("VIEW")?;
+        self.word("CONCURRENTLY");
+        let name = self.object_name()?;
+        if self.words(&["WITH", "NO", "DATA"]) {
+            return Ok(Statement::Unsupported("REFRESH MATERIALIZED VIEW .. WITH NO DATA".into()));
+        }
+        let _ = self.words(&["WITH", "DATA"]);
+        Ok(Statement::Refresh(name))
     }
 
     fn query_statement(&mut self) -> Result<Statement> {

@@ -131,6 +131,8 @@ pub enum Statement {
         /// A path, or `s3://bucket/prefix`.
         to: String,
     },
+    /// `REFRESH MATERIALIZED VIEW name`.
+    Refresh(ObjectName),
     /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE SINK`).
     Unsupported(String),
     /// Nothing between two semicolons.

@@ -991,7 +991,8 @@ fn unsupported_statements_have_names() {
          ALTER MATERIALIZED VIEW v RENAME TO w
          VACUUM
          GRANT SELECT ON t TO x
-         REFRESH MATERIALIZED VIEW v
+         REFRESH MATERIALIZED VIEW v WITH NO DATA
+         REFRESH PUBLICATION p
          CANCEL JOBS 1
          LISTEN x
          DO $$ begin end $$
@@ -1015,8 +1016,10 @@ fn unsupported_statements_have_names() {
                 Unsupported("VACUUM")
             GRANT SELECT ON t TO x
                 Unsupported("GRANT")
-            REFRESH MATERIALIZED VIEW v
-                Unsupported("REFRESH MATERIALIZED VIEW")
+            REFRESH MATERIALIZED VIEW v WITH NO DATA
+                Unsupported("REFRESH MATERIALIZED VIEW .. WITH NO DATA")
+            REFRESH PUBLICATION p
+                Unsupported("REFRESH PUBLICATION")
             CANCEL JOBS 1
                 Unsupported("CANCEL JOBS")
             LISTEN x

@@ -35,6 +35,8 @@ struct State {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
     /// Which topic a source reads, by the source's qualified name.
     sources: BTreeMap<String, String>,
+    /// Whether nothing answers.
+    is_away: bool,
 }
 
 /// One record in a topic.
@@ -70,6 +72,11 @@ impl Memory {
             stored.extend(records);
         }
         self.0.appended.notify_all();
+    }
+
+    /// Has everything that sources ask fail as if a broker were away, or answer again. Readers that run go on.
+    pub fn set_away(&self, is_away: bool) {
+        self.0.state.lock().is_away = is_away;
     }
 
     /// The end of every split of the topic that a source reads; None for a source of another connector.
@@ -132,6 +139,13 @@ impl MemorySource {
         self.topics.state.lock().topics.get(&self.topic).map(|s| ends(s)).unwrap_or_default()
     }
 
+    fn check_there(&self) -> Result<()> {
+        match self.topics.state.lock().is_away {
+            true => Err(SqlError::new(SqlState::ConnectionFailure, "nothing answers")),
+            false => Ok(()),
+        }
+    }
+
     fn decoder(&self, projection: &[usize]) -> Result<Decoder> {
         Decoder::new(&self.spec.columns, projection, &self.format)
     }
@@ -139,6 +153,7 @@ impl MemorySource {
 
 impl Source for MemorySource {
     fn start(&self) -> Result<Positions> {
+        self.check_there()?;
         let start = self.start.lock().clone();
         Ok(self.ends().into_keys().map(|s| (s, start.get(&s).copied().unwrap_or(0))).collect())
     }
@@ -152,10 +167,12 @@ impl Source for MemorySource {
     }
 
     fn end(&self) -> Result<Positions> {
+        self.check_there()?;
         Ok(self.ends())
     }
 
     fn read(&self, positions: Positions, projection: Vec<usize>, mode: ReadMode) -> Result<Box<dyn SourceReader>> {
+        self.check_there()?;
         let decoder = self.decoder(&projection)?;
         let source = MemorySource {
             topics: self.topics.clone(),

@@ -90,6 +90,10 @@ async fn a_view_has_its_own_limit() {
     let build =
         "CREATE MATERIALIZED VIEW other WITH (memory_limit = '1MB') AS SELECT a, count(*) AS n FROM t GROUP BY a";
     assert_eq!(db.run(build).await.unwrap_err().code, "53200");
+    assert_eq!(db.run("REFRESH MATERIALIZED VIEW small").await.unwrap_err().code, "53200");
+    assert_eq!(db.run("SELECT count(*) FROM small").await.unwrap_err().code, "53200", "it stays as it was");
+    db.run("DELETE FROM t WHERE a > 1000; REFRESH MATERIALIZED VIEW small; INSERT INTO t VALUES (0)").await.unwrap();
+    assert_eq!(number(&mut db, "SELECT count(*) FROM small").await, 1001);
     let wrong = "CREATE MATERIALIZED VIEW other WITH (memory_limit = 'much') AS SELECT a FROM t";
     assert_eq!(db.run(wrong).await.unwrap_err().code, "22023");
     let wrong = "CREATE MATERIALIZED VIEW other WITH (speed = 'high') AS SELECT a FROM t";

@@ -130,6 +130,19 @@ async fn a_view_that_cannot_be_built_is_marked_and_comes_back_when_its_source_do
     let mut db = server.client().await.unwrap();
     assert_eq!(db.run("SELECT * FROM on_file").await.unwrap_err().code, "55000");
     rows(&server, "INSERT INTO t VALUES (1)").await;
+    assert_eq!(code(&mut *db, "REFRESH MATERIALIZED VIEW above").await, "55000", "what it stands on has failed");
+    assert_eq!(code(&mut *db, "REFRESH MATERIALIZED VIEW t").await, "42809");
+    assert_ne!(code(&mut *db, "REFRESH MATERIALIZED VIEW on_file").await, "00000");
+    assert_eq!(rows(&server, states).await, ["above|failed", "on_file|failed", "on_table|running"]);
+    std::fs::rename(&away, &path).unwrap();
+    rows(&server, "REFRESH MATERIALIZED VIEW on_file; REFRESH MATERIALIZED VIEW CONCURRENTLY on_table").await;
+    assert_eq!(rows(&server, "SELECT n, s FROM above, on_table").await, ["3|8"]);
+    server.restart(End::Graceful).await.unwrap();
+    assert_eq!(rows(&server, ORIGINS).await, ["above|restored", "on_file|restored", "on_table|restored"]);
+    assert_eq!(rows(&server, "SELECT n, s FROM above, on_table").await, ["3|8"]);
+    std::fs::rename(&path, &away).unwrap();
+    server.restart_with(End::Graceful, shards(4)).await.unwrap();
+    assert_eq!(rows(&server, states).await, ["above|failed", "on_file|failed", "on_table|running"]);
     std::fs::rename(&away, &path).unwrap();
     server.restart(End::Graceful).await.unwrap();
     assert_eq!(rows(&server, "SELECT n, s FROM above, on_table").await, ["3|8"]);
@@ -139,6 +152,30 @@ async fn a_view_that_cannot_be_built_is_marked_and_comes_back_when_its_source_do
     rows(&server, "DROP MATERIALIZED VIEW on_file CASCADE").await;
     server.restart(End::Killed).await.unwrap();
     assert_eq!(rows(&server, states).await, ["on_table|running"]);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_view_whose_broker_was_away_at_the_start_is_built_when_it_answers() {
+    let mut server = Server::start_on_disk(settings()).await.unwrap();
+    let with = "WITH (connector = 'memory', topic = 'topic') FORMAT PLAIN ENCODE JSON";
+    rows(&server, &format!("CREATE SOURCE s (n BIGINT) {with}")).await;
+    produce(&server, &[r#"{"n": 5}"#, r#"{"n": 0}"#]);
+    rows(&server, "CREATE MATERIALIZED VIEW v AS SELECT 10 / n AS part FROM s").await;
+    rows(&server, "CREATE MATERIALIZED VIEW above AS SELECT sum(part) AS n FROM v").await;
+    server.memory.set_away(true);
+    let other = Settings { n_shards: 3, n_shards_is_default: false, ..settings() };
+    server.restart_with(End::Graceful, other).await.unwrap();
+    let states = "SELECT name, state FROM tidewire.materialized_views ORDER BY name";
+    assert_eq!(rows(&server, states).await, ["above|failed", "v|failed"]);
+    server.memory.set_away(false);
+    produce(&server, &[r#"{"n": 2}"#]);
+    while rows(&server, states).await != ["above|running", "v|running"] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.caught_up().await.unwrap();
+    assert_eq!(rows(&server, "SELECT n FROM above").await, ["7"]);
+    assert_eq!(rows(&server, "SELECT count(*) FROM tidewire.dead_letters").await, ["1"], "a row is one letter");
     server.shutdown().await;
 }
 

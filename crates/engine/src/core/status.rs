@@ -16,6 +16,9 @@ impl Core {
     pub fn status(&mut self) -> Status {
         let (mut views, mut counted): (Vec<ViewStatus>, _) = (vec![], BTreeSet::new());
         for (id, view) in self.views.iter().filter(|(id, _)| self.catalog.by_id(**id).is_some()) {
+            if self.builds.contains_key(id) {
+                continue;
+            }
             let mut status = view.status(*id);
             self.add_shared(&view.runtime, &mut status.operators, &mut status.state_bytes, &mut counted);
             views.push(status);

@@ -183,8 +183,17 @@ impl Session {
         Ok(Outcome::command("CREATE MATERIALIZED VIEW"))
     }
 
-    /// Builds a materialized view that was there before the server's start, from its statement.
+    /// Builds a materialized view again from its statement: one that the catalog has and that has failed, or that is not in it
+    /// yet at a server's start.
     pub(crate) async fn rebuild_view(&mut self, stored: Object) -> Result<()> {
+        let (shared, id) = (self.shared().clone(), stored.id);
+        shared.dead_letters.begin_rebuild(id);
+        let built = self.build_stored_view(stored).await;
+        shared.dead_letters.end_rebuild(id);
+        built
+    }
+
+    async fn build_stored_view(&mut self, stored: Object) -> Result<()> {
         let (dataflow, object) = self.plan_stored_view(stored).await?;
         let build = Build {
             name: object.name.to_string(),
