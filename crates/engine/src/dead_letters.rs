@@ -161,7 +161,8 @@ impl DeadLetters {
     /// A view is built again: until `end_rebuild` a failing row of it that is kept already is not kept again.
     pub fn begin_rebuild(&self, view: ObjectId) {
         let mut inner = self.inner.lock();
-        let known = inner.letters.iter().filter(|l| l.object == view && l.place.is_none()).map(Letter::of_row).collect();
+        let known =
+            inner.letters.iter().filter(|l| l.object == view && l.place.is_none()).map(Letter::of_row).collect();
         inner.rebuilt.insert(view, known);
         inner.rows_again.retain(|(of, ..), _| *of != view);
     }
