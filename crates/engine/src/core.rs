@@ -76,7 +76,7 @@ pub struct Core {
     views: BTreeMap<ObjectId, View>,
     // Views may have more to copy for the checkpoint that is made.
     is_copying: bool,
-    // Sources wait for checkpoints.
+    // Sources and writers wait for checkpoints.
     was_behind: bool,
     // None: all is gone when the server ends.
     durability: Option<Durability>,

@@ -192,7 +192,7 @@ impl Durability {
         noted.deltas.extend_from_slice(deltas);
     }
 
-    /// Bytes of what changed in views since the last cut.
+    /// Bytes of what changed in tables and views since the last cut.
     fn n_change_bytes(&self) -> usize {
         self.changes.values().map(|noted| noted.n_bytes).sum()
     }
@@ -228,7 +228,11 @@ impl Durability {
         self.is_dirty = true;
         match record {
             Record::Rows(changes) => {
-                changes.into_iter().for_each(|c| self.changes.entry(c.table).or_default().deltas.push(c.delta));
+                for change in changes {
+                    let noted = self.changes.entry(change.table).or_default();
+                    noted.n_bytes += delta_bytes(&change.delta);
+                    noted.deltas.push(change.delta);
+                }
             }
             Record::Create(objects) => self.objects.extend(objects.into_iter().map(|object| (object.oid, object))),
             Record::Drop(ids) => {
@@ -289,7 +293,7 @@ impl Durability {
         }
     }
 
-    /// Whether so much waits for being written, with so many bytes held elsewhere, that no more records shall come.
+    /// Whether so much waits for being written, with so many bytes held elsewhere, that no more shall come.
     pub fn is_behind(&self, held_bytes: usize) -> bool {
         let n_bytes = held_bytes + self.n_change_bytes() + self.n_unwritten_bytes;
         n_bytes >= WAITING_PARTS_MAX * self.checkpoint_held_bytes

@@ -239,12 +239,11 @@ impl Shared {
     }
 
     /// For the loop: waits until there is something to do, at most until `deadline`, and takes it; of the batches as
-    /// many as fit one epoch, or none: then sources wait when what they may buffer is full.
-    pub fn take(&self, deadline: Instant, with_batches: bool) -> Taken {
+    /// many as fit one epoch. Without input only calls: writers wait, and sources when what they may buffer is full.
+    pub fn take(&self, deadline: Instant, with_input: bool) -> Taken {
         let mut inbox = self.inbox.lock();
         while inbox.calls.is_empty()
-            && inbox.writes.is_empty()
-            && (inbox.batches.is_empty() || !with_batches)
+            && (inbox.writes.is_empty() && inbox.batches.is_empty() || !with_input)
             && !inbox.woken
             && !self.is_stopping()
         {
@@ -255,7 +254,7 @@ impl Shared {
         inbox.woken = false;
         let mut n_rows = 0;
         let mut n_batches = 0;
-        for batch in inbox.batches.iter().filter(|_| with_batches) {
+        for batch in inbox.batches.iter().filter(|_| with_input) {
             n_rows += batch.batch.as_ref().map_or(0, |b| b.rows.num_rows());
             n_batches += 1;
             if n_rows >= self.settings.epoch_rows_max {
@@ -272,7 +271,10 @@ impl Shared {
         if !batches.is_empty() {
             self.emptied.notify_all();
         }
-        Taken { calls: std::mem::take(&mut inbox.calls), writes: std::mem::take(&mut inbox.writes), batches }
+        let mut writes = if with_input { std::mem::take(&mut inbox.writes) } else { vec![] };
+        // A statement that was cancelled while it waited.
+        writes.retain(|write| !write.reply.is_closed());
+        Taken { calls: std::mem::take(&mut inbox.calls), writes, batches }
     }
 
     /// Has the loop look at what became durable.

@@ -48,7 +48,7 @@ pub struct CheckpointStatus {
     pub pause_ns: u64,
     /// Bytes, about, of changes that the next one will have.
     pub held_bytes: usize,
-    /// Whether so much waits for being written that sources are not read on.
+    /// Whether so much waits for being written that sources and writers wait.
     pub is_behind: bool,
 }
 

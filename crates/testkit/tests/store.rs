@@ -162,7 +162,7 @@ async fn a_store_that_is_away_stops_writes_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sources_wait_while_checkpoints_cannot_be_written() {
+async fn sources_and_writers_wait_while_checkpoints_cannot_be_written() {
     let (server, memory) = (S3Server::start().unwrap(), Memory::default());
     let door = server.door(1).unwrap();
     let settings = Settings { checkpoint_held_bytes: 10_000, source_buffer_bytes_max: 10_000, ..Settings::default() };
@@ -170,7 +170,8 @@ async fn sources_wait_while_checkpoints_cannot_be_written() {
     let mut db = running.client();
     db.run(
         "CREATE SOURCE s (n BIGINT) WITH (connector = 'memory', topic = 'topic', splits = '1') FORMAT PLAIN ENCODE JSON;
-         CREATE MATERIALIZED VIEW v AS SELECT n FROM s",
+         CREATE MATERIALIZED VIEW v AS SELECT n FROM s;
+         CREATE TABLE t (n BIGINT)",
     )
     .await
     .unwrap();
@@ -198,10 +199,20 @@ async fn sources_wait_while_checkpoints_cannot_be_written() {
     n_records += 100_000;
     running.client().run("SELECT 1").await.unwrap();
     assert_eq!(tokio::task::block_in_place(position), waits_at, "no record is taken");
+    // It would be answered at once: nobody waits for its fsync.
+    let mut writer = running.client();
+    writer.run("SET synchronous_commit = off").await.unwrap();
+    let cancelled = tokio::time::timeout(Duration::from_millis(50), writer.run("INSERT INTO t VALUES (1)")).await;
+    assert!(cancelled.is_err(), "writers wait too");
+    let mut writer = running.client();
+    writer.run("SET synchronous_commit = off").await.unwrap();
+    let written = tokio::spawn(async move { writer.run("INSERT INTO t VALUES (2)").await });
     door.set_away(false);
     wait_for(&|| position() == n_records).await;
     wait_for(&|| !is_behind()).await;
     assert_eq!(running.number("SELECT count(*) FROM v").await, n_records);
+    written.await.unwrap().unwrap();
+    assert_eq!(running.number("SELECT sum(n) FROM t").await, 2, "what was cancelled while it waited is not there");
     running.engine.shutdown().await;
 }
 

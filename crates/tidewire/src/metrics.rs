@@ -50,7 +50,7 @@ fn server(page: &mut Page, status: &Status) {
         .sample(&[], seconds(checkpoints.pause_ns_max));
     page.gauge("tidewire_checkpoint_held_bytes", "Changes in memory that the next checkpoint will have.")
         .sample(&[], checkpoints.held_bytes);
-    page.gauge("tidewire_checkpoint_behind", "1 while sources wait, for so much waits for checkpoints.")
+    page.gauge("tidewire_checkpoint_behind", "1 while sources and writers wait, for so much waits for checkpoints.")
         .sample(&[], u64::from(checkpoints.is_behind));
 }
 

@@ -116,13 +116,13 @@ impl Core {
         }
     }
 
-    /// Whether checkpoints are so far behind that sources wait.
+    /// Whether checkpoints are so far behind that sources and writers wait.
     pub(super) fn is_behind(&mut self) -> bool {
         let is_behind = self.durability.as_ref().is_some_and(|durability| durability.is_behind(self.held_bytes()));
         if is_behind != std::mem::replace(&mut self.was_behind, is_behind) {
             match is_behind {
-                true => warn!("checkpoints are not written as fast as records come: sources wait"),
-                false => info!("sources go on: checkpoints are written"),
+                true => warn!("checkpoints are not written as fast as changes come: sources and writers wait"),
+                false => info!("sources and writers go on: checkpoints are written"),
             }
         }
         is_behind
