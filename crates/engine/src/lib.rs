@@ -48,6 +48,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::core::Core;
 pub use crate::memory::memory_size;
+pub use crate::runtime::panic_error;
 pub use crate::session::settings::milliseconds;
 pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;

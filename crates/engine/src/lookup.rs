@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
@@ -25,6 +25,7 @@ use datafusion::physical_plan::{
     ReplaceChildrenOptions, SendableRecordBatchStream, StatisticsArgs,
 };
 use tidewire_operators::arrangement::ArrangementReader;
+use tidewire_planner::EQUALS_ANY;
 use tidewire_types::{ObjectId, Result};
 
 use crate::shared::Snapshot;
@@ -55,12 +56,20 @@ pub fn names_keys(filter: &Expr, schema: &Schema, keys: &[Key]) -> bool {
     })
 }
 
-/// The column and the values that a filter allows it to have: `c = 1`, `1 = c`, `c IN (1, 2)`, `c = 1 OR c = 2`.
-fn allowed(filter: &Expr) -> Option<(&str, Vec<&Expr>)> {
+/// What a filter allows a column to be.
+enum Allowed<'a> {
+    Value(&'a Expr),
+    /// The items of an array.
+    Items(&'a Expr),
+}
+
+/// The column and the values that a filter allows it to have: `c = 1`, `1 = c`, `c IN (1, 2)`, `c = 1 OR c = 2`,
+/// `c = ANY ($1)`.
+fn allowed(filter: &Expr) -> Option<(&str, Vec<Allowed<'_>>)> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Column(column), value) | (value, Expr::Column(column)) if is_constant(value) => {
-                Some((&column.name, vec![value]))
+                Some((&column.name, vec![Allowed::Value(value)]))
             }
             _ => None,
         },
@@ -70,7 +79,13 @@ fn allowed(filter: &Expr) -> Option<(&str, Vec<&Expr>)> {
             (column == other).then_some((column, values))
         }
         Expr::InList(InList { expr, list, negated: false }) => match expr.as_ref() {
-            Expr::Column(column) if list.iter().all(is_constant) => Some((&column.name, list.iter().collect())),
+            Expr::Column(column) if list.iter().all(is_constant) => {
+                Some((&column.name, list.iter().map(Allowed::Value).collect()))
+            }
+            _ => None,
+        },
+        Expr::ScalarFunction(call) if call.func.name() == EQUALS_ANY => match call.args.as_slice() {
+            [Expr::Column(column), array] if is_constant(array) => Some((&column.name, vec![Allowed::Items(array)])),
             _ => None,
         },
         _ => None,
@@ -94,9 +109,11 @@ pub fn choose(filters: &[Expr], schema: &SchemaRef, keys: &[Key], session: &dyn 
             continue;
         };
         let data_type = schema.field(idx).data_type();
-        if let Some(found) =
-            exprs.into_iter().map(|expr| value_of(expr, data_type, session)).collect::<Option<Vec<_>>>()
-        {
+        let values_of = |allowed| match allowed {
+            Allowed::Value(expr) => Some(value_of(expr, data_type, session)?.into_iter().collect()),
+            Allowed::Items(array) => items_of(array, data_type, session),
+        };
+        if let Some(found) = exprs.into_iter().map(values_of).collect::<Option<Vec<Vec<_>>>>() {
             values.push((idx, found.into_iter().flatten().collect()));
         }
     }
@@ -115,18 +132,34 @@ pub fn choose(filters: &[Expr], schema: &SchemaRef, keys: &[Key], session: &dyn 
 /// The value of a constant in a column's type. None: it is not known or of another type. Some(None): NULL, which
 /// equals nothing.
 fn value_of(expr: &Expr, data_type: &DataType, session: &dyn Session) -> Option<Option<ScalarValue>> {
-    let value = match expr {
-        Expr::Literal(value, _) => value.clone(),
-        expr => {
-            let physical = session.create_physical_expr(expr.clone(), &DFSchema::empty()).ok()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(1));
-            let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).ok()?;
-            match physical.evaluate(&row).ok()? {
-                ColumnarValue::Scalar(value) => value,
-                ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).ok()?,
-            }
-        }
-    };
+    of_type(constant(expr, session)?, data_type)
+}
+
+/// The items of a constant array in a column's type, without NULLs. None: they are not known or of another type.
+fn items_of(array: &Expr, data_type: &DataType, session: &dyn Session) -> Option<Vec<ScalarValue>> {
+    let ScalarValue::List(list) = constant(array, session)? else { return None };
+    if list.is_null(0) {
+        return Some(vec![]);
+    }
+    let items = list.value(0);
+    let items = (0..items.len()).map(|idx| of_type(ScalarValue::try_from_array(&items, idx).ok()?, data_type));
+    Some(items.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn constant(expr: &Expr, session: &dyn Session) -> Option<ScalarValue> {
+    if let Expr::Literal(value, _) = expr {
+        return Some(value.clone());
+    }
+    let physical = session.create_physical_expr(expr.clone(), &DFSchema::empty()).ok()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).ok()?;
+    match physical.evaluate(&row).ok()? {
+        ColumnarValue::Scalar(value) => Some(value),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).ok(),
+    }
+}
+
+fn of_type(value: ScalarValue, data_type: &DataType) -> Option<Option<ScalarValue>> {
     if value.is_null() {
         return Some(None);
     }

@@ -364,8 +364,7 @@ impl Session {
         let prepared = self.prepared_statement(name)?.clone();
         let mut values = vec![];
         for (arg, sql_type) in args.iter().zip(&prepared.parameters) {
-            let value = self.constant(arg, text).await?;
-            values.push(value.cast_to(&sql_type.data_type()).map_err(tidewire_operators::expr::sql_error)?);
+            values.push(self.constant(arg, text, sql_type).await?);
         }
         if args.len() != prepared.parameters.len() {
             let message = format!("wrong number of parameters for prepared statement \"{name}\"");

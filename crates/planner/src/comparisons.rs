@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Proje
 use tidewire_types::SqlType;
 
 use crate::agreement::{agree, united};
+use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::NULLIF;
 use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles};
 use crate::grouping_sets::has_sets;
@@ -114,6 +115,10 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
                 let (left, right) = comparable(*left, *right, schema);
                 Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
+            }
+            // DataFusion takes `x # x` for 0 even where x is NULL, unless it does not see that both are the same.
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::BitwiseXor, right }) => {
+                Expr::BinaryExpr(BinaryExpr { left: Box::new(maybe_null(*left)), op: Operator::BitwiseXor, right })
             }
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) => {
                 let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.into_iter().unzip();

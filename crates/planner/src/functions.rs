@@ -1,5 +1,6 @@
 //! Functions and operators that PostgreSQL has and DataFusion has not.
 
+pub(crate) mod any;
 mod arithmetic;
 mod array_items;
 pub(crate) mod arrays;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     all.extend(patterns::all());
     all.extend(unary::all());
     all.extend(date_fields::all());
+    all.extend(any::all());
     let tables = [
         array_items::ALL,
         arrays::ALL,

@@ -18,6 +18,7 @@ mod explain;
 mod flat_map;
 mod functions;
 mod grouping_sets;
+mod in_lists;
 mod lasting;
 mod literals;
 mod lower;
@@ -52,6 +53,7 @@ mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, InsertRows, OnConflict, Returning, Update, ValueRows};
+pub use functions::any::EQUALS_ANY;
 pub use point::PointQuery;
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;

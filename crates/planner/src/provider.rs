@@ -26,11 +26,11 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
-use crate::functions::{PostgresOperators, cast, sets, unknown_function};
+use crate::functions::{PostgresOperators, any, cast, sets, unknown_function};
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
-use crate::{common_types, comparisons, windows};
+use crate::{common_types, comparisons, in_lists, windows};
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -110,7 +110,8 @@ impl<'a> Provider<'a> {
         let mut context = PlannerContext::new().with_prepare_param_data_types(fields);
         let planned = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
         let planned = planned.and_then(|expr| comparisons::in_expr(expr, schema));
-        planned.and_then(|expr| common_types::in_expr(expr, schema)).map_err(|e| planning_error(e, text))
+        let planned = planned.and_then(|expr| common_types::in_expr(expr, schema));
+        planned.and_then(in_lists::in_expr).map_err(|e| planning_error(e, text))
     }
 
     /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.
@@ -121,6 +122,7 @@ impl<'a> Provider<'a> {
         types: &mut [Option<SqlType>],
         text: &str,
     ) -> Result<Expr> {
+        let expr = any::infer(expr, schema).map_err(|e| planning_error(e, text))?;
         let (expr, _) = expr.infer_placeholder_types(schema).map_err(|e| planning_error(e, text))?;
         let typed = expr.transform_up(|expr| match expr {
             Expr::Placeholder(mut placeholder) => {

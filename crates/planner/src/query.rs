@@ -16,9 +16,10 @@ use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, InvariantLevel, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, InvariantLevel, LogicalPlan, LogicalPlanBuilder, TableScan};
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ColumnarValue, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use futures::StreamExt;
@@ -31,14 +32,15 @@ use crate::Dataflow;
 use crate::column_names::visible;
 use crate::comparisons;
 use crate::errors::planning_error;
-use crate::functions::sets;
+use crate::functions::convert::convert;
+use crate::functions::{any, sets};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
-    aggregate_checks, common_types, grouping_sets, recursive, set_operation, set_returning, spans, unnest_query, using,
-    whole_rows, windows,
+    aggregate_checks, common_types, grouping_sets, in_lists, recursive, set_operation, set_returning, spans,
+    unnest_query, using, whole_rows, windows,
 };
 
 /// Depth of a statement from which it is planned on a stack of its own.
@@ -116,18 +118,20 @@ impl Context<'_> {
         })
     }
 
-    /// The value of an expression without columns: an argument of EXECUTE, a DEFAULT, an option.
-    pub fn constant(&self, expr: &ast::Expr, text: &str) -> Result<ScalarValue> {
+    /// The value of an expression without columns (an argument of EXECUTE), as it is assigned to something of type `to`.
+    pub fn constant(&self, expr: &ast::Expr, text: &str, to: &SqlType) -> Result<ScalarValue> {
         let state = self.session.state();
         on_large_stack(check_depth(expr)?, || {
             let expr = self.expr(expr, &DFSchema::empty(), text, &state)?;
+            let field = expr.to_field(&DFSchema::empty()).map_err(|e| planning_error(e, text))?.1;
             let physical = state.create_physical_expr(expr, &DFSchema::empty()).map_err(|e| planning_error(e, text))?;
             let options = RecordBatchOptions::new().with_row_count(Some(1));
             let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
-            match physical.evaluate(&row).map_err(|e| planning_error(e, text))? {
-                ColumnarValue::Scalar(value) => Ok(value),
-                ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(SqlError::internal),
-            }
+            let value = physical.evaluate(&row).and_then(|value| value.into_array(1));
+            value
+                .and_then(|value| convert(&value, &SqlType::of(&field), to, true))
+                .and_then(|value| ScalarValue::try_from_array(&value, 0))
+                .map_err(|e| planning_error(e, text))
         })
     }
 
@@ -274,6 +278,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
     let plan = unnest_query::unnest(distinct_on::without_repeats(spans::in_plan(plan)?)?)?;
+    let plan = in_lists::in_plan(plan)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }
@@ -295,6 +300,12 @@ fn sql_to_plan(
 
 /// What DataFusion found out about parameters whose type was not known; text for the others.
 fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
+    let with_arrays = plan.clone().transform_up_with_subqueries(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        plan.map_expressions(|expr| any::infer(expr, &schema).map(Transformed::yes))
+    });
+    let with_arrays = with_arrays.map(|typed| typed.data);
+    let plan = with_arrays.as_ref().unwrap_or(plan);
     let found: HashMap<String, Option<FieldRef>> = plan.get_parameter_fields().unwrap_or_default();
     for (idx, slot) in types.iter_mut().enumerate() {
         if slot.is_none() {

@@ -1,6 +1,7 @@
 //! What is done to the AST before DataFusion plans it: PostgreSQL's column names, casts that Arrow does not have,
 //! and refusals of what DataFusion would plan wrongly or silently leave out.
 
+mod any_array;
 mod array_query;
 mod integers;
 mod like_any;
@@ -275,6 +276,7 @@ impl VisitorMut for Rewriter {
         whole_slice(expr);
         values_to_relation(expr);
         any_to_in(expr);
+        any_array::rewrite(expr);
         let arrays = array_query::rewrite(expr);
         if let Err(error) = arrays
             .and_then(|()| like_any::rewrite(expr))

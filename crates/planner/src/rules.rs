@@ -6,6 +6,7 @@ mod join_order;
 mod linked_first;
 mod null_safe_keys;
 mod push_down;
+mod top_keys;
 
 use std::sync::Arc;
 
@@ -19,15 +20,18 @@ use datafusion::optimizer::eliminate_limit::EliminateLimit;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
+use self::distinct_on::PruneColumns;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::push_down::PushDownConditions;
+use self::top_keys::WholeTopKeys;
 use crate::errors::planning_error;
 use crate::flat_map::PruneFlatMap;
 use crate::single_distinct::SingleDistinct;
@@ -38,9 +42,14 @@ pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &
     // NULL keys match nothing and would only fill the join's state.
     options.optimizer.filter_null_join_keys = true;
     let context = OptimizerContext::new_with_config_options(Arc::new(options)).without_query_execution_start_time();
-    let plan = distinct_on::widen(plan);
-    plan.and_then(|plan| Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}))
-        .map_err(|e| planning_error(e, text))
+    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(|e| planning_error(e, text))
+}
+
+/// The rules for physical plans of queries.
+pub(crate) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.push(Arc::new(WholeTopKeys));
+    rules
 }
 
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -60,7 +69,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
-        Arc::new(OptimizeProjections::new()),
+        Arc::new(PruneColumns::default()),
         Arc::new(PruneFlatMap),
     ]
 }

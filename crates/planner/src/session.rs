@@ -46,6 +46,7 @@ pub fn session_context(target_partitions: usize, memory: Option<Arc<dyn MemoryPo
         .with_config(config)
         .with_runtime_env(runtime)
         .with_optimizer_rules(rules::for_queries())
+        .with_physical_optimizer_rules(rules::physical())
         .with_query_planner(Arc::new(Planner))
         .build();
     let session = SessionContext::new_with_state(state);

@@ -102,7 +102,7 @@ fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>>
         }
         ("greatest", _) => Ok(Transformed::yes(functions::longest(call.args))),
         ("least", _) => Ok(Transformed::yes(functions::shortest(call.args))),
-        ("array_has", [_, _]) => {
+        (name, [_, _]) if functions::any::is_any(name) => {
             let args = call.args.into_iter().map(span).collect();
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { args, ..call })))
         }

@@ -4,6 +4,7 @@
 //! the client's going away; [`Watch`] runs every wait beside these. Dropping what is waited for is what cancels it.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::BytesMut;
+use futures::FutureExt;
 use futures::stream::BoxStream;
-use tidewire_engine::{Outcome, Session, Transaction};
+use tidewire_engine::{Outcome, Session, Transaction, panic_error};
 use tidewire_sql::{Parsed, Statement};
 use tidewire_types::{SqlError, SqlState};
 use tokio::sync::futures::OwnedNotified;
@@ -316,7 +318,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits for `work` unless something ends the wait; then `work` is dropped.
+    /// Waits for `work` unless something ends the wait; then `work` is dropped. A panic in it is an error of the statement.
     pub async fn run<T>(&mut self, input: &mut Input, work: impl Future<Output = T>) -> Result<T, Fault> {
         let deadline = self.deadline;
         // In this order: work that is always ready must not keep a cancel from being seen.
@@ -325,7 +327,9 @@ impl Watch {
             () = self.cancelled.as_mut() => Err(canceled("user request")),
             () = at(deadline) => Err(canceled("statement timeout")),
             () = self.shutdown.cancelled() => Err(Fault::Connection(shutting_down())),
-            value = work => Ok(value),
+            value = AssertUnwindSafe(work).catch_unwind() => {
+                value.map_err(|panic| Fault::Statement(panic_error(panic.as_ref())))
+            }
             () = input.client_gone() => Err(Fault::Gone),
         }
     }

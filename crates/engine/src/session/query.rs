@@ -169,8 +169,8 @@ impl Session {
     }
 
     /// The value of an expression without columns.
-    pub(super) async fn constant(&mut self, expr: &ast::Expr, text: &str) -> Result<ScalarValue> {
-        Ok(self.plan(text, |cx| cx.constant(expr, text)).await?.0)
+    pub(super) async fn constant(&mut self, expr: &ast::Expr, text: &str, to: &SqlType) -> Result<ScalarValue> {
+        Ok(self.plan(text, |cx| cx.constant(expr, text, to)).await?.0)
     }
 
     pub(super) async fn run_query(

@@ -229,17 +229,6 @@ impl Rewriter<'_> {
             Expr::Cast { expr: inner, data_type, .. } => self.replaced_cast(inner, data_type),
             Expr::Subquery(query) => replaced_subquery(query),
             Expr::Function(function) => self.replaced_call(function),
-            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
-                // `x = ANY ('{a,b}')`
-                let items = literal(right)?.strip_prefix('{')?.strip_suffix('}')?;
-                let items = items.split(',').filter(|item| !item.is_empty());
-                let list = items.map(|item| Expr::value(Value::SingleQuotedString(item.trim_matches('"').into())));
-                let list: Vec<Expr> = list.collect();
-                match list.is_empty() {
-                    true => Some(Expr::value(Value::Boolean(false))),
-                    false => Some(Expr::InList { expr: Box::new(take(left)), list, negated: false }),
-                }
-            }
             _ => None,
         }
     }

@@ -1,0 +1,47 @@
+//! `x IN (1, CASE .. END)`: what is not the same for all rows is compared by itself.
+//!
+//! DataFusion takes a list for constant if it can be evaluated over no rows, where a CASE gives one NULL, whatever it
+//! reads. `x IN (1, y)` is `x IN (1) OR x = y`.
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::disjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, lit};
+
+/// Takes the lists of a plan apart.
+pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(apart(expr)?.update_data(|expr| name.restore(expr)))
+        })
+    })
+    .map(|t| t.data)
+}
+
+/// Takes the lists of an expression apart.
+pub(crate) fn in_expr(expr: Expr) -> Result<Expr> {
+    apart(expr).map(|t| t.data)
+}
+
+fn apart(expr: Expr) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::InList(InList { expr, list, negated }) if list.iter().any(reads) && !expr.is_volatile() => {
+            let (others, constants): (Vec<_>, Vec<_>) = list.into_iter().partition(reads);
+            let equal = others.into_iter().map(|item| expr.as_ref().clone().eq(item));
+            let constants = (!constants.is_empty())
+                .then(|| Expr::InList(InList { expr: expr.clone(), list: constants, negated: false }));
+            let found = disjunction(constants.into_iter().chain(equal)).unwrap_or_else(|| lit(false));
+            Ok(Transformed::yes(if negated { !found } else { found }))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// Whether it reads columns, and is more than one: a column is evaluated right.
+fn reads(item: &Expr) -> bool {
+    !matches!(item, Expr::Column(_)) && item.any_column_refs()
+}
