@@ -20,7 +20,7 @@ use crate::flat_map::{Call, FlatMap};
 pub(super) fn of_join(join: Join, names: &mut Names) -> Result<Transformed<LogicalPlan>> {
     let is_ours = matches!(join.join_type, JoinType::Inner | JoinType::Left) && is_lateral(&join.right)?;
     let planned = match is_ours {
-        true => Attach { base: join.left.schema().as_ref().clone(), names }.join(&join)?,
+        true => Attach { base: join.left.schema().as_ref().clone(), before: vec![], names }.join(&join)?,
         false => None,
     };
     Ok(match planned {
@@ -79,6 +79,8 @@ impl Attached {
 struct Attach<'a> {
     /// The columns that the subquery refers to.
     base: DFSchema,
+    /// What stands before a LATERAL item inside of it, the outermost first: its columns, and their values.
+    before: Vec<(DFSchema, Vec<Expr>)>,
     names: &'a mut Names,
 }
 
@@ -209,13 +211,14 @@ impl Attach<'_> {
         let condition = conjunction(on.chain(join.filter.clone()));
         let is_correlated = is_correlated(&join.right)?;
         let (plan, right) = match join.join_type {
-            JoinType::Inner => match self.attach(&join.right, left)? {
-                None => return Ok(None),
-                Some(right) => {
-                    let exprs = right.exprs.clone();
-                    (right.filtered()?, exprs)
-                }
-            },
+            JoinType::Inner => {
+                self.before.push((join.left.schema().as_ref().clone(), exprs.clone()));
+                let right = self.attach(&join.right, left)?;
+                self.before.pop();
+                let Some(right) = right else { return Ok(None) };
+                let exprs = right.exprs.clone();
+                (right.filtered()?, exprs)
+            }
             _ if is_correlated => return Ok(None),
             _ => {
                 let (right, columns) = self.renamed(&join.right)?;
@@ -274,6 +277,16 @@ impl Attach<'_> {
         Ok((renamed, names.iter().map(|name| Expr::Column(Column::from_name(name))).collect()))
     }
 
+    /// The value of a column that is referred to. None: it is of a query further out.
+    fn value(&self, column: &Column) -> Result<Option<Expr>> {
+        for (schema, values) in self.before.iter().rev() {
+            if schema.has_column(column) {
+                return values.get(schema.index_of_column(column)?).cloned().map(Some).ok_or_else(lost);
+            }
+        }
+        Ok(self.base.has_column(column).then(|| Expr::Column(column.clone())))
+    }
+
     /// `expr`, over the columns of `schema`, with the values of those columns in their place, and with columns for
     /// references to the base. None: there is a subquery in it.
     fn substitute(&self, expr: Expr, schema: &DFSchema, values: &[Expr]) -> Result<Option<Expr>> {
@@ -283,9 +296,10 @@ impl Attach<'_> {
                 let value = values.get(schema.index_of_column(&column)?).cloned().ok_or_else(lost)?;
                 Ok(Transformed::yes(value))
             }
-            Expr::OuterReferenceColumn(_, column) if self.base.has_column(&column) => {
-                Ok(Transformed::yes(Expr::Column(column)))
-            }
+            Expr::OuterReferenceColumn(field, column) => Ok(match self.value(&column)? {
+                Some(value) => Transformed::yes(value),
+                None => Transformed::no(Expr::OuterReferenceColumn(field, column)),
+            }),
             expr => {
                 has_subquery |= matches!(
                     expr,
