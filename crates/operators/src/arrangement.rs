@@ -19,6 +19,7 @@ mod tests;
 mod views;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -34,7 +35,7 @@ pub use self::key_index::KeyIndex;
 use self::key_index::Locked;
 pub use self::reader::ArrangementReader;
 use self::reader::Life;
-use self::store::{SEGMENT_BITS, Store};
+use self::store::{Ranges, SEGMENT_BITS, Store};
 
 /// Rows from which threads share them out.
 const PARALLEL_ROWS_MIN: usize = 1 << 16;
@@ -49,7 +50,7 @@ pub struct Arrangement {
     store: Store<Arc<Life>>,
     index: Index,
     /// Rows that are not in `index` yet.
-    pending: Vec<u32>,
+    pending: Ranges,
     /// What readers find rows by.
     indexes: Indexes,
     identity: Identity,
@@ -93,7 +94,7 @@ impl Arrangement {
         let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
         let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
         let (index, indexes) = (Index::default(), Indexes::default());
-        let pending = vec![];
+        let pending = Ranges::default();
         Ok(Arrangement { reader, store, index, pending, indexes, identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
     }
 
@@ -134,7 +135,7 @@ impl Arrangement {
             let slots = self.append(&cells, &rows, epoch)?;
             self.n_rows += slots.len();
             if self.identity != Identity::AppendOnly {
-                self.pending.extend(slots);
+                self.pending.add(&slots);
             }
         }
         self.publish();
@@ -149,8 +150,8 @@ impl Arrangement {
         if pending.is_empty() {
             return Ok(());
         }
-        let n_threads = if pending.len() < PARALLEL_ROWS_MIN { 1 } else { n_threads.max(1) };
-        let mut parts = pending.chunks(pending.len().div_ceil(n_threads));
+        let n_threads = if pending.n_slots() < PARALLEL_ROWS_MIN { 1 } else { n_threads.max(1) };
+        let mut parts = pending.as_slice().chunks(pending.as_slice().len().div_ceil(n_threads));
         let own = parts.next().unwrap_or_default();
         let (store, key_idxs) = (&self.store, &self.key_idxs);
         let loads = std::thread::scope(|scope| {
@@ -199,8 +200,7 @@ impl Arrangement {
 
     /// Bytes of memory that it holds.
     pub fn state_bytes(&self) -> usize {
-        let pending = self.pending.capacity() * size_of::<u32>();
-        self.store.bytes() + self.index.bytes() + self.indexes.bytes() + pending
+        self.store.bytes() + self.index.bytes() + self.indexes.bytes() + self.pending.bytes()
     }
 
     /// Rows that are alive (copies of a bag's row count once each).
@@ -492,13 +492,14 @@ impl Arrangement {
 }
 
 /// Index entries of the rows at `slots`.
-fn entries(store: &Store<Arc<Life>>, key_idxs: &[usize], slots: &[u32]) -> Result<Load> {
-    let mut load = Load::new(slots.len());
+fn entries(store: &Store<Arc<Life>>, key_idxs: &[usize], slots: &[Range<u32>]) -> Result<Load> {
+    let mut load = Load::of_unique(slots.iter().map(ExactSizeIterator::len).sum());
     let mut hashes = vec![];
-    for slots in slots.chunks(1 << SEGMENT_BITS) {
-        let keys = key_idxs.iter().map(|idx| store.gather(*idx, slots)).collect::<Result<Vec<_>>>()?;
+    for slots in slots {
+        let slots: Vec<u32> = slots.clone().collect();
+        let keys = key_idxs.iter().map(|idx| store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
         hash_rows(&keys, slots.len(), &mut hashes)?;
-        hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, *slot));
+        hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, slot));
     }
     Ok(load)
 }

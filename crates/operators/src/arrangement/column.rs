@@ -65,13 +65,13 @@ impl Cells {
 }
 
 impl Cells {
-    /// The values as words, where they are so small: equal words are equal values (floats aside).
-    pub(crate) fn words(&self) -> Option<Box<dyn Iterator<Item = u64> + '_>> {
+    /// What `f` makes of each value as a word, where they are so small: equal words are equal values (floats aside).
+    pub(crate) fn map_words<T>(&self, f: impl Fn(u64) -> T) -> Option<Vec<T>> {
         Some(match &self.values {
-            Values::W1(v) => Box::new(v.iter().map(|v| u64::from(*v))),
-            Values::W2(v) => Box::new(v.iter().map(|v| u64::from(*v))),
-            Values::W4(v) => Box::new(v.iter().map(|v| u64::from(*v))),
-            Values::W8(v) => Box::new(v.iter().copied()),
+            Values::W1(v) => v.iter().map(|v| f(u64::from(*v))).collect(),
+            Values::W2(v) => v.iter().map(|v| f(u64::from(*v))).collect(),
+            Values::W4(v) => v.iter().map(|v| f(u64::from(*v))).collect(),
+            Values::W8(v) => v.iter().map(|v| f(*v)).collect(),
             _ => return None,
         })
     }
@@ -434,19 +434,25 @@ impl Column {
     }
 }
 
+/// The values of each segment; none where it has no such column.
+macro_rules! slices {
+    ($segments:expr, $form:ident) => {
+        $segments
+            .iter()
+            .map(|segment| match segment {
+                Some(Column { data: Data::$form(values), .. }) => values.as_slice(),
+                _ => &[],
+            })
+            .collect::<Vec<_>>()
+    };
+}
+
 /// The cells of one column at `slots`, over all segments. A slot that is not there reads as NULL.
 pub(crate) fn gather(kind: &Kind, segments: &[Option<&Column>], slots: &[u32]) -> Cells {
     macro_rules! fixed {
-        ($form:ident) => {{
-            let slices: Vec<_> = segments
-                .iter()
-                .map(|segment| match segment {
-                    Some(Column { data: Data::$form(values), .. }) => values.as_slice(),
-                    _ => &[],
-                })
-                .collect();
-            Values::$form(pick(&slices, slots).into())
-        }};
+        ($form:ident) => {
+            Values::$form(pick(&slices!(segments, $form), slots).into())
+        };
     }
     let values = match &kind.form {
         Form::Null => return Cells { values: Values::Null(slots.len()), nulls: None },
@@ -486,15 +492,16 @@ pub(crate) fn gather(kind: &Kind, segments: &[Option<&Column>], slots: &[u32]) -
 
 #[inline]
 fn pick<T: Copy + Default>(slices: &[&[T]], slots: &[u32]) -> Vec<T> {
-    let value = |slot: &u32| {
-        let segment = slices.get((slot >> SEGMENT_BITS) as usize)?;
-        segment.get((slot & SEGMENT_MASK) as usize).copied()
-    };
-    slots.iter().map(|slot| value(slot).unwrap_or_default()).collect()
+    slots.iter().map(|slot| at(slices, *slot).copied().unwrap_or_default()).collect()
 }
 
-/// Clears `mask[i]` where the value at `slots[i]` is not that of row `rows[i]`; pairs with a mask already clear are not
-/// looked at. NULL equals NULL; `by_value` makes zeros equal each other and NaNs too.
+#[inline]
+fn at<'a, T>(slices: &[&'a [T]], slot: u32) -> Option<&'a T> {
+    slices.get((slot >> SEGMENT_BITS) as usize)?.get((slot & SEGMENT_MASK) as usize)
+}
+
+/// Clears `mask[i]` where the value at `slots[i]` is not that of row `rows[i]`; where it is clear already, what is at that slot
+/// does not matter. NULL equals NULL; `by_value` makes zeros equal each other and NaNs too.
 pub(crate) fn compare(
     kind: &Kind,
     segments: &[Option<&Column>],
@@ -505,10 +512,28 @@ pub(crate) fn compare(
     mask: &mut [bool],
 ) {
     let by_value = by_value && kind.is_float();
-    let pairs = slots.iter().zip(rows).zip(mask.iter_mut()).filter(|(_, m)| **m);
-    for ((slot, row), mask) in pairs {
-        let column = segments.get((slot >> SEGMENT_BITS) as usize).copied().flatten();
-        *mask = column.is_some_and(|c| c.equals((slot & SEGMENT_MASK) as usize, cells, *row, by_value));
+    let has_nulls = cells.nulls.is_some() || segments.iter().flatten().any(|column| column.valid.is_some());
+    macro_rules! fixed {
+        ($form:ident, $values:ident) => {{
+            let slices = slices!(segments, $form);
+            // Without a branch that would wait for the miss, the misses overlap.
+            for ((slot, row), mask) in slots.iter().zip(rows).zip(mask) {
+                let value = at(&slices, *slot);
+                *mask &= value.is_some() & (value == $values.get(*row as usize));
+            }
+        }};
+    }
+    match &cells.values {
+        Values::W4(values) if !has_nulls && !by_value => fixed!(W4, values),
+        Values::W8(values) if !has_nulls && !by_value => fixed!(W8, values),
+        Values::W16(values) if !has_nulls && !by_value => fixed!(W16, values),
+        _ => {
+            let pairs = slots.iter().zip(rows).zip(mask.iter_mut()).filter(|(_, m)| **m);
+            for ((slot, row), mask) in pairs {
+                let column = segments.get((slot >> SEGMENT_BITS) as usize).copied().flatten();
+                *mask = column.is_some_and(|c| c.equals((slot & SEGMENT_MASK) as usize, cells, *row, by_value));
+            }
+        }
     }
 }
 

@@ -17,6 +17,8 @@ const SPLIT_ENTRIES: usize = 4096;
 const ENTRIES_MIN: usize = 16;
 /// 2^32 divided by the golden ratio, odd: multiples of it are far from each other.
 const SPREAD: u32 = 0x9e37_79b9;
+/// Probes whose cache lines are fetched together.
+const TOUCHED_MAX: usize = 256;
 /// Places up to which a table doubles: the small ones take little and grow often.
 const DOUBLING_MAX: usize = 4096;
 
@@ -71,25 +73,66 @@ pub(crate) struct Index {
 /// meanwhile.
 #[derive(Debug)]
 pub(crate) struct Load {
-    groups: Vec<Vec<Entry>>,
+    groups: Vec<Group>,
+    has_hashes: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    entries: Vec<Entry>,
+    /// What the tags are not. Empty: not kept.
+    lower_hashes: Vec<u32>,
 }
 
 impl Load {
-    /// For about so many entries.
+    /// For about so many entries, many of them with keys that others have too.
     pub(crate) fn new(n_entries: usize) -> Load {
+        Load::with_capacity(n_entries, true)
+    }
+
+    /// For about so many entries, each with a key of its own.
+    pub(crate) fn of_unique(n_entries: usize) -> Load {
+        Load::with_capacity(n_entries, false)
+    }
+
+    fn with_capacity(n_entries: usize, has_hashes: bool) -> Load {
         let mean = n_entries >> SUB_TABLE_BITS;
         // Few groups are larger than this, and those grow.
         let capacity = mean + mean / 8;
-        Load { groups: (0..1 << SUB_TABLE_BITS).map(|_| Vec::with_capacity(capacity)).collect() }
+        let group = |_| {
+            let lower_hashes = Vec::with_capacity(if has_hashes { capacity } else { 0 });
+            Group { entries: Vec::with_capacity(capacity), lower_hashes }
+        };
+        Load { groups: (0..1 << SUB_TABLE_BITS).map(group).collect(), has_hashes }
     }
 
     pub(crate) fn push(&mut self, hash: u64, slot: u32) {
         let mask = self.groups.len() - 1;
-        self.groups[tag_of(hash) as usize & mask].push(Entry::new(hash, slot));
+        let group = &mut self.groups[tag_of(hash) as usize & mask];
+        group.entries.push(Entry::new(hash, slot));
+        if self.has_hashes {
+            group.lower_hashes.push(hash as u32);
+        }
     }
 
     fn len(&self) -> usize {
-        self.groups.iter().map(Vec::len).sum()
+        self.groups.iter().map(|group| group.entries.len()).sum()
+    }
+}
+
+/// Two entries with the same tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair {
+    pub(crate) old: u32,
+    pub(crate) new: u32,
+    /// That their whole hashes are the same is known.
+    pub(crate) same_hash: bool,
+}
+
+impl Group {
+    #[inline]
+    fn slot(&self, place: usize) -> u32 {
+        self.entries[place].slot()
     }
 }
 
@@ -156,33 +199,62 @@ impl Table {
         }
     }
 
-    /// [`Index::put`] for each entry, with `same(state, old, new)`; then `done(state, hash, new, old)`. How many are new.
+    /// [`Index::put`] for each entry, with `same(state, pair)`; then `done(state, hash, new, old)`. How many are new.
     fn put_all<T>(
         &mut self,
-        entries: &[Entry],
+        group: &Group,
         state: &mut T,
-        same: impl Fn(&T, u32, u32) -> bool,
+        same: impl Fn(&T, Pair) -> bool,
         done: impl Fn(&mut T, u64, u32, u32),
     ) -> usize {
         let n_before = self.n_used;
-        for (n_done, entry) in entries.iter().enumerate() {
-            let new = entry.slot();
+        if n_before > 0 || group.lower_hashes.is_empty() {
+            let same = |state: &T, old, new: usize| same(state, Pair { old, new: group.slot(new), same_hash: false });
+            let done = |state: &mut T, entry: Entry, old| done(state, entry.0, entry.slot(), old);
+            self.put_each(group, state, same, |_, entry| entry, done);
+            return self.n_used - n_before;
+        }
+        // Entries point to their places in the group meanwhile: there is the rest of their hashes.
+        let same = |state: &T, old: u32, new: usize| {
+            let old = old as usize;
+            let pair = Pair { old: group.slot(old), new: group.slot(new), same_hash: true };
+            group.lower_hashes[old] == group.lower_hashes[new] && same(state, pair)
+        };
+        let done = |state: &mut T, entry: Entry, old| {
+            let old = if old == NONE { NONE } else { group.slot(old as usize) };
+            done(state, entry.0, entry.slot(), old);
+        };
+        self.put_each(group, state, same, |place, entry| Entry::new(entry.0, place as u32), done);
+        for entry in self.entries.iter_mut().filter(|entry| entry.slot() != NONE) {
+            *entry = group.entries[entry.slot() as usize];
+        }
+        self.n_used
+    }
+
+    fn put_each<T>(
+        &mut self,
+        group: &Group,
+        state: &mut T,
+        same: impl Fn(&T, u32, usize) -> bool,
+        stored: impl Fn(usize, Entry) -> Entry,
+        done: impl Fn(&mut T, Entry, u32),
+    ) {
+        for (idx, entry) in group.entries.iter().enumerate() {
             let n_places = self.entries.len();
             if (self.n_used + 1) * 5 > n_places * 4 {
-                let n_used_max = self.n_used + entries.len() - n_done;
+                let n_used_max = self.n_used + group.entries.len() - idx;
                 self.resize((n_used_max * 4 / 3).clamp(larger(n_places), (n_places * 2).max(ENTRIES_MIN)));
             }
-            let Some(position) = self.probe(entry.0, |old| same(state, old, new)) else { continue };
+            let Some(position) = self.probe(entry.0, |old| same(state, old, idx)) else { continue };
             let old = self.entries[position].slot();
-            self.entries[position] = *entry;
+            self.entries[position] = stored(idx, *entry);
             self.n_used += usize::from(old == NONE);
-            done(state, entry.0, new, old);
+            done(state, *entry, old);
         }
         // Most were not new: the table was made too large.
         if self.n_used * 5 < self.entries.len() * 3 && self.entries.len() > DOUBLING_MAX {
             self.resize(self.n_used * 4 / 3);
         }
-        self.n_used - n_before
     }
 
     fn remove(&mut self, mut hole: usize) {
@@ -256,8 +328,17 @@ impl Index {
 
     /// `first` for each hash.
     pub(crate) fn first_of_all(&self, hashes: impl Iterator<Item = u64> + Clone) -> Vec<u32> {
-        self.touch(hashes.clone());
-        hashes.map(|hash| self.first(hash)).collect()
+        let mut slots = Vec::with_capacity(hashes.size_hint().0);
+        let (mut ahead, mut hashes) = (hashes.clone(), hashes);
+        loop {
+            let n_done = slots.len();
+            // As many as stay in the fastest cache.
+            self.touch(ahead.by_ref().take(TOUCHED_MAX));
+            slots.extend(hashes.by_ref().take(TOUCHED_MAX).map(|hash| self.first(hash)));
+            if slots.len() == n_done {
+                return slots;
+            }
+        }
     }
 
     /// The slot of the entry with this hash's tag that `found` accepts, or `NONE`.
@@ -286,19 +367,20 @@ impl Index {
         }
     }
 
-    /// `put` for each entry: `same(state, old, new)` says whether an entry with the same tag is meant, and `done(state,
-    /// hash, new, old)` hears where it pointed (of the hash, the tag alone is right).
+    /// `put` for each entry: `same(state, pair)` says whether an entry with the same tag is meant, and `done(state,
+    /// hash, new, old)` hears where it pointed (of the hash, the tag alone is right). Where an index without entries gets all
+    /// of them at once, `same` is asked only of those with the same hash.
     pub(crate) fn put_all<T>(
         &mut self,
         load: &Load,
         state: &mut T,
-        same: impl Fn(&T, u32, u32) -> bool,
+        same: impl Fn(&T, Pair) -> bool,
         done: impl Fn(&mut T, u64, u32, u32),
     ) {
         self.make_tables(load.len());
         let mask = self.tables.len() - 1;
-        for (idx, entries) in load.groups.iter().enumerate() {
-            self.n_used += self.tables[idx & mask].put_all(entries, state, &same, &done);
+        for (idx, group) in load.groups.iter().enumerate() {
+            self.n_used += self.tables[idx & mask].put_all(group, state, &same, &done);
         }
     }
 
@@ -317,11 +399,11 @@ impl Index {
             for (idx, table) in (first..).zip(tables) {
                 // One table alone takes all groups.
                 let groups = || loads.iter().flat_map(|load| load.groups.iter().skip(idx).step_by(n_tables));
-                table.reserve(groups().map(Vec::len).sum());
-                for entries in groups() {
-                    let same = |_: &bool, old, new| same(old, new);
+                table.reserve(groups().map(|group| group.entries.len()).sum());
+                for group in groups() {
+                    let same = |_: &bool, pair: Pair| same(pair.old, pair.new);
                     let done = |is_unique: &mut bool, _, _, old| *is_unique &= old == NONE;
-                    n_new += table.put_all(entries, &mut is_unique, same, done);
+                    n_new += table.put_all(group, &mut is_unique, same, done);
                 }
             }
             (n_new, is_unique)
@@ -460,7 +542,7 @@ mod tests {
                 expected.push((slot, one_by_one.put(hash(key(slot)), slot, |_| true)));
             }
             let mut done = vec![];
-            let same = |_: &Vec<(u32, u32)>, old, new| key(old) == key(new);
+            let same = |_: &Vec<(u32, u32)>, pair: Pair| key(pair.old) == key(pair.new);
             at_once.put_all(&load, &mut done, same, |done, _, new, old| done.push((new, old)));
             done.sort_unstable();
             assert_eq!(done, expected);
@@ -469,13 +551,33 @@ mod tests {
             assert!(n < 5_000 || at_once.bytes() <= one_by_one.bytes() * 6 / 5, "{}", at_once.bytes());
             assert_eq!(Index::default().insert_all(&[load], 2, |old, new| key(old) == key(new)), n <= 10);
             let loads = [0, 1].map(|half| {
-                let mut load = Load::new(n as usize / 2);
+                let mut load = Load::of_unique(n as usize / 2);
                 (0..n).filter(|slot| slot % 2 == half).for_each(|slot| load.push(hash(slot), slot));
                 load
             });
             assert!(unique.insert_all(&loads, 2, |old, new| old == new));
             assert_eq!(unique.len(), n as usize);
             assert!((0..n).all(|slot| unique.first(hash(slot)) == slot));
+        }
+    }
+
+    /// Nobody is asked whether keys are the same whose hashes differ where the tags do not.
+    #[test]
+    fn hashes_beyond_the_tag_tell_keys_apart() {
+        let key = |slot: u32| slot % 5_000;
+        let mut load = Load::new(10_000);
+        (0..10_000).for_each(|slot| load.push(u64::from(key(slot) % 4) << 32 | u64::from(key(slot)), slot));
+        let (mut index, mut done) = (Index::default(), vec![]);
+        let same = |_: &Vec<(u32, u32)>, pair: Pair| {
+            assert!(pair.same_hash && key(pair.old) == key(pair.new));
+            true
+        };
+        index.put_all(&load, &mut done, same, |done, _, new, old| done.push((new, old)));
+        done.sort_unstable();
+        assert!(done.into_iter().eq((0..10_000u32).map(|slot| (slot, slot.checked_sub(5_000).unwrap_or(NONE)))));
+        assert_eq!(index.len(), 5_000);
+        for slot in 5_000..10_000 {
+            assert_eq!(index.find(u64::from(key(slot) % 4) << 32, |other| key(other) == key(slot)), slot);
         }
     }
 

@@ -4,6 +4,8 @@
 //! number is used again after it was freed, so that slots do not run out. Invariant: a slot that was given out means
 //! the same row until its segment is freed (or, in a private store, the row is overwritten).
 
+use std::ops::Range;
+
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use tidewire_types::{Result, SqlError, SqlState};
@@ -46,6 +48,38 @@ pub(crate) struct Store<S> {
     /// The segment that rows are appended to.
     tail_idx: Option<usize>,
     free: Vec<usize>,
+}
+
+/// Many slots that mostly follow each other: ranges, each within one segment.
+#[derive(Debug, Default)]
+pub(crate) struct Ranges(Vec<Range<u32>>);
+
+impl Ranges {
+    pub(crate) fn add(&mut self, slots: &[u32]) {
+        for slots in slots.chunk_by(|a, b| a + 1 == *b && b & SEGMENT_MASK != 0) {
+            let (Some(first), Some(last)) = (slots.first(), slots.last()) else { continue };
+            match self.0.last_mut() {
+                Some(range) if range.end == *first && first & SEGMENT_MASK != 0 => range.end = last + 1,
+                _ => self.0.push(*first..last + 1),
+            }
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Range<u32>] {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn n_slots(&self) -> usize {
+        self.0.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Range<u32>>()
+    }
 }
 
 impl<S: Slots> Store<S> {

@@ -2,35 +2,42 @@
 //!
 //! Private to the join, hence without epochs. What a side does not need it does not pay for: no weights while all are
 //! 1, no way back in a chain and no index of whole rows but for the chains that are long, where rows are removed and keys
-//! repeat. A row of a short chain is looked for from its head. Freed slots are used again.
+//! repeat. A chain becomes long when it has very many rows, or when a row of it is removed and it has many; all of it is
+//! walked then, and never again. A row of a short chain is looked for from its head. Freed slots are used again.
 //! Invariant: but for those that `pending` names, the rows of one key are one chain that starts at the index's entry for
 //! that key; every stored row weighs more than zero; `row_index` has the rows of long chains, where equal rows are one.
 
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
-use crate::arrangement::index::{Index, Load, NONE};
-use crate::arrangement::store::{SEGMENT_BITS, Slots, Store};
+use crate::arrangement::index::{Index, Load, NONE, Pair};
+use crate::arrangement::store::{Ranges, SEGMENT_BITS, Slots, Store};
 use crate::arrangement::{Cells, Column};
 
 /// Rows of one output batch at most.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 16;
+/// Rows whose keys are looked at together before they are put into the index.
+const INSERTED_MAX: usize = 4096;
 /// Bytes from which an empty side gives its memory back.
 const EMPTY_BYTES_MAX: usize = 1 << 16;
-/// Rows of a chain that is walked to find one of them. Tests have few rows, and long chains too.
-const SHORT_ROWS_MAX: u32 = if cfg!(test) { 3 } else { 16 };
-/// The number of rows of a chain that has, or had, more. No slot.
+/// Rows of a chain that is walked to find one that is removed. Tests have few rows, and long chains too.
+const WALKED_ROWS_MAX: usize = if cfg!(test) { 3 } else { 16 };
+/// Rows of a chain that stays short as long as none of them is removed: many keys never lose a row.
+const SHORT_ROWS_MAX: usize = if cfg!(test) { 6 } else { 256 };
+/// One in so many rows looks whether its chain is still short. Together they look at about as many rows as they are.
+const ROWS_A_LOOK: u32 = if cfg!(test) { 1 } else { 256 };
+/// The row before the first one of a long chain. No slot.
 const LONG: u32 = NONE - 1;
 
 /// What is kept of a slot.
 #[derive(Debug)]
 struct Links {
+    /// Only once a key has two rows.
     next: Vec<u32>,
-    /// Only where rows are removed and keys repeat. Of the first row of a chain: how many rows it has, where that is not one.
-    /// Of another row of a long chain: the row before it.
+    /// Of the rows of long chains: the row before, or `LONG`.
     prev: Vec<u32>,
     /// Only once a weight is not 1.
     weights: Vec<i64>,
@@ -48,7 +55,7 @@ pub(super) struct Count {
 
 impl Slots for Links {
     fn new(capacity: usize, _: &[Column]) -> Links {
-        Links { next: vec![NONE; capacity], prev: vec![], weights: vec![], counts: vec![], capacity }
+        Links { next: vec![], prev: vec![], weights: vec![], counts: vec![], capacity }
     }
 
     fn bytes(&self) -> usize {
@@ -84,7 +91,7 @@ pub(super) struct Side {
     /// From a key to the first slot of its chain.
     index: Index,
     /// Rows that are in no chain yet.
-    pending: Vec<u32>,
+    pending: Ranges,
     /// Rows are removed and keys repeat.
     has_chains: bool,
     /// From a whole row of a long chain to its slot.
@@ -95,11 +102,20 @@ pub(super) struct Side {
     all_idxs: Vec<usize>,
     null_equals_null: bool,
     append_only: bool,
-    /// The tag that the index keeps of the hash is one-to-one with the key: equal tags need no second look.
-    is_exact: bool,
+    exact: Exact,
     is_weighted: bool,
     free: Vec<u32>,
     n_slots: usize,
+}
+
+/// What is one-to-one with a key, so that it need not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exact {
+    /// The tag that the index keeps of the hash.
+    Tag,
+    /// The whole hash.
+    Hash,
+    Nothing,
 }
 
 /// The keys of a chunk of rows, ready for probing.
@@ -114,18 +130,23 @@ impl Side {
     pub(super) fn new(properties: Properties) -> Result<Side> {
         let Properties { schema, key_idxs, null_equals_null, append_only, unique } = properties;
         let all_idxs = (0..schema.fields().len()).collect();
-        let is_exact = match key_idxs.as_slice() {
+        let width = match key_idxs.as_slice() {
             [idx] if !null_equals_null => {
                 let data_type = schema.fields().get(*idx).map(|field| field.data_type());
-                data_type.is_some_and(|t| t.primitive_width().is_some_and(|w| w <= 4) && !t.is_floating())
+                data_type.filter(|t| !t.is_floating()).and_then(DataType::primitive_width)
             }
-            _ => false,
+            _ => None,
+        };
+        let exact = match width {
+            Some(..=4) => Exact::Tag,
+            Some(..=8) => Exact::Hash,
+            _ => Exact::Nothing,
         };
         let store = Store::new(schema)?;
         Ok(Side {
             store,
             index: Index::default(),
-            pending: vec![],
+            pending: Ranges::default(),
             has_chains: !append_only && !unique,
             row_index: Index::default(),
             unindexed: vec![],
@@ -133,7 +154,7 @@ impl Side {
             all_idxs,
             null_equals_null,
             append_only,
-            is_exact,
+            exact,
             is_weighted: false,
             free: vec![],
             n_slots: 0,
@@ -145,8 +166,11 @@ impl Side {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let lists = self.free.capacity() + self.pending.capacity();
-        self.store.bytes() + self.index.bytes() + self.row_index.bytes() + lists * size_of::<u32>()
+        self.store.bytes()
+            + self.index.bytes()
+            + self.row_index.bytes()
+            + self.pending.bytes()
+            + self.free.capacity() * size_of::<u32>()
     }
 
     /// Whether a row may weigh something else than 1.
@@ -168,28 +192,41 @@ impl Side {
     }
 
     fn hashes(&self, columns: &[ArrayRef], n_rows: usize, cells: &[Cells]) -> Result<Vec<u64>> {
-        let mut hashes = vec![];
-        match cells.first().filter(|_| self.is_exact).and_then(Cells::words) {
-            Some(words) => hashes = words.map(|word| u64::from(scramble(word as u32)) << 32).collect(),
-            None => hash_rows(columns, n_rows, &mut hashes)?,
+        let words = match self.exact {
+            Exact::Tag => cells.first().and_then(|c| c.map_words(|word| u64::from(scramble(word as u32)) << 32)),
+            Exact::Hash => cells.first().and_then(|c| c.map_words(scramble_all)),
+            Exact::Nothing => None,
+        };
+        match words {
+            Some(hashes) => Ok(hashes),
+            None => {
+                let mut hashes = vec![];
+                hash_rows(columns, n_rows, &mut hashes)?;
+                Ok(hashes)
+            }
         }
-        Ok(hashes)
     }
 
     /// For each of `rows`, the first slot of its key's chain, or `NONE`. [`Side::link`] comes before.
     pub(super) fn probe(&self, keys: &Keys, rows: &[u32]) -> Vec<u32> {
-        // First the index for all, then the keys for all: the misses overlap.
-        let mut slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
-        if !self.is_exact {
-            let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
-            self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same);
-            for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {
-                if !same && *slot != NONE {
-                    *slot = self.find(keys, *row);
-                }
+        let (mut slots, same) = self.likely(keys, rows);
+        for ((slot, same), row) in slots.iter_mut().zip(same).zip(rows) {
+            if !same && *slot != NONE {
+                *slot = self.find(keys, *row);
             }
         }
         slots
+    }
+
+    /// For each of `rows`, the slot of the first entry with its tag, or `NONE`, and whether it has the row's key.
+    fn likely(&self, keys: &Keys, rows: &[u32]) -> (Vec<u32>, Vec<bool>) {
+        // First the index for all, then the keys for all: the misses overlap.
+        let slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
+        let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
+        if self.exact != Exact::Tag {
+            self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same);
+        }
+        (slots, same)
     }
 
     fn find(&self, keys: &Keys, row: u32) -> u32 {
@@ -198,7 +235,7 @@ impl Side {
 
     #[inline]
     fn has_key(&self, slot: u32, keys: &Keys, row: u32) -> bool {
-        self.is_exact || self.store.equals(&self.key_idxs, slot, &keys.cells, row, true)
+        self.exact == Exact::Tag || self.store.equals(&self.key_idxs, slot, &keys.cells, row, true)
     }
 
     /// Calls `visit` with all pairs of a row and a slot of the chain that starts at its slot, some at a time.
@@ -268,10 +305,8 @@ impl Side {
     }
 
     fn set_next(&mut self, slot: u32, next: u32) {
-        if let Some((links, offset)) = self.store.at_mut(slot)
-            && let Some(place) = links.next.get_mut(offset)
-        {
-            *place = next;
+        if let Some((links, offset)) = self.store.at_mut(slot) {
+            set(&mut links.next, links.capacity, offset, next, NONE);
         }
     }
 
@@ -279,17 +314,13 @@ impl Side {
         self.store.at(slot).and_then(|(links, offset)| links.prev.get(offset).copied()).unwrap_or(NONE)
     }
 
-    /// How many rows the chain that begins at `head` has, or `LONG`.
-    fn n_in_chain(&self, head: u32) -> u32 {
-        match (head, self.prev(head)) {
-            (NONE, _) => 0,
-            (_, NONE) => 1,
-            (_, n_rows) => n_rows,
-        }
+    fn is_long(&self, head: u32) -> bool {
+        self.prev(head) == LONG
     }
 
-    fn set_n_in_chain(&mut self, head: u32, n_rows: u32) {
-        self.set_prev(head, if n_rows == 1 { NONE } else { n_rows });
+    /// Whether the chain that begins at `head` has more than so many rows.
+    fn has_more(&self, head: u32, n_rows: usize) -> bool {
+        (0..n_rows).try_fold(head, |slot, _| Some(self.next(slot)).filter(|next| *next != NONE)).is_some()
     }
 
     fn set_prev(&mut self, slot: u32, prev: u32) {
@@ -328,12 +359,17 @@ impl Side {
         counts: Option<&[Count]>,
     ) -> Result<()> {
         let slots = self.keep(rows, keys, weights, counts)?;
-        self.index.touch(keys.rows.iter().map(|row| keys.hash(*row)));
-        for (row, slot) in keys.rows.iter().zip(slots) {
-            let (store, key_idxs, is_exact) = (&self.store, &self.key_idxs, self.is_exact);
-            let same = |other| is_exact || store.equals(key_idxs, other, &keys.cells, *row, true);
-            let head = self.index.put(keys.hash(*row), slot, same);
-            self.chain(keys.hash(*row), slot, head);
+        for (rows, slots) in keys.rows.chunks(INSERTED_MAX).zip(slots.chunks(INSERTED_MAX)) {
+            let (heads, same) = self.likely(keys, rows);
+            for (((row, slot), head), same) in rows.iter().zip(slots).zip(heads).zip(same) {
+                let (store, key_idxs, exact) = (&self.store, &self.key_idxs, self.exact);
+                let is_key = |other| match other == head {
+                    true => same,
+                    false => exact == Exact::Tag || store.equals(key_idxs, other, &keys.cells, *row, true),
+                };
+                let head = self.index.put(keys.hash(*row), *slot, is_key);
+                self.chain(keys.hash(*row), *slot, head);
+            }
         }
         self.index_rows()
     }
@@ -347,7 +383,7 @@ impl Side {
         counts: Option<&[Count]>,
     ) -> Result<()> {
         let slots = self.keep(rows, keys, weights, counts)?;
-        self.pending.extend(slots);
+        self.pending.add(&slots);
         Ok(())
     }
 
@@ -357,16 +393,20 @@ impl Side {
         if pending.is_empty() {
             return Ok(());
         }
-        let mut load = Load::new(pending.len());
-        for slots in pending.chunks(BATCH_ROWS_MAX) {
-            let columns = self.key_idxs.iter().map(|idx| self.store.gather(*idx, slots)).collect::<Result<Vec<_>>>()?;
+        let mut load = Load::new(pending.n_slots());
+        for slots in pending.as_slice() {
+            let slots: Vec<u32> = slots.clone().collect();
+            let columns =
+                self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
             let cells = self.store.encode(&columns, Some(&self.key_idxs))?;
             let hashes = self.hashes(&columns, slots.len(), &cells)?;
-            hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, *slot));
+            hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, slot));
         }
-        drop(pending);
         let mut index = std::mem::take(&mut self.index);
-        let same = |side: &Side, old, new| side.is_exact || side.store.equals_stored(&side.key_idxs, old, new, true);
+        let same = |side: &Side, pair: Pair| {
+            let is_exact = side.exact == Exact::Tag || side.exact == Exact::Hash && pair.same_hash;
+            is_exact || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
+        };
         index.put_all(&load, self, same, Side::chain);
         self.index = index;
         self.index_rows()
@@ -402,26 +442,27 @@ impl Side {
         if !self.has_chains {
             return;
         }
-        let n_rows = match self.n_in_chain(head) {
-            LONG => {
-                self.set_prev(head, slot);
-                LONG
-            }
-            SHORT_ROWS_MAX => {
-                let (mut prev, mut at) = (slot, head);
-                while at != NONE {
-                    self.set_prev(at, prev);
-                    self.unindexed.push((hash, at));
-                    (prev, at) = (at, self.next(at));
-                }
-                LONG
-            }
-            n_rows => n_rows + 1,
-        };
-        if n_rows == LONG {
+        if self.is_long(head) {
+            self.set_prev(head, slot);
+            self.set_prev(slot, LONG);
             self.unindexed.push((hash, slot));
+        } else {
+            self.set_prev(slot, NONE);
+            let looks = scramble(slot).is_multiple_of(ROWS_A_LOOK);
+            if looks && self.has_more(slot, SHORT_ROWS_MAX) {
+                self.lengthen(hash, slot);
+            }
         }
-        self.set_n_in_chain(slot, n_rows);
+    }
+
+    /// Makes the chain that begins at `head` a long one.
+    fn lengthen(&mut self, hash: u64, head: u32) {
+        let (mut prev, mut slot) = (LONG, head);
+        while slot != NONE {
+            self.set_prev(slot, prev);
+            self.unindexed.push((hash, slot));
+            (prev, slot) = (slot, self.next(slot));
+        }
     }
 
     /// Lets the rows of long chains be found, and makes equal ones one.
@@ -472,13 +513,19 @@ impl Side {
         }
         self.link()?;
         let cells = self.store.encode(rows.columns(), None)?;
+        // Looked up one after the other below, for chains change. This brings their heads into the cache.
+        let heads = self.probe(keys, &keys.rows);
+        for (row, head) in keys.rows.iter().zip(heads) {
+            if self.has_chains && !self.is_long(head) && self.has_more(head, WALKED_ROWS_MAX) {
+                self.lengthen(keys.hash(*row), head);
+            }
+        }
+        self.index_rows()?;
         let mut row_hashes = vec![];
         if self.row_index.len() > 0 {
             hash_rows(rows.columns(), rows.num_rows(), &mut row_hashes)?;
             self.row_index.touch(row_hashes.iter().copied());
         }
-        // Looked up one after the other below, for chains change. This brings their heads into the cache.
-        self.probe(keys, &keys.rows);
         for row in &keys.rows {
             let key_hash = keys.hash(*row);
             let row_hash = row_hashes.get(*row as usize).copied().unwrap_or_default();
@@ -486,7 +533,7 @@ impl Side {
             // Equal rows may have slots of their own.
             while n_left > 0 {
                 let head = self.find(keys, *row);
-                let is_long = self.n_in_chain(head) == LONG;
+                let is_long = self.is_long(head);
                 let equals = |slot| self.store.equals(&self.all_idxs, slot, &cells, *row, false);
                 let (prev, slot) = match is_long {
                     true => (NONE, self.row_index.find(row_hash, equals)),
@@ -505,7 +552,7 @@ impl Side {
                     self.row_index.remove(row_hash, slot);
                     self.unlink_from_long(key_hash, slot)?;
                 } else {
-                    self.unlink_from_short(key_hash, slot, head, prev)?;
+                    self.unlink(key_hash, slot, prev)?;
                 }
             }
         }
@@ -523,16 +570,6 @@ impl Side {
             (prev, slot) = (slot, self.next(slot));
         }
         (prev, slot)
-    }
-
-    fn unlink_from_short(&mut self, hash: u64, slot: u32, head: u32, prev: u32) -> Result<()> {
-        let (n_rows, next) = (self.n_in_chain(head), self.next(slot));
-        self.unlink(hash, slot, prev)?;
-        let head = if prev == NONE { next } else { head };
-        if self.has_chains && head != NONE {
-            self.set_n_in_chain(head, n_rows - 1);
-        }
-        Ok(())
     }
 
     fn unlink_from_long(&mut self, hash: u64, slot: u32) -> Result<()> {
@@ -575,7 +612,15 @@ fn pieces(rows: &[u32], slots: &[u32], visit: &mut impl FnMut(&[u32], &[u32]) ->
     rows.chunks(BATCH_ROWS_MAX).zip(slots.chunks(BATCH_ROWS_MAX)).try_for_each(|(rows, slots)| visit(rows, slots))
 }
 
-/// A one-to-one scrambling of 32 bits (the finalizer of MurmurHash3, by Austin Appleby).
+/// A one-to-one scrambling of 64 bits (the finalizer of MurmurHash3, by Austin Appleby).
+#[inline]
+fn scramble_all(mut word: u64) -> u64 {
+    word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
+}
+
+/// The same of 32 bits.
 #[inline]
 fn scramble(mut word: u32) -> u32 {
     word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
