@@ -49,7 +49,7 @@ use tidewire_types::{Result, SqlError, SqlState};
 use crate::core::Core;
 pub use crate::memory::memory_size;
 pub use crate::session::settings::milliseconds;
-pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
+pub use crate::session::{CopyIn, Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;
 pub use crate::status::{
     CheckpointStatus, OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewOrigin, ViewState, ViewStatus,
