@@ -111,7 +111,11 @@ impl Drop for Server {
 pub async fn rows(session: &mut Session, sql: &str) -> SqlResult<Vec<RecordBatch>> {
     match outcome(session, sql).await? {
         Outcome::Rows { rows, .. } => rows.collect::<Vec<_>>().await.into_iter().collect(),
-        Outcome::Push { .. } | Outcome::CopyOut { .. } | Outcome::Command { .. } | Outcome::Empty => Ok(vec![]),
+        Outcome::Push { .. }
+        | Outcome::CopyOut { .. }
+        | Outcome::CopyIn(_)
+        | Outcome::Command { .. }
+        | Outcome::Empty => Ok(vec![]),
     }
 }
 
@@ -119,9 +123,11 @@ pub async fn rows(session: &mut Session, sql: &str) -> SqlResult<Vec<RecordBatch
 pub async fn push(session: &mut Session, sql: &str) -> SqlResult<BoxStream<'static, SqlResult<RecordBatch>>> {
     match outcome(session, sql).await? {
         Outcome::Push { rows, .. } => Ok(rows),
-        Outcome::Rows { .. } | Outcome::CopyOut { .. } | Outcome::Command { .. } | Outcome::Empty => {
-            Ok(futures::stream::empty().boxed())
-        }
+        Outcome::Rows { .. }
+        | Outcome::CopyOut { .. }
+        | Outcome::CopyIn(_)
+        | Outcome::Command { .. }
+        | Outcome::Empty => Ok(futures::stream::empty().boxed()),
     }
 }
 

@@ -7,7 +7,7 @@ mod object;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use object::{ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
+pub use object::{CheckDef, ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, closest};
 
 /// The schema that unqualified names are created in.

@@ -100,6 +100,17 @@ pub struct SourceDef {
 pub struct TableDef {
     /// Columns of the primary key, in its order; empty: none.
     pub primary_key: Vec<usize>,
+    /// CHECK constraints, in the order of their names.
+    pub checks: Vec<CheckDef>,
+}
+
+/// A CHECK constraint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckDef {
+    /// Its name.
+    pub name: String,
+    /// The condition as SQL text: a row is refused where it is false.
+    pub condition: String,
 }
 
 /// What only views have.
@@ -129,6 +140,14 @@ impl Object {
     pub fn new(id: ObjectId, name: Name, sql: String, columns: Vec<ColumnDef>, def: Kind) -> Object {
         let fields: Vec<_> = columns.iter().map(|c| c.sql_type.field(&c.name, !c.not_null)).collect();
         Object { id, name, owner: "tidewire".into(), sql, columns, schema: Arc::new(Schema::new(fields)), def }
+    }
+
+    /// The CHECK constraints of its rows.
+    pub fn checks(&self) -> &[CheckDef] {
+        match &self.def {
+            Kind::Table(table) => &table.checks,
+            Kind::Source(_) | Kind::View(_) | Kind::MaterializedView(_) | Kind::Index(_) => &[],
+        }
     }
 
     /// The kind, as messages name it.

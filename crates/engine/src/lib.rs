@@ -50,7 +50,7 @@ use crate::core::Core;
 pub use crate::memory::memory_size;
 pub use crate::runtime::panic_error;
 pub use crate::session::settings::milliseconds;
-pub use crate::session::{Notice, Outcome, Prepared, Session, Transaction};
+pub use crate::session::{CopyIn, Notice, Outcome, Prepared, Session, Transaction};
 use crate::shared::Shared;
 pub use crate::status::{
     CheckpointStatus, OperatorStatus, SourceState, SourceStatus, SplitStatus, Status, ViewOrigin, ViewState, ViewStatus,

@@ -93,11 +93,13 @@ impl Memory {
 
     /// Errors: `53200` where there is no room for rows of a table.
     pub fn check_write(&self, table: &str, rows: &RecordBatch) -> Result<()> {
-        if self.limit == usize::MAX {
-            return Ok(());
-        }
-        let (n_bytes, room) = (row_bytes(rows), self.room());
-        if n_bytes <= room {
+        if self.limit == usize::MAX { Ok(()) } else { self.check_bytes(table, row_bytes(rows)) }
+    }
+
+    /// Errors: `53200` where there is no room for rows of a table that take so much.
+    pub fn check_bytes(&self, table: &str, n_bytes: usize) -> Result<()> {
+        let room = self.room();
+        if self.limit == usize::MAX || n_bytes <= room {
             return Ok(());
         }
         Err(SqlError::new(SqlState::OutOfMemory, format!("there is no memory for more rows in table \"{table}\""))
@@ -244,7 +246,7 @@ fn over_all(name: &str, n_bytes: usize, used: usize, limit: usize) -> SqlError {
 }
 
 /// Bytes of rows, whatever they share with others.
-fn row_bytes(rows: &RecordBatch) -> usize {
+pub fn row_bytes(rows: &RecordBatch) -> usize {
     let long = |lengths: &mut dyn Iterator<Item = u128>| -> usize {
         lengths.map(|view| view as u32 as usize).filter(|len| *len > 12).sum()
     };

@@ -1,7 +1,9 @@
 //! One client: runs statements, one at a time.
 
 mod backup;
+mod checks;
 mod copy;
+mod copy_from;
 mod cursor;
 pub mod ddl;
 mod dml;
@@ -28,6 +30,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 use crate::Engine;
 use crate::shared::{Shared, Snapshot};
 use crate::table::Operation;
+pub use copy_from::CopyIn;
 use cursor::Cursor;
 use settings::SessionSettings;
 
@@ -106,6 +109,8 @@ pub enum Outcome {
         /// How the lines look.
         options: CopyOptions,
     },
+    /// Lines are to come: [`CopyIn::push`] takes them, [`Session::finish_copy`] writes their rows.
+    CopyIn(Box<CopyIn>),
     /// No rows.
     Command {
         /// The whole command tag (`CREATE TABLE`, `INSERT 0 3`).
@@ -261,6 +266,7 @@ impl Session {
             Statement::Flush => Ok(Outcome::command("FLUSH")),
             Statement::Copy(copy) => self.copy(copy, parsed).await,
             Statement::Refresh(name) => self.refresh(name).await,
+            Statement::CopyFrom(copy) => self.copy_from(copy, &parsed.text).await,
             Statement::Backup { to } => Ok(Outcome::rows(self.backup(to).await?, "BACKUP")),
             Statement::Unsupported(what) => Err(SqlError::unsupported(what)),
             Statement::Empty => Ok(Outcome::Empty),

@@ -1,8 +1,8 @@
 //! Catalog objects and dead letters, to and from what is kept on disk.
 
-use tidewire_catalog::{ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
+use tidewire_catalog::{CheckDef, ColumnDef, IndexDef, Kind, Name, Object, SourceDef, TableDef, ViewDef};
 use tidewire_connect::{Positions, Split};
-use tidewire_state::{StoredColumn, StoredKind, StoredLetter, StoredObject};
+use tidewire_state::{StoredCheck, StoredColumn, StoredKind, StoredLetter, StoredObject};
 use tidewire_types::ObjectId;
 
 use crate::dead_letters::Letter;
@@ -16,7 +16,11 @@ pub fn store(object: &Object, start: Option<&Positions>) -> StoredObject {
             stream: def.stream,
             start: start.map(|start| start.iter().map(|(split, position)| (split.0, *position)).collect()),
         },
-        Kind::Table(def) => StoredKind::Table { primary_key: def.primary_key.clone() },
+        Kind::Table(def) => {
+            let check = |c: &CheckDef| StoredCheck { name: c.name.clone(), condition: c.condition.clone() };
+            let checks = def.checks.iter().map(check).collect();
+            StoredKind::Table { primary_key: def.primary_key.clone(), checks }
+        }
         Kind::View(def) => StoredKind::View { query: def.query.clone(), depends_on: oids(&def.depends_on) },
         Kind::MaterializedView(def) => {
             StoredKind::MaterializedView { query: def.query.clone(), depends_on: oids(&def.depends_on) }
@@ -55,7 +59,11 @@ pub fn restore(stored: &StoredObject) -> Object {
         StoredKind::Source { connector, stream, .. } => {
             Kind::Source(SourceDef { connector: connector.clone(), stream: *stream })
         }
-        StoredKind::Table { primary_key } => Kind::Table(TableDef { primary_key: primary_key.clone() }),
+        StoredKind::Table { primary_key, checks } => {
+            let check = |c: &StoredCheck| CheckDef { name: c.name.clone(), condition: c.condition.clone() };
+            let checks = checks.iter().map(check).collect();
+            Kind::Table(TableDef { primary_key: primary_key.clone(), checks })
+        }
         StoredKind::View { query, depends_on } => Kind::View(view(query, depends_on)),
         StoredKind::MaterializedView { query, depends_on } => Kind::MaterializedView(view(query, depends_on)),
         StoredKind::Index { relation, key, include, unique } => Kind::Index(IndexDef {

@@ -4,16 +4,16 @@
 //! not at all.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use tidewire_catalog::{Kind, Object};
+use datafusion::prelude::SessionContext;
+use tidewire_catalog::{CheckDef, ColumnDef, Kind, Object};
 use tidewire_operators::arrangement::{Arrangement, Identity};
-use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
+use tidewire_planner::{RowExprs, show};
+use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType};
 use tokio::sync::oneshot;
 
 /// What one transaction writes, and who waits for it.
@@ -54,6 +54,8 @@ pub type Resolve = dyn Fn(&RecordBatch, &RecordBatch) -> Result<(RecordBatch, Bo
 pub enum OnConflict {
     /// `23505`
     Fail,
+    /// `23505`, with the context that the row of this index has.
+    FailIn(Arc<dyn Fn(usize) -> String + Send + Sync>),
     /// `DO NOTHING`
     Ignore,
     /// `40001`: the keys were free when the statement ran, and its client was told so.
@@ -158,9 +160,13 @@ impl Table {
             return Ok((self.nothing(), rows.clone(), rows));
         }
         match on_conflict {
-            OnConflict::Fail => {
+            OnConflict::Fail | OnConflict::FailIn(_) => {
                 let taken = fresh.iter().position(|fresh| fresh == Some(false)).unwrap_or(0);
-                Err(self.duplicate_key(&keys, taken))
+                let error = self.duplicate_key(&keys, taken);
+                Err(match on_conflict {
+                    OnConflict::FailIn(context) => error.with_context(context(taken)),
+                    _ => error,
+                })
             }
             OnConflict::FailIfTaken => Err(changed_meanwhile()),
             OnConflict::Ignore => {
@@ -269,35 +275,90 @@ fn repeated_rows(rows: &RecordBatch) -> Result<Vec<bool>> {
 }
 
 /// The values of a row, as messages show them.
-pub fn row_text(rows: &RecordBatch, idx: usize) -> String {
-    let mut text = String::new();
-    let options = FormatOptions::default().with_null("null");
-    for (n, column) in rows.columns().iter().enumerate() {
-        let separator = if n == 0 { "" } else { ", " };
-        let value = match ArrayFormatter::try_new(column.as_ref(), &options) {
-            Ok(formatter) if idx < column.len() => formatter.value(idx).to_string(),
-            _ => "?".to_string(),
-        };
-        // Writing to a String does not fail.
-        let _ = write!(text, "{separator}{value}");
-    }
-    text
+fn shown_values(rows: &RecordBatch, idx: usize) -> impl Iterator<Item = String> {
+    rows.columns().iter().zip(rows.schema_ref().fields()).map(move |(column, field)| {
+        let value = show(&column.slice(idx.min(column.len().saturating_sub(1)), 1), &SqlType::of(field));
+        match value.as_ref().map(|value| (value.as_string_view_opt(), value.is_null(0))) {
+            Ok((_, true)) => "null".to_string(),
+            Ok((Some(value), false)) => value.value(0).to_string(),
+            Ok((None, false)) | Err(_) => "?".to_string(),
+        }
+    })
 }
 
-/// Refuses NULL where a column is NOT NULL: `23502`.
-pub fn check_not_null(object: &Object, rows: &RecordBatch) -> Result<()> {
-    for (column, array) in object.columns.iter().zip(rows.columns()) {
-        if column.not_null && array.null_count() > 0 {
-            let idx = (0..array.len()).find(|idx| array.is_null(*idx)).unwrap_or(0);
-            return Err(SqlError::new(
-                SqlState::NotNullViolation,
-                format!(
-                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
-                    column.name, object.name.name
-                ),
-            )
-            .with_detail(format!("Failing row contains ({}).", row_text(rows, idx))));
-        }
+/// The values of a row, with commas.
+pub fn row_text(rows: &RecordBatch, idx: usize) -> String {
+    shown_values(rows, idx).collect::<Vec<_>>().join(", ")
+}
+
+/// Bytes of a value that the message about its row shows.
+const SHOWN_BYTES: usize = 64;
+
+/// What rows of a table must be, besides unique.
+#[derive(Clone)]
+pub struct Constraints {
+    table: Arc<Object>,
+    // None where there are no CHECK constraints.
+    checks: Option<Arc<RowExprs>>,
+    session: SessionContext,
+}
+
+impl Constraints {
+    /// `checks` are those of the table.
+    pub fn new(table: Arc<Object>, checks: Option<Arc<RowExprs>>, session: SessionContext) -> Constraints {
+        Constraints { table, checks, session }
     }
-    Ok(())
+
+    /// Refuses the first row that has NULL where a column is NOT NULL, `23502`, or that fails a CHECK constraint, `23514`.
+    pub fn check(&self, rows: &RecordBatch) -> Result<()> {
+        let first_null = |(column, values): (&ColumnDef, &ArrayRef)| {
+            let is_checked = column.not_null && values.null_count() > 0;
+            is_checked
+                .then(|| (0..values.len()).find(|idx| values.is_null(*idx)).map(|idx| (idx, column.name.clone())))?
+        };
+        let columns = self.table.columns.iter().zip(rows.columns());
+        // Of several in one row the first.
+        let null = columns.filter_map(first_null).min_by_key(|(idx, _)| *idx);
+        if let Some(checks) = &self.checks {
+            let n_before = null.as_ref().map_or(rows.num_rows(), |(idx, _)| *idx);
+            let failed = self.first_failed(checks, &rows.slice(0, n_before))?;
+            if let Some((idx, check)) = failed {
+                let name = &self.table.name.name;
+                let message = format!("new row for relation \"{name}\" violates check constraint \"{}\"", check.name);
+                return Err(failing_row(SqlError::new(SqlState::CheckViolation, message), rows, idx));
+            }
+        }
+        let Some((idx, column)) = null else { return Ok(()) };
+        let relation = &self.table.name.name;
+        let message =
+            format!("null value in column \"{column}\" of relation \"{relation}\" violates not-null constraint");
+        Err(failing_row(SqlError::new(SqlState::NotNullViolation, message), rows, idx))
+    }
+
+    /// The first row that fails a check, and the first check that it fails.
+    fn first_failed(&self, checks: &RowExprs, rows: &RecordBatch) -> Result<Option<(usize, &CheckDef)>> {
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let conditions = checks.conditions(rows, &self.session)?;
+        let first = |(values, check): (BooleanArray, _)| {
+            // NULL is not false.
+            Some((values.iter().position(|value| value == Some(false))?, check))
+        };
+        Ok(conditions.into_iter().zip(self.table.checks()).filter_map(first).min_by_key(|(idx, _)| *idx))
+    }
+}
+
+fn failing_row(error: SqlError, rows: &RecordBatch, idx: usize) -> SqlError {
+    let values = shown_values(rows, idx).map(|value| shortened(&value, SHOWN_BYTES));
+    error.with_detail(format!("Failing row contains ({}).", values.collect::<Vec<_>>().join(", ")))
+}
+
+/// At most so many bytes of a text.
+pub fn shortened(text: &str, n_bytes_max: usize) -> String {
+    if text.len() <= n_bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=n_bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}...", text.get(..end).unwrap_or_default())
 }

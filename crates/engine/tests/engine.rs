@@ -47,7 +47,7 @@ async fn run(session: &mut Session, sql: &str) -> Result<String> {
                 shown = pretty_format_batches(&[first]).unwrap().to_string();
             }
             Outcome::Command { tag, .. } => shown = tag,
-            Outcome::Empty => {}
+            Outcome::CopyIn(_) | Outcome::Empty => {}
         }
     }
     Ok(shown)

@@ -10,6 +10,7 @@ mod conflict;
 mod insert;
 mod literals;
 mod returning;
+mod row_exprs;
 mod values;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 pub(crate) use self::change::select;
 pub use self::conflict::{BoundUpdate, ConflictUpdate};
 pub use self::returning::Returning;
+pub use self::row_exprs::{Defaults, RowExprs};
 pub use self::values::ValueRows;
 use crate::errors::position_of;
 use crate::provider::Found;

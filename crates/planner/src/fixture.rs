@@ -56,7 +56,7 @@ impl Fixture {
                 not_null("country", SqlType::Text),
                 ColumnDef { default: Some("'2026-01-01'".into()), ..column("opened", SqlType::Date) },
             ],
-            Kind::Table(TableDef { primary_key: vec![0] }),
+            Kind::Table(TableDef { primary_key: vec![0], checks: vec![] }),
             &[&[Some("a"), Some("NL"), Some("2026-01-01")], &[Some("b"), Some("DE"), None]],
         );
         fixture.add(
@@ -86,7 +86,7 @@ impl Fixture {
                 column("s", SqlType::Struct(vec![("x".into(), SqlType::Int4)])),
                 column("tags", SqlType::Array(Box::new(SqlType::Text))),
             ],
-            Kind::Table(TableDef { primary_key: vec![] }),
+            Kind::Table(TableDef { primary_key: vec![], checks: vec![] }),
             &[&[
                 Some("1"),
                 Some("1.5"),

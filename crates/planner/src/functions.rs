@@ -33,7 +33,7 @@ mod one_type;
 mod operators;
 pub(crate) mod patterns;
 mod regexp;
-mod replaced;
+pub(crate) mod replaced;
 pub(crate) mod sets;
 mod spans;
 mod text;
@@ -91,7 +91,6 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     );
     all.push(timezone::timezone());
     all.push(to_json::to_json());
-    all.push(ScalarUDF::from(datafusion::functions::string::uuid::UuidFunc::new()).with_aliases(["gen_random_uuid"]));
     all
 }
 

@@ -52,8 +52,13 @@ mod query_tests;
 mod sharing_tests;
 
 pub use dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
-pub use dml::{BoundUpdate, ConflictUpdate, Delete, Insert, InsertRows, OnConflict, Returning, Update, ValueRows};
+pub use dml::{
+    BoundUpdate, ConflictUpdate, Defaults, Delete, Insert, InsertRows, OnConflict, Returning, RowExprs, Update,
+    ValueRows,
+};
 pub use functions::any::EQUALS_ANY;
+pub use functions::convert::read_text;
+pub use functions::replaced::show;
 pub use point::PointQuery;
 pub use query::{Context, Planned, TableResolver, execute};
 pub use session::session_context;

@@ -540,15 +540,22 @@ fn refuse_rows(select: &Select) -> Result<()> {
     }
 }
 
-/// `x = ANY (SELECT ..)` is IN, `x <> ALL (..)` is NOT IN.
+/// `x = ANY (SELECT ..)` and `x = ANY (ARRAY[a, b])` are IN, `x <> ALL (..)` is NOT IN.
 fn any_to_in(expr: &mut Expr) {
     let (left, right, any) = match expr {
         Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } => (left, right, true),
         Expr::AllOp { left, compare_op: ast::BinaryOperator::NotEq, right } => (left, right, false),
         _ => return,
     };
-    if let Expr::Subquery(subquery) = right.as_ref() {
-        *expr = Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated: !any };
+    let is_row = |expr: &Expr| matches!(expr, Expr::Tuple(_) | Expr::Array(_));
+    match right.as_ref() {
+        Expr::Subquery(subquery) => {
+            *expr = Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated: !any };
+        }
+        Expr::Array(items) if !items.elem.is_empty() && !items.elem.iter().chain([left.as_ref()]).any(is_row) => {
+            *expr = Expr::InList { expr: left.clone(), list: items.elem.clone(), negated: !any };
+        }
+        _ => {}
     }
 }
 

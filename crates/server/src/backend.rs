@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use pgwire::messages::PgWireBackendMessage as Backend;
-use pgwire::messages::copy::{CopyDone, CopyOutResponse};
+use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{
@@ -35,6 +35,7 @@ pub fn error(out: &mut BytesMut, severity: &str, error: &SqlError) {
     ];
     fields.extend(error.detail().map(|detail| (b'D', text(detail))));
     fields.extend(error.hint().map(|hint| (b'H', text(hint))));
+    fields.extend(error.context().map(|context| (b'W', text(context))));
     fields.extend(error.position().map(|position| (b'P', position.to_string())));
     put(out, Backend::ErrorResponse(ErrorResponse::new(fields)));
 }
@@ -78,6 +79,13 @@ pub fn no_data(out: &mut BytesMut) {
 pub fn copy_out(out: &mut BytesMut, n_columns: usize) -> Result<()> {
     let n = i16::try_from(n_columns).map_err(|_| encode::too_many_columns())?;
     put(out, Backend::CopyOutResponse(CopyOutResponse::new(0, n, vec![Format::Text.code(); n_columns])));
+    Ok(())
+}
+
+/// CopyInResponse: so many columns, all in text.
+pub fn copy_in(out: &mut BytesMut, n_columns: usize) -> Result<()> {
+    let n = i16::try_from(n_columns).map_err(|_| encode::too_many_columns())?;
+    put(out, Backend::CopyInResponse(CopyInResponse::new(0, n, vec![Format::Text.code(); n_columns])));
     Ok(())
 }
 

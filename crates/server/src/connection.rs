@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::BytesMut;
 use futures::FutureExt;
 use futures::stream::BoxStream;
-use tidewire_engine::{Outcome, Session, Transaction, panic_error};
+use tidewire_engine::{CopyIn, Outcome, Session, Transaction, panic_error};
 use tidewire_sql::{Parsed, Statement};
 use tidewire_types::{SqlError, SqlState};
 use tokio::sync::futures::OwnedNotified;
@@ -252,6 +252,7 @@ impl Connection {
             Outcome::CopyOut { schema, rows, is_push, options } => {
                 ResultRows::copy_out(rows, is_push, columns(&schema), options, style, out)?
             }
+            Outcome::CopyIn(copy) => return self.copy_in(*copy, &mut watch).await,
             Outcome::Command { tag, notices } => {
                 notices.iter().for_each(|notice| backend::notice(out, notice));
                 backend::complete(out, &tag);
@@ -266,6 +267,32 @@ impl Connection {
             Progress::Done(tag) => backend::complete(&mut self.output.buffer, &tag),
             // Without a limit nothing is suspended.
             Progress::Suspended => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the lines of a COPY, and writes their rows.
+    pub(crate) async fn copy_in(&mut self, mut copy: CopyIn, watch: &mut Watch) -> Result<(), Fault> {
+        backend::copy_in(&mut self.output.buffer, copy.n_columns())?;
+        watch.run(&mut self.input, self.output.flush()).await??;
+        loop {
+            let (kind, body) = watch.message(&mut self.input).await?;
+            match kind {
+                b'd' => copy.push(&body)?,
+                b'c' => break,
+                b'f' => return Err(copy.failed(&frontend::copy_failure(body)?).into()),
+                // A client that sent them with Execute could not know that lines would be asked for.
+                b'H' | b'S' => {}
+                b'X' => return Err(Fault::Gone),
+                other => {
+                    let message = format!("unexpected message type 0x{other:02X} during COPY from stdin");
+                    return Err(SqlError::new(SqlState::ProtocolViolation, message).into());
+                }
+            }
+        }
+        let outcome = watch.run(&mut self.input, self.session.finish_copy(copy)).await??;
+        if let Outcome::Command { tag, .. } = outcome {
+            backend::complete(&mut self.output.buffer, &tag);
         }
         Ok(())
     }
@@ -331,6 +358,20 @@ impl Watch {
                 value.map_err(|panic| Fault::Statement(panic_error(panic.as_ref())))
             }
             () = input.client_gone() => Err(Fault::Gone),
+        }
+    }
+}
+
+impl Watch {
+    /// The next message of the client, unless something ends the wait.
+    async fn message(&mut self, input: &mut Input) -> Result<(u8, bytes::Bytes), Fault> {
+        let deadline = self.deadline;
+        tokio::select! {
+            biased;
+            () = self.cancelled.as_mut() => Err(canceled("user request")),
+            () = at(deadline) => Err(canceled("statement timeout")),
+            () = self.shutdown.cancelled() => Err(Fault::Connection(shutting_down())),
+            message = input.message() => Ok(message?),
         }
     }
 }

@@ -201,6 +201,10 @@ impl Connection {
                     Outcome::CopyOut { schema, rows, is_push, options } => {
                         ResultRows::copy_out(rows, is_push, columns(&schema), options, style, out)?
                     }
+                    Outcome::CopyIn(copy) => {
+                        self.copy_in(*copy, &mut watch).await?;
+                        return Ok(portal);
+                    }
                     Outcome::Command { tag, notices } => {
                         notices.iter().for_each(|notice| backend::notice(out, notice));
                         backend::complete(out, &tag);

@@ -107,6 +107,11 @@ pub fn decode(kind: u8, body: Bytes) -> Result<Message> {
     }
 }
 
+/// Why the client gave a COPY up.
+pub fn copy_failure(body: Bytes) -> Result<String> {
+    Reader(body).string()
+}
+
 /// Whether errors of a message are followed by a wait for Sync.
 pub fn is_extended(kind: u8) -> bool {
     matches!(kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'H')

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt, TryStreamExt};
 use tidewire_engine::{Components, Engine, Settings};
 use tidewire_server::{Limits, PgSystem, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -404,14 +405,159 @@ async fn a_pipeline_is_answered_in_order() {
     server.stop().await;
 }
 
+/// Copies in through the extended protocol; each piece is a message.
+async fn copy_in(client: &Client, sql: &str, pieces: &[&str]) -> Result<u64, tokio_postgres::Error> {
+    let sink = client.copy_in(sql).await?;
+    let mut sink = std::pin::pin!(sink);
+    for piece in pieces {
+        sink.feed(Bytes::copy_from_slice(piece.as_bytes())).await?;
+    }
+    within(sink.finish()).await
+}
+
+async fn one(client: &Client, sql: &str) -> String {
+    rows(client.simple_query(sql).await.unwrap())[1].clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn copy_from_is_refused_and_the_session_goes_on() {
+async fn copied_lines_become_rows() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, a text, n int DEFAULT 7 CHECK (n > 0))").await.unwrap();
+    client.batch_execute("CREATE MATERIALIZED VIEW v AS SELECT n, count(*) AS c FROM t GROUP BY n").await.unwrap();
+    // Messages end anywhere.
+    let pieces = ["1\tx\t1\n2", "\t\\N", "\t2", "\n3\ty\\", "tz\t3\n4\té", "\t4"];
+    assert_eq!(copy_in(&client, "COPY t FROM STDIN", &pieces).await.unwrap(), 4);
+    assert_eq!(
+        one(&client, "SELECT string_agg(id || coalesce(a, '-') || n, ',' ORDER BY id) FROM t").await,
+        "1x1,2-2,3y\tz3,4é4"
+    );
+    assert_eq!(copy_in(&client, "COPY t (id) FROM STDIN", &[]).await.unwrap(), 0);
+    assert_eq!(
+        copy_in(&client, "COPY t (id, a) FROM STDIN CSV HEADER", &["id,a\r\n5,\"", "\r\n\"\r\n"]).await.unwrap(),
+        1
+    );
+    assert_eq!(one(&client, "SELECT a || n FROM t WHERE id = 5").await, "\r\n7");
+    assert_eq!(one(&client, "SELECT sum(c) FROM v").await, "5");
+
+    // A wrong line refuses all of them, and the session goes on.
+    let error = copy_in(&client, "COPY t (id, n) FROM STDIN CSV", &["6,1\n", "7,0\n", "8,x\n"]).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code(), &SqlState::CHECK_VIOLATION);
+    assert_eq!(error.where_(), Some("COPY t, line 2: \"7,0\""));
+    let error = copy_in(&client, "COPY t (id) FROM STDIN", &["6\n", "1\n"]).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code(), error.where_()), (&SqlState::UNIQUE_VIOLATION, Some("COPY t, line 2")));
+    // (The driver loses its place where COPY fails before it asks for lines.)
+    let error = client.batch_execute("COPY t (id, nope) FROM STDIN").await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().position(), Some(&tokio_postgres::error::ErrorPosition::Original(13)));
+    let error = copy_in(&client, "COPY t FROM STDIN (FORMAT binary)", &["PGCOPY"]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
+    assert_eq!(one(&client, "SELECT count(*) FROM t").await, "5");
+
+    // In a transaction rows are there when it commits, and gone when it does not.
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(copy_in(&client, "COPY t (id) FROM STDIN", &["6\n7\n"]).await.unwrap(), 2);
+    client.batch_execute("ROLLBACK; BEGIN").await.unwrap();
+    assert_eq!(copy_in(&client, "COPY t (id) FROM STDIN", &["8\n"]).await.unwrap(), 1);
+    client.batch_execute("INSERT INTO t (id) VALUES (9); COMMIT").await.unwrap();
+    assert_eq!(one(&client, "SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE id > 5").await, "8,9");
+    client.batch_execute("BEGIN").await.unwrap();
+    let error = copy_in(&client, "COPY t (id) FROM STDIN", &["x\n"]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_TEXT_REPRESENTATION));
+    let error = client.simple_query("SELECT 1").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::IN_FAILED_SQL_TRANSACTION));
+    client.batch_execute("ROLLBACK").await.unwrap();
+
+    // A client that goes away, or gives up, has written nothing.
+    let leaving = server.client().await;
+    let sink = leaving.copy_in::<_, Bytes>("COPY t (id) FROM STDIN").await.unwrap();
+    let mut sink = Box::pin(sink);
+    sink.send(Bytes::from_static(b"10\n")).await.unwrap();
+    drop((sink, leaving));
+    assert_eq!(one(&client, "SELECT count(*) FROM t").await, "7");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_lines_are_copied() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, a text)").await.unwrap();
+    let mut lines = String::new();
+    (0..50_000).for_each(|id| lines += &format!("{id},\"row {id}\"\n"));
+    let pieces: Vec<&str> = lines.as_bytes().chunks(10_007).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+    assert_eq!(copy_in(&client, "COPY t FROM STDIN (FORMAT csv)", &pieces).await.unwrap(), 50_000);
+    assert_eq!(one(&client, "SELECT count(*), sum(id), max(a) FROM t").await, "50000|1249975000|row 9999");
+    // The last of them is there already: none is taken.
+    let lines: String = (0..20_000).map(|n| format!("{}\tx\n", 69_998 - n)).collect();
+    let error = copy_in(&client, "COPY t FROM STDIN", &[&lines]).await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().where_(), Some("COPY t, line 20000"));
+    assert_eq!(one(&client, "SELECT count(*) FROM t").await, "50000");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_copies_a_file() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, a text)").await.unwrap();
+    let file = std::env::temp_dir().join(format!("tidewire-copy-{}.csv", std::process::id()));
+    std::fs::write(&file, "id,a\n1,one\n2,\"two, and more\"\n").unwrap();
+    let path = file.display();
+    let answer = server.psql(&[
+        &format!("\\copy t from '{path}' csv header"),
+        &format!("\\copy t (id) from '{path}' csv"),
+        "SELECT * FROM t ORDER BY id",
+    ]);
+    let expected = "COPY 2\n id |       a\n----+---------------\n  1 | one\n  2 | two, and more\n(2 rows)\n\n\
+                    ERROR:  extra data after last expected column\nCONTEXT:  COPY t, line 1: \"id,a\"";
+    assert_eq!(answer, expected);
+    std::fs::remove_file(&file).unwrap();
+    server.stop().await;
+}
+
+/// What the server says until it waits for a query, outside of a transaction.
+async fn until_ready(socket: &mut TcpStream) -> String {
+    let mut answer = vec![];
+    while !answer.ends_with(b"Z\0\0\0\x05I") {
+        let mut bytes = [0; 4096];
+        let n = within(socket.read(&mut bytes)).await.unwrap();
+        assert!(n > 0, "the server went away");
+        answer.extend(&bytes[..n]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_instead_of_lines() {
     let server = Server::start().await;
     let client = server.client().await;
     client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
-    let error = client.batch_execute("COPY t FROM STDIN").await.unwrap_err();
-    assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
-    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let startup = [&0x0003_0000_u32.to_be_bytes()[..], b"user\0ada\0\0"].concat();
+    socket.write_all(&u32::try_from(startup.len() + 4).unwrap().to_be_bytes()).await.unwrap();
+    socket.write_all(&startup).await.unwrap();
+    until_ready(&mut socket).await;
+    let copy = message(b'Q', b"COPY t FROM STDIN; SELECT 'next'\0");
+    let line = message(b'd', b"1\n");
+    let mut answers = vec![];
+    for sent in [
+        // The client gives up; what it had sent ahead is passed over.
+        [copy.clone(), line.clone(), message(b'f', b"no more\0"), line.clone(), message(b'c', b"")].concat(),
+        // Flush and Sync mean nothing here; a query must wait.
+        [copy.clone(), message(b'H', b""), message(b'S', b""), line.clone(), message(b'Q', b"SELECT 1\0")].concat(),
+        // What comes behind the end of the data is passed over.
+        [copy, message(b'd', b"2\n\\.\nx\n"), line, message(b'c', b"")].concat(),
+    ] {
+        socket.write_all(&sent).await.unwrap();
+        answers.push(until_ready(&mut socket).await);
+    }
+    assert!(answers[0].contains("C57014\0MCOPY from stdin failed: no more\0WCOPY t, line 2\0"), "{}", answers[0]);
+    assert!(answers[1].contains("unexpected message type 0x51 during COPY from stdin"), "{}", answers[1]);
+    assert!(answers[2].contains("COPY 1\0") && answers[2].contains("next"), "{}", answers[2]);
+    assert!(!answers[0].contains("next") && !answers[1].contains("next"));
+    assert_eq!(one(&client, "SELECT string_agg(id::text, ',') FROM t").await, "2");
     server.stop().await;
 }
 
@@ -509,7 +655,7 @@ async fn psql_describes_what_there_is() {
     client
         .batch_execute(
             "CREATE TABLE accounts (id TEXT PRIMARY KEY, country VARCHAR(2) NOT NULL, opened DATE DEFAULT current_date,
-                                    total NUMERIC(12,2), tags TEXT[], buyer STRUCT<name TEXT, city TEXT>);
+                                    total NUMERIC(12,2) CHECK (total >= 0), tags TEXT[], buyer STRUCT<name TEXT, city TEXT>);
              CREATE VIEW big AS SELECT id, total FROM accounts WHERE total > 10;
              CREATE MATERIALIZED VIEW per_country AS SELECT country, count(*) AS n FROM accounts GROUP BY country;
              CREATE INDEX by_country ON accounts (country, opened) INCLUDE (total);
@@ -543,6 +689,7 @@ async fn drivers_find_their_way_in_the_catalogs() {
     let server = Server::start().await;
     let client = server.client().await;
     client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL); CREATE INDEX i ON t (b)").await.unwrap();
+    client.batch_execute("CREATE TABLE c (a int CHECK (a > 0))").await.unwrap();
     for (query, expected) in [
         ("SELECT current_database(), current_schema(), current_user", "tidewire|public|ada"),
         ("SELECT 't'::regclass::oid = c.oid FROM pg_catalog.pg_class c WHERE relname = 't'", "t"),
@@ -555,6 +702,13 @@ async fn drivers_find_their_way_in_the_catalogs() {
         ("SELECT pg_catalog.format_type(1043, 14)", "character varying(10)"),
         ("SELECT count(*) FROM pg_catalog.pg_trigger", "0"),
         ("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 't'::regclass", "PRIMARY KEY (a)"),
+        (
+            "SELECT conname, pg_get_constraintdef(oid), conkey FROM pg_constraint WHERE contype = 'c'",
+            "c_a_check|CHECK ((a > 0))|{1}",
+        ),
+        ("SELECT constraint_name, check_clause FROM information_schema.check_constraints", "c_a_check|((a > 0))"),
+        ("SELECT column_name FROM information_schema.constraint_column_usage WHERE table_name = 'c'", "a"),
+        ("SELECT constraint_type FROM information_schema.table_constraints WHERE table_name = 'c'", "CHECK"),
         ("SELECT ARRAY(SELECT nspname FROM pg_namespace WHERE nspname = 'public')", "{public}"),
         ("SELECT current_setting('server_version') LIKE '15%'", "t"),
     ] {

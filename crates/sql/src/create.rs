@@ -7,7 +7,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::parser::StatementParser;
 use crate::{
-    Column, CreateSource, CreateTable, CreateView, Drop, Format, Include, ObjectKind, Statement, fold, sql_type,
+    Check, Column, CreateSource, CreateTable, CreateView, Drop, Format, Include, ObjectKind, Statement, fold, sql_type,
 };
 
 /// What stands between the brackets of CREATE TABLE and CREATE SOURCE.
@@ -15,6 +15,7 @@ use crate::{
 struct Elements {
     columns: Vec<Column>,
     primary_key: Vec<String>,
+    checks: Vec<Check>,
 }
 
 impl StatementParser<'_> {
@@ -122,8 +123,8 @@ impl StatementParser<'_> {
             let error = SqlError::new(SqlState::SyntaxError, format!("column \"{}\" has no type", column.name));
             return self.at(error, column.position);
         }
-        let Elements { columns, primary_key } = elements;
-        Ok(Statement::CreateTable(CreateTable { name, if_not_exists, columns, primary_key, query, options }))
+        let Elements { columns, primary_key, checks } = elements;
+        Ok(Statement::CreateTable(CreateTable { name, if_not_exists, columns, primary_key, checks, query, options }))
     }
 
     fn create_source(&mut self) -> Result<Statement> {
@@ -139,6 +140,9 @@ impl StatementParser<'_> {
             let elements = self.elements()?;
             if !elements.primary_key.is_empty() {
                 return self.at(SqlError::unsupported("a primary key of a source"), position);
+            }
+            if !elements.checks.is_empty() {
+                return self.at(SqlError::unsupported("a CHECK constraint of a source"), position);
             }
             Some(elements.columns)
         } else {
@@ -210,11 +214,15 @@ impl StatementParser<'_> {
         if self.next_is("LIKE") {
             return self.refuse("CREATE TABLE .. LIKE");
         }
+        if let Some(check) = self.check()? {
+            elements.checks.push(check);
+            return Ok(());
+        }
         if let Some(constraint) = self.sql(Parser::parse_optional_table_constraint)? {
             let names = self.key_of(constraint, position)?;
             return self.set_primary_key(elements, names, position);
         }
-        let column = self.column(position)?;
+        let column = self.column(position, &mut elements.checks)?;
         if column.primary_key {
             self.set_primary_key(elements, vec![column.name.clone()], position)?;
         }
@@ -245,13 +253,34 @@ impl StatementParser<'_> {
             }
             TableConstraint::Unique(_) => "a UNIQUE constraint",
             TableConstraint::ForeignKey(_) => "a FOREIGN KEY constraint",
-            TableConstraint::Check(_) => "a CHECK constraint",
             _ => "this kind of table constraint",
         };
         self.at(SqlError::unsupported(what), position)
     }
 
-    fn column(&mut self, position: usize) -> Result<Column> {
+    /// `[CONSTRAINT name] CHECK (condition)`, if it comes next.
+    fn check(&mut self) -> Result<Option<Check>> {
+        let name = match () {
+            () if self.next_is("CHECK") => None,
+            () if self.next_is("CONSTRAINT") && self.words_ahead(2, &["CHECK"]) => {
+                self.skip();
+                Some(self.identifier()?)
+            }
+            () => return Ok(None),
+        };
+        self.skip();
+        self.expect_token(&Token::LParen)?;
+        let start = self.parser.index();
+        let condition = self.sql(Parser::parse_expr)?;
+        let (text, offset) = self.text_since(start);
+        self.expect_token(&Token::RParen)?;
+        // It speaks of tables that others inherit from: there are none.
+        self.words(&["NO", "INHERIT"]);
+        Ok(Some(Check { name, condition, text, offset }))
+    }
+
+    /// A column; its CHECK constraints go to `checks`.
+    fn column(&mut self, position: usize, checks: &mut Vec<Check>) -> Result<Column> {
         let name = self.identifier()?;
         let none = |sql_type| Column { name, sql_type, not_null: false, default: None, primary_key: false, position };
         // CREATE TABLE t (a, b) AS ..
@@ -263,6 +292,10 @@ impl StatementParser<'_> {
         let sql_type = sql_type(&data_type).or_else(|e| self.at(e, type_position))?;
         let mut column = none(sql_type);
         loop {
+            if let Some(check) = self.check()? {
+                checks.push(check);
+                continue;
+            }
             let start = self.parser.index();
             let position = self.position();
             if self.word("CONSTRAINT") {
@@ -288,7 +321,6 @@ impl StatementParser<'_> {
                 option => {
                     let what = match option {
                         ColumnOption::Unique(_) => "a UNIQUE constraint",
-                        ColumnOption::Check(_) => "a CHECK constraint",
                         ColumnOption::ForeignKey(_) => "a FOREIGN KEY constraint",
                         ColumnOption::Generated { .. } | ColumnOption::Identity(_) => "a generated column",
                         ColumnOption::Collation(_) => "COLLATE",

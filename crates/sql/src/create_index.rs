@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::parser::StatementParser;
-use crate::{CreateIndex, IndexColumn, Statement};
+use crate::{CreateIndex, NamedColumn, Statement};
 
 /// Access methods of PostgreSQL that Tidewire does not have.
 const OTHER_METHODS: &[&str] = &["brin", "gin", "gist", "spgist"];
@@ -70,7 +70,7 @@ impl StatementParser<'_> {
     }
 
     /// A column, and what PostgreSQL takes behind it that says nothing about equality.
-    fn index_column(&mut self) -> Result<IndexColumn> {
+    fn index_column(&mut self) -> Result<NamedColumn> {
         let column = self.plain_column()?;
         if self.next_is("COLLATE") {
             return self.refuse("COLLATE");
@@ -88,7 +88,7 @@ impl StatementParser<'_> {
         }
     }
 
-    fn plain_column(&mut self) -> Result<IndexColumn> {
+    fn plain_column(&mut self) -> Result<NamedColumn> {
         let position = self.position();
         let is_expression = self.next_token_is(&Token::LParen)
             || matches!(self.parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period);
@@ -97,6 +97,6 @@ impl StatementParser<'_> {
                 .with_hint("Create a materialized view with the expression as a column, and the index on it.");
             return self.at(error, position);
         }
-        Ok(IndexColumn { name: self.identifier()?, position })
+        Ok(NamedColumn { name: self.identifier()?, position })
     }
 }

@@ -131,10 +131,20 @@ fn query(parser: &mut Parser<'_>, in_brackets: bool) -> Result<Box<Query>, Parse
     Ok(query)
 }
 
+/// What comes behind a query in brackets that is part of a larger one.
+const LARGER: &[Keyword] = &[
+    Keyword::UNION,
+    Keyword::EXCEPT,
+    Keyword::INTERSECT,
+    Keyword::ORDER,
+    Keyword::LIMIT,
+    Keyword::OFFSET,
+    Keyword::FETCH,
+];
+
 /// Whether a query in brackets of its own comes behind the next bracket, and behind that something of a larger query.
 fn is_set_operation(parser: &Parser<'_>) -> bool {
-    let larger = [Keyword::UNION, Keyword::EXCEPT, Keyword::INTERSECT, Keyword::ORDER, Keyword::LIMIT, Keyword::OFFSET];
-    behind_query_in_brackets(parser, 1).is_some_and(|token| is_keyword(&token, &larger))
+    behind_query_in_brackets(parser, 1).is_some_and(|token| is_keyword(&token, LARGER))
 }
 
 /// Where a query in brackets of its own comes after so many tokens, what comes behind it.
@@ -163,12 +173,14 @@ fn behind_query_in_brackets(parser: &Parser<'_>, n_tokens: usize) -> Option<Toke
     tokens.next()
 }
 
-/// `x [NOT] IN ((SELECT ..), b)`: a list that begins with a subquery, which sqlparser takes for all there is.
+/// `x [NOT] IN ((SELECT ..), b)`, `x IN ((SELECT ..)::int)`: a list that begins with a subquery, which sqlparser takes for
+/// all there is.
 fn in_list(parser: &mut Parser<'_>, left: &Expr) -> Option<Result<Expr, ParserError>> {
     let negated = is_keyword(&parser.peek_token_ref().token, &[Keyword::NOT]);
     let at = usize::from(negated);
     if !is_keyword(&parser.peek_nth_token_ref(at).token, &[Keyword::IN])
-        || behind_query_in_brackets(parser, at + 2) != Some(Token::Comma)
+        || behind_query_in_brackets(parser, at + 2)
+            .is_none_or(|token| token == Token::RParen || is_keyword(&token, LARGER))
     {
         return None;
     }

@@ -23,6 +23,8 @@ mod spelling;
 mod statement;
 mod subscribe;
 
+use std::ops::ControlFlow;
+
 pub use data_type::sql_type;
 pub use dialect::TidewireDialect;
 pub use exclude::EXCLUDE;
@@ -39,6 +41,20 @@ use tidewire_types::Result;
 /// what is nested too deeply; `0A000` for parts of statements that Tidewire does not have.
 pub fn parse(text: &str) -> Result<Vec<Parsed>> {
     parser::parse_text(text)
+}
+
+/// The names of the columns that an expression reads, as it writes them.
+pub fn column_names(expr: &ast::Expr) -> Vec<String> {
+    let mut names = vec![];
+    let _ = ast::visit_expressions(expr, |expr| {
+        names.extend(match expr {
+            ast::Expr::Identifier(ident) => Some(fold(ident)),
+            ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+            _ => None,
+        });
+        ControlFlow::<()>::Continue(())
+    });
+    names
 }
 
 /// Parses one expression, such as a stored column default.

@@ -126,6 +126,8 @@ pub enum Statement {
     Flush,
     /// `COPY .. TO STDOUT`.
     Copy(Copy),
+    /// `COPY .. FROM STDIN`.
+    CopyFrom(CopyFrom),
     /// `BACKUP TO 'place'`.
     Backup {
         /// A path, or `s3://bucket/prefix`.
@@ -159,7 +161,28 @@ pub struct Copy {
     pub options: CopyOptions,
 }
 
-/// How COPY writes rows.
+/// `COPY name [(columns)] FROM STDIN [WITH (..)] [WHERE condition]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopyFrom {
+    /// The table.
+    pub table: ObjectName,
+    /// The columns that lines have, in their order; empty: all.
+    pub columns: Vec<NamedColumn>,
+    /// How lines look.
+    pub options: CopyOptions,
+    /// The names in the header must be those of the columns.
+    pub header_match: bool,
+    /// What stands for a column's default.
+    pub default: Option<String>,
+    /// Columns whose values are never NULL, whatever they look like.
+    pub force_not_null: Vec<NamedColumn>,
+    /// Columns whose values are NULL also where that is written in quotes.
+    pub force_null: Vec<NamedColumn>,
+    /// Which rows are taken.
+    pub condition: Option<ast::Expr>,
+}
+
+/// How the lines of COPY look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOptions {
     /// The kind of lines.
@@ -176,7 +199,7 @@ pub struct CopyOptions {
     pub escape: u8,
 }
 
-/// The kind of lines that COPY writes.
+/// The kind of lines of COPY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyFormat {
     /// Backslashes escape.
@@ -221,6 +244,19 @@ pub struct Column {
     pub position: usize,
 }
 
+/// `[CONSTRAINT name] CHECK (condition)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Its name; None: made of the names of table and column.
+    pub name: Option<String>,
+    /// The condition.
+    pub condition: ast::Expr,
+    /// The condition's text.
+    pub text: String,
+    /// Where `text` begins in the statement's text: characters from 0.
+    pub offset: usize,
+}
+
 /// `INCLUDE what ['header name'] [AS alias]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Include {
@@ -256,6 +292,8 @@ pub struct CreateTable {
     pub columns: Vec<Column>,
     /// Names of the primary key's columns, from column or table constraint.
     pub primary_key: Vec<String>,
+    /// CHECK constraints, of columns and of the table, as they stand.
+    pub checks: Vec<Check>,
     /// `AS query`.
     pub query: Option<Box<ast::Query>>,
     /// Options of WITH.
@@ -297,14 +335,14 @@ pub struct CreateIndex {
     /// Whose rows it finds.
     pub relation: ObjectName,
     /// The columns of its key.
-    pub columns: Vec<IndexColumn>,
+    pub columns: Vec<NamedColumn>,
     /// Columns that come with it.
-    pub include: Vec<IndexColumn>,
+    pub include: Vec<NamedColumn>,
 }
 
-/// A column of an index.
+/// A column in a list of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexColumn {
+pub struct NamedColumn {
     /// Its name.
     pub name: String,
     /// Where it stands in the statement's text: characters from 1.

@@ -30,7 +30,7 @@ pub use directory::{DataDir, Location};
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use log::{Log, LogOptions, Replayed};
 pub use manifest::{FileEntry, Manifest, SharedNode, StateFiles, StatePart, StoredSource, TableFiles, ViewFiles};
-pub use object::{StoredColumn, StoredKind, StoredObject};
+pub use object::{StoredCheck, StoredColumn, StoredKind, StoredObject};
 pub use points::{CrashPoints, NoCrash};
 pub use record::{Record, StoredLetter, TableChange};
 pub use rows::delta_bytes;

@@ -41,6 +41,15 @@ pub struct StoredColumn {
     pub default: Option<String>,
 }
 
+/// A CHECK constraint of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCheck {
+    /// Its name.
+    pub name: String,
+    /// The condition as SQL text.
+    pub condition: String,
+}
+
 /// Kinds of objects, with what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +68,9 @@ pub enum StoredKind {
     Table {
         /// Columns of the primary key, in its order.
         primary_key: Vec<usize>,
+        /// CHECK constraints.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        checks: Vec<StoredCheck>,
     },
     /// A query with a name.
     View {

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{SinkExt, StreamExt};
 use tidewire_engine::{Outcome, Session};
 use tidewire_types::{SqlError, SqlType};
 use tokio_postgres::SimpleQueryMessage;
@@ -24,7 +25,7 @@ pub struct Answer {
     pub count: u64,
 }
 
-/// An error as a client sees it. Shown as `SQLSTATE: message`, then the hint.
+/// An error as a client sees it. Shown as `SQLSTATE: message`, then place, hint and context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The SQLSTATE.
@@ -33,6 +34,8 @@ pub struct Failure {
     pub message: String,
     /// The HINT sentence.
     pub hint: Option<String>,
+    /// The CONTEXT line.
+    pub context: Option<String>,
     /// Characters from 1 in the text that was run.
     pub position: Option<usize>,
 }
@@ -41,7 +44,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
         self.position.iter().try_for_each(|at| write!(f, "\nPOSITION: {at}"))?;
-        self.hint.iter().try_for_each(|hint| write!(f, "\nHINT: {hint}"))
+        self.hint.iter().try_for_each(|hint| write!(f, "\nHINT: {hint}"))?;
+        self.context.iter().try_for_each(|context| write!(f, "\nCONTEXT: {context}"))
     }
 }
 
@@ -50,7 +54,7 @@ impl std::error::Error for Failure {}
 impl Failure {
     /// A failure of the test itself, not of the server.
     pub fn of_test(message: impl Into<String>) -> Failure {
-        Failure { code: "TEST".into(), message: message.into(), hint: None, position: None }
+        Failure { code: "TEST".into(), message: message.into(), hint: None, context: None, position: None }
     }
 }
 
@@ -60,6 +64,7 @@ impl From<SqlError> for Failure {
             code: error.state().code().into(),
             message: error.message().into(),
             hint: error.hint().map(Into::into),
+            context: error.context().map(Into::into),
             position: error.position(),
         }
     }
@@ -70,6 +75,9 @@ impl From<SqlError> for Failure {
 pub trait Database: Send {
     /// Runs a text of one or more statements; the answer is that of the last.
     async fn run(&mut self, sql: &str) -> Result<Answer, Failure>;
+
+    /// Runs `COPY .. FROM STDIN` with these lines.
+    async fn copy_in(&mut self, sql: &str, lines: &str) -> Result<Answer, Failure>;
 }
 
 /// A client without a protocol.
@@ -84,9 +92,27 @@ impl Database for InProcess {
         }
         result
     }
+
+    async fn copy_in(&mut self, sql: &str, lines: &str) -> Result<Answer, Failure> {
+        let result = self.run_copy(sql, lines).await;
+        if result.is_err() {
+            self.0.fail_transaction();
+        }
+        Ok(result?)
+    }
 }
 
 impl InProcess {
+    async fn run_copy(&mut self, sql: &str, lines: &str) -> Result<Answer, SqlError> {
+        let parsed = tidewire_sql::parse(sql)?.pop().ok_or_else(|| SqlError::internal("no statement"))?;
+        let prepared = self.0.prepare(parsed, &[]).await?;
+        let Outcome::CopyIn(mut copy) = self.0.execute(&prepared, vec![]).await? else {
+            return Err(SqlError::internal("not a COPY FROM"));
+        };
+        copy.push(lines.as_bytes())?;
+        collect(self.0.finish_copy(*copy).await?).await
+    }
+
     async fn run_all(&mut self, sql: &str) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
         for parsed in tidewire_sql::parse(sql)? {
@@ -112,6 +138,7 @@ async fn collect(outcome: Outcome) -> Result<Answer, SqlError> {
             let count = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
             Ok(Answer { count, ..Answer::default() })
         }
+        Outcome::CopyIn(_) => Err(SqlError::internal("a COPY without lines")),
         Outcome::Empty => Ok(Answer::default()),
     }
 }
@@ -140,24 +167,29 @@ async fn drain(
     Ok(answer)
 }
 
+fn failure(error: tokio_postgres::Error) -> Failure {
+    match error.as_db_error() {
+        None => Failure::of_test(format!("the connection failed: {error}")),
+        Some(e) => Failure {
+            code: e.code().code().into(),
+            message: e.message().into(),
+            hint: e.hint().map(Into::into),
+            context: e.where_().map(Into::into),
+            position: match e.position() {
+                Some(tokio_postgres::error::ErrorPosition::Original(at)) => usize::try_from(*at).ok(),
+                _ => None,
+            },
+        },
+    }
+}
+
 /// A client of the Postgres protocol.
 pub struct Wire(pub tokio_postgres::Client);
 
 #[async_trait]
 impl Database for Wire {
     async fn run(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let messages = self.0.simple_query(sql).await.map_err(|e| match e.as_db_error() {
-            None => Failure::of_test(format!("the connection failed: {e}")),
-            Some(e) => Failure {
-                code: e.code().code().into(),
-                message: e.message().into(),
-                hint: e.hint().map(Into::into),
-                position: match e.position() {
-                    Some(tokio_postgres::error::ErrorPosition::Original(at)) => usize::try_from(*at).ok(),
-                    _ => None,
-                },
-            },
-        })?;
+        let messages = self.0.simple_query(sql).await.map_err(failure)?;
         let mut answer = Answer::default();
         let mut ended = false;
         for message in messages {
@@ -179,5 +211,13 @@ impl Database for Wire {
             }
         }
         Ok(answer)
+    }
+
+    async fn copy_in(&mut self, sql: &str, lines: &str) -> Result<Answer, Failure> {
+        let sink = self.0.copy_in(sql).await.map_err(failure)?;
+        let mut sink = std::pin::pin!(sink);
+        sink.send(Bytes::copy_from_slice(lines.as_bytes())).await.map_err(failure)?;
+        let count = sink.finish().await.map_err(failure)?;
+        Ok(Answer { count, ..Answer::default() })
     }
 }

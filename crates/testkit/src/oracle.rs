@@ -75,6 +75,7 @@ impl Oracle {
             | Statement::Delete(_)
             | Statement::Truncate(_)
             | Statement::Copy(_)
+            | Statement::CopyFrom(_)
             | Statement::Commit => Change::Rows,
             _ => Change::Nothing,
         }

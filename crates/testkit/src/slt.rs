@@ -3,6 +3,7 @@
 //! The format is sqllogictest's. Besides SQL a statement may be one of ours:
 //! - `PRODUCE topic [SPLIT n] [KEY 'k'] [AT '2026-01-01 00:00:00']`, then a record on each further line, appends to a
 //!   topic of `connector = 'memory'` and waits until the views have it (a line `NULL` is a record without value);
+//! - `COPY t FROM STDIN ..;`, then a line of data on each further line;
 //! - `ORACLE OFF view` and `ORACLE ON view`: whether the view is compared with its query.
 //!
 //! A file leaves its tables and views behind, so that everything can be deleted at its end.
@@ -245,7 +246,13 @@ impl Connection {
 
     async fn run_sql(&mut self, sql: &str) -> Result<Answer, Failure> {
         let sql_sent = (self.shared.change)(sql);
-        let answer = match tokio::time::timeout(STATEMENT_MAX, self.db.run(&sql_sent)).await {
+        let run = async {
+            match copied(&sql_sent) {
+                Some((sql, lines)) => self.db.copy_in(sql, lines).await,
+                None => self.db.run(&sql_sent).await,
+            }
+        };
+        let answer = match tokio::time::timeout(STATEMENT_MAX, run).await {
             Ok(answer) => answer?,
             Err(_) => {
                 self.db = self.shared.client().await?;
@@ -254,7 +261,7 @@ impl Connection {
         };
         let mut oracle = self.shared.oracle.lock().await;
         let mut change = Change::Nothing;
-        for parsed in tidewire_sql::parse(sql)? {
+        for parsed in tidewire_sql::parse(copied(sql).map_or(sql, |(sql, _)| sql))? {
             change = change.max(oracle.observe(&parsed));
             match parsed.statement {
                 Statement::Begin { .. } => self.in_transaction = true,
@@ -320,6 +327,13 @@ impl Target {
         let value = if line == "NULL" { None } else { Some(Bytes::copy_from_slice(line.as_bytes())) };
         Stored { key: self.key.clone(), value, timestamp_us: self.timestamp_us, headers: vec![] }
     }
+}
+
+/// `COPY .. FROM STDIN ..`, and its lines.
+fn copied(sql: &str) -> Option<(&str, &str)> {
+    let upper = sql.to_ascii_uppercase();
+    let is_copy = upper.starts_with("COPY") && upper.contains("FROM STDIN");
+    sql.split_once(";\n").filter(|_| is_copy)
 }
 
 /// The words outside quotes, and what stands in quotes.

@@ -43,6 +43,7 @@ sql_states! {
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",
     InvalidBinaryRepresentation = "22P03",
+    BadCopyFileFormat = "22P04",
     CharacterNotInRepertoire = "22021",
     InvalidEscapeSequence = "22025",
     DataException = "22000",
@@ -119,13 +120,15 @@ struct Parts {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    context: Option<String>,
     position: Option<usize>,
 }
 
 impl SqlError {
     /// An error with its primary line.
     pub fn new(state: SqlState, message: impl Into<String>) -> SqlError {
-        SqlError(Box::new(Parts { state, message: message.into(), detail: None, hint: None, position: None }))
+        let message = message.into();
+        SqlError(Box::new(Parts { state, message, detail: None, hint: None, context: None, position: None }))
     }
 
     /// `0A000`: `what` is not supported (yet). The message reads "{what} is not supported".
@@ -149,6 +152,13 @@ impl SqlError {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> SqlError {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a CONTEXT line: what was being read when it happened.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<String>) -> SqlError {
+        self.0.context = Some(context.into());
         self
     }
 
@@ -184,6 +194,11 @@ impl SqlError {
     /// The HINT sentence.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// The CONTEXT line.
+    pub fn context(&self) -> Option<&str> {
+        self.0.context.as_deref()
     }
 
     /// The place in the statement's text, in characters from 1.

@@ -16,7 +16,7 @@ impl Session {
         let (schema, rows, is_push) = match outcome {
             Outcome::Rows { schema, rows, .. } => (schema, rows, false),
             Outcome::Push { schema, rows, .. } => (schema, rows, true),
-            Outcome::CopyOut { .. } | Outcome::Command { .. } | Outcome::Empty => {
+            Outcome::CopyOut { .. } | Outcome::CopyIn(_) | Outcome::Command { .. } | Outcome::Empty => {
                 return Err(SqlError::internal("COPY of a statement without rows"));
             }
         };

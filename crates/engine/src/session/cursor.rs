@@ -54,7 +54,7 @@ impl Session {
                     .insert(name.to_string(), Cursor { schema, hold, rows: Mutex::new(rows), rest: None, push });
                 Ok(Outcome::command("DECLARE CURSOR"))
             }
-            Outcome::CopyOut { .. } | Outcome::Command { .. } | Outcome::Empty => {
+            Outcome::CopyOut { .. } | Outcome::CopyIn(_) | Outcome::Command { .. } | Outcome::Empty => {
                 Err(SqlError::unsupported("a cursor for this statement"))
             }
         }

@@ -97,8 +97,13 @@ impl Session {
         });
         let columns: Vec<ColumnDef> = columns.collect();
         self.check_defaults(&columns).await?;
-        let (sql, def) = (parsed.text.clone(), Kind::Table(TableDef { primary_key }));
-        let make = |id| Object::new(id, name, sql, columns, def);
+        let table = |id, checks| {
+            let def = Kind::Table(TableDef { primary_key: primary_key.clone(), checks });
+            Object::new(id, name.clone(), parsed.text.clone(), columns.clone(), def)
+        };
+        let checks = self.new_checks(&table(ObjectId(0), vec![]), &create.checks).await?;
+        let object = table(ObjectId(0), checks);
+        let make = |id| Object { id, ..object };
         self.shared().call(move |core| core.create(make, CreatedWith::default())).await??;
         Ok(Outcome::command("CREATE TABLE"))
     }

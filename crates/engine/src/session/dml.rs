@@ -14,7 +14,8 @@ use futures::{StreamExt, TryStreamExt};
 use tidewire_catalog::{ColumnDef, Kind, Name, Object, TableDef};
 use tidewire_operators::expr::sql_error;
 use tidewire_planner::{
-    Context, Delete, Insert, InsertRows, OnConflict as PlannedConflict, Planned, PointQuery, Returning, Update,
+    Context, Delete, Insert, InsertRows, OnConflict as PlannedConflict, Planned, PointQuery, Returning, RowExprs,
+    Update,
 };
 use tidewire_sql::{CreateTable, ObjectName, Parsed, Statement, ast};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
@@ -25,7 +26,7 @@ use super::query::{Environment, unbound};
 use super::{Outcome, Prepared, Session, Transaction, ddl};
 use crate::core::CreatedWith;
 use crate::shared::{Snapshot, stopped};
-use crate::table::{Change, OnConflict, Operation, Write, check_not_null};
+use crate::table::{Change, Constraints, OnConflict, Operation, Write};
 use crate::tables;
 
 /// How often a statement is computed again because another session changed its rows meanwhile.
@@ -213,7 +214,8 @@ impl Session {
             let planned = plan.dml();
             self.check_not_written(planned.query().map_or(&[], |query| &query.objects))?;
             let rows = self.dml_rows(&plan, &snapshot, &parameters).await?;
-            let change = self.change(planned, rows, &parameters)?;
+            let constraints = self.constraints(planned.table()).await?;
+            let change = self.change(planned, rows, &parameters, &constraints)?;
             let operation = Operation { table: planned.table().id, change };
             let rows = match self.transaction {
                 Transaction::Open => self.write_later(planned, operation, &snapshot)?,
@@ -269,7 +271,13 @@ impl Session {
     }
 
     /// What the statement does to its table with these rows.
-    fn change(&self, planned: &Dml, rows: RecordBatch, parameters: &[ScalarValue]) -> Result<Change> {
+    fn change(
+        &self,
+        planned: &Dml,
+        rows: RecordBatch,
+        parameters: &[ScalarValue],
+        constraints: &Constraints,
+    ) -> Result<Change> {
         let table = planned.table();
         let n_columns = table.columns.len();
         match planned {
@@ -279,23 +287,44 @@ impl Session {
                     PlannedConflict::DoNothing => OnConflict::Ignore,
                     PlannedConflict::DoUpdate(update) => {
                         let bound = update.bind(parameters, &self.engine.datafusion)?;
-                        let table = table.clone();
+                        let constraints = constraints.clone();
                         OnConflict::Update(Arc::new(move |existing, excluded| {
                             let (rows, written) = bound.resolve(existing, excluded)?;
-                            check_not_null(&table, &compute::filter_record_batch(&rows, &written)?)?;
+                            constraints.check(&compute::filter_record_batch(&rows, &written)?)?;
                             Ok((rows, written))
                         }))
                     }
                 };
+                constraints.check(&rows)?;
                 Ok(Change::Insert(table_rows(table, &rows)?, on_conflict))
             }
             Dml::Update(_) => {
                 let columns = |from: usize| (from..from + n_columns).collect::<Vec<_>>();
                 let (old, new) = (rows.project(&columns(0))?, rows.project(&columns(n_columns))?);
+                constraints.check(&new)?;
                 Ok(Change::Update(table_rows(table, &old)?, table_rows(table, &new)?))
             }
             Dml::Delete(_) => Ok(Change::Delete(table_rows(table, &rows)?)),
         }
+    }
+
+    /// What rows of the table must be.
+    pub(super) async fn constraints(&mut self, table: &Arc<Object>) -> Result<Constraints> {
+        let checks = if table.checks().is_empty() { None } else { Some(self.checks(table).await?) };
+        Ok(Constraints::new(table.clone(), checks, self.engine.datafusion.clone()))
+    }
+
+    /// The CHECK constraints of the table.
+    async fn checks(&mut self, table: &Object) -> Result<Arc<RowExprs>> {
+        let environment = self.environment(&self.snapshot());
+        let kept = environment.checks.lock().get(&table.id).cloned();
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let (checks, snapshot) = self.plan("", |cx| cx.checks(table)).await?;
+        let checks = Arc::new(checks);
+        self.environment(&snapshot).checks.lock().insert(table.id, checks.clone());
+        Ok(checks)
     }
 
     /// Keeps a write until its transaction commits; the rows that RETURNING sees now.
@@ -374,7 +403,7 @@ impl Session {
             batches.push(batch?);
         }
         let rows = compute::concat_batches(&ready.planned.schema, &batches)?;
-        let (sql, def) = (text.to_string(), Kind::Table(TableDef { primary_key: vec![] }));
+        let (sql, def) = (text.to_string(), Kind::Table(TableDef { primary_key: vec![], checks: vec![] }));
         let n_rows = rows.num_rows();
         let make = |id| Object::new(id, name, sql, columns, def);
         let with = CreatedWith { rows: Some(rows), ..CreatedWith::default() };
@@ -401,9 +430,8 @@ fn parameters_of(plan: &Planned, parameters: &[ScalarValue]) -> Vec<ScalarValue>
     parameters.iter().take(plan.parameters.len()).cloned().collect()
 }
 
-/// Rows under the table's schema. Errors: `23502`.
-fn table_rows(table: &Object, rows: &RecordBatch) -> Result<RecordBatch> {
-    check_not_null(table, rows)?;
+/// Rows that the table may have, under its schema.
+pub(super) fn table_rows(table: &Object, rows: &RecordBatch) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     Ok(RecordBatch::try_new_with_options(table.schema.clone(), rows.columns().to_vec(), &options)?)
 }

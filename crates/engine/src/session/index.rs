@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidewire_catalog::{Catalog, ColumnDef, IndexDef, Kind, Name, Object};
-use tidewire_sql::{CreateIndex, IndexColumn};
+use tidewire_sql::{CreateIndex, NamedColumn};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 
 use super::Session;
@@ -112,12 +112,12 @@ fn check_relation(relation: &Object) -> Result<()> {
 }
 
 /// The columns of these names. Errors: `42703`, `54011`.
-fn columns(relation: &Object, names: &[IndexColumn]) -> Result<Vec<usize>> {
+fn columns(relation: &Object, names: &[NamedColumn]) -> Result<Vec<usize>> {
     if names.len() > COLUMNS_MAX {
         let message = format!("cannot use more than {COLUMNS_MAX} columns in an index");
         return Err(SqlError::new(SqlState::ProgramLimitExceeded, message));
     }
-    let column = |name: &IndexColumn| {
+    let column = |name: &NamedColumn| {
         relation.columns.iter().position(|column| column.name == name.name).ok_or_else(|| {
             let message = format!("column \"{}\" does not exist", name.name);
             let error = SqlError::new(SqlState::UndefinedColumn, message).at(name.position);

@@ -1,5 +1,6 @@
 //! SELECT: a snapshot. EMIT CHANGES and SUBSCRIBE: the rows of a snapshot and then every change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, UInt32Array};
@@ -9,10 +10,11 @@ use datafusion::common::ScalarValue;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
 use tidewire_catalog::{Kind, Object};
 use tidewire_operators::arrangement::ArrangementReader;
 use tidewire_operators::consolidate;
-use tidewire_planner::{Context, Dataflow, Planned, PointQuery};
+use tidewire_planner::{Context, Dataflow, Planned, PointQuery, RowExprs};
 use tidewire_sql::ast;
 use tidewire_sql::{CreateView, Subscribe};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType};
@@ -71,6 +73,8 @@ pub struct Environment {
     system: SystemContext,
     session: SessionContext,
     settings_version: u64,
+    /// The CHECK constraints of tables that were written to.
+    pub checks: Mutex<HashMap<ObjectId, Arc<RowExprs>>>,
 }
 
 impl Session {
@@ -90,7 +94,7 @@ impl Session {
             settings: self.settings.all(),
         };
         let session = self.engine.session_for(&system);
-        let made = Arc::new(Environment { system, session, settings_version: version });
+        let made = Arc::new(Environment { system, session, settings_version: version, checks: Mutex::default() });
         self.environment = Some(made.clone());
         made
     }
@@ -348,7 +352,8 @@ impl Drop for Unsubscribe {
     }
 }
 
-fn shift(error: SqlError, offset: usize) -> SqlError {
+/// An error whose place is in a part of a statement that begins at `offset`.
+pub(super) fn shift(error: SqlError, offset: usize) -> SqlError {
     let position = error.position().map(|p| p + offset);
     error.with_position(position)
 }

@@ -38,7 +38,7 @@ pub struct Returning {
 
 /// Expressions over the columns of what is below.
 #[derive(Clone, Debug)]
-struct Projection(Vec<Expr>, DFSchemaRef);
+pub(super) struct Projection(Vec<Expr>, DFSchemaRef);
 
 impl Returning {
     /// Whether it reads nothing but the rows, so that it holds for later ones too.
@@ -86,7 +86,7 @@ impl Returning {
 }
 
 /// The projections of a plan that is nothing else, over the object's rows.
-fn projections(plan: &LogicalPlan, table: ObjectId) -> Option<Vec<Projection>> {
+pub(super) fn projections(plan: &LogicalPlan, table: ObjectId) -> Option<Vec<Projection>> {
     match plan {
         LogicalPlan::Projection(projection) => {
             let mut all = projections(&projection.input, table)?;
@@ -102,7 +102,7 @@ fn projections(plan: &LogicalPlan, table: ObjectId) -> Option<Vec<Projection>> {
     }
 }
 
-fn projected(
+pub(super) fn projected(
     rows: RecordBatch,
     projections: &[Projection],
     parameters: &[ScalarValue],

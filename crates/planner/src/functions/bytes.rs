@@ -1,4 +1,5 @@
-//! Single bytes and bits of a bytea: `get_byte`, `set_byte`, `get_bit`, `set_bit`, `bit_count`; and `convert_to`.
+//! Single bytes and bits of a bytea: `get_byte`, `set_byte`, `get_bit`, `set_bit`, `bit_count`; `convert_to`; and how long
+//! bytes and texts are.
 
 use std::sync::Arc;
 
@@ -8,12 +9,28 @@ use datafusion::common::{DataFusionError, Result};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
-use super::defined::{Definition, Overload};
+use super::defined::{Call, Definition, Overload};
 
 const BYTEA: SqlType = SqlType::Bytea;
 
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
+    Definition {
+        name: "length",
+        resolve: |types| of_bytes(types, |c, _| lengths(c, |text| text.chars().count(), <[u8]>::len)),
+    },
+    Definition {
+        name: "octet_length",
+        resolve: |types| match types {
+            // The blanks of a char(n) belong to its bytes.
+            [SqlType::Char(_)] => Overload::of(types, SqlType::Int4, |c, _| lengths(c, str::len, <[u8]>::len)),
+            _ => of_bytes(types, |c, _| lengths(c, str::len, <[u8]>::len)),
+        },
+    },
+    Definition {
+        name: "bit_length",
+        resolve: |types| of_bytes(types, |c, _| lengths(c, |text| text.len() * 8, |bytes| bytes.len() * 8)),
+    },
     Definition {
         name: "get_byte",
         resolve: |types| Overload::exact(types, &[BYTEA, SqlType::Int8], SqlType::Int4, |c, _| read(c, byte)),
@@ -43,6 +60,24 @@ pub(super) static ALL: &[Definition] = &[
         resolve: |types| Overload::exact(types, &[SqlType::Text, SqlType::Text], BYTEA, |c, _| encoded(c)),
     },
 ];
+
+/// The overload for a bytea or a text.
+fn of_bytes(types: &[SqlType], call: Call) -> Option<Overload> {
+    match types {
+        [SqlType::Bytea] => Overload::of(types, SqlType::Int4, call),
+        _ => Overload::exact(types, &[SqlType::Text], SqlType::Int4, call),
+    }
+}
+
+fn lengths(columns: &[ArrayRef], of_text: fn(&str) -> usize, of_bytes: fn(&[u8]) -> usize) -> Result<ArrayRef> {
+    let [values] = columns else { return Err(missing()) };
+    let length = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+    let lengths: Int32Array = match values.as_binary_view_opt() {
+        Some(bytes) => bytes.iter().map(|bytes| bytes.map(of_bytes).map(length)).collect(),
+        None => values.as_string_view().iter().map(|text| text.map(of_text).map(length)).collect(),
+    };
+    Ok(Arc::new(lengths))
+}
 
 fn missing() -> DataFusionError {
     external(SqlError::internal("too few arguments"))

@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type};
 use datafusion::common::Result;
 use serde_json::Value;
 use tidewire_connect::jsonb_text;
+use tidewire_operators::expr::sql_error;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
@@ -27,6 +28,11 @@ use super::text;
 /// Errors of a value are errors of the statement, not NULLs.
 const STRICT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+/// The values that text is in a column of type `to`. Errors: `22P02`, `22003`, `22001`, .. for a value that is none.
+pub fn read_text(text: &ArrayRef, to: &SqlType) -> Result<ArrayRef, SqlError> {
+    convert(text, &SqlType::Text, to, true).map_err(sql_error)
+}
 
 /// The values of `input` as `to`. `assign`: refuse text that is too long, where a cast cuts it off.
 ///

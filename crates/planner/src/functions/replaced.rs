@@ -1,5 +1,5 @@
 //! Functions that DataFusion has under the same name, with other results: `concat`, `concat_ws`, and digests, which give
-//! bytes; and `convert_from`, which it has not.
+//! bytes, `gen_random_uuid`; and `convert_from`, which it has not.
 
 use std::sync::Arc;
 
@@ -8,9 +8,11 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::crypto;
+use datafusion::functions::string::uuid;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+use tidewire_operators::expr::sql_error;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
@@ -23,6 +25,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     all.extend([
         ScalarUDF::from(Concat { separated: false, signature: Signature::new(any, Volatility::Immutable) }),
         ScalarUDF::from(Concat { separated: true, signature: Signature::variadic_any(Volatility::Immutable) }),
+        ScalarUDF::from(RandomUuid { inner: uuid::UuidFunc::new() }),
         ScalarUDF::from(ConvertFrom { signature: Signature::any(2, Volatility::Immutable) }),
     ]);
     all
@@ -89,6 +92,11 @@ impl ScalarUDFImpl for Concat {
     }
 }
 
+/// Values as PostgreSQL shows them.
+pub fn show(values: &ArrayRef, sql_type: &SqlType) -> Result<ArrayRef, SqlError> {
+    shown(values, sql_type).map_err(sql_error)
+}
+
 /// As PostgreSQL shows a value where it becomes text by itself.
 pub(super) fn shown(array: &ArrayRef, sql_type: &SqlType) -> Result<ArrayRef> {
     match array.as_boolean_opt() {
@@ -107,6 +115,35 @@ fn finished(output: ArrayRef, scalar: bool) -> Result<ColumnarValue> {
     match scalar {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
+    }
+}
+
+/// DataFusion's `uuid`, whose value is a text.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RandomUuid {
+    inner: uuid::UuidFunc,
+}
+
+impl ScalarUDFImpl for RandomUuid {
+    fn name(&self) -> &str {
+        "gen_random_uuid"
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(SqlType::Uuid.data_type())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(SqlType::Uuid.field(self.name(), false)))
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        args.return_field = Arc::new(Field::new(self.name(), self.inner.return_type(&[])?, false));
+        self.inner.invoke_with_args(args)?.cast_to(&SqlType::Uuid.data_type(), None)
     }
 }
 

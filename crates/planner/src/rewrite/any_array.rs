@@ -1,4 +1,4 @@
-//! `x op ANY (array)` and `x op ALL (array)` are calls of functions; of `ARRAY[..]`, IN.
+//! `x op ANY (array)` and `x op ALL (array)` are calls of functions.
 
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator};
 
@@ -13,14 +13,6 @@ pub(super) fn rewrite(expr: &mut Expr) {
         _ => return,
     };
     if matches!(right.as_ref(), Expr::Subquery(_)) {
-        return;
-    }
-    if let (Expr::Array(array), Op::Eq, false) | (Expr::Array(array), Op::NotEq, true) = (right.as_ref(), &op, is_all)
-        && !array.elem.is_empty()
-        && !array.elem.iter().any(|item| matches!(item, Expr::Array(_)))
-    {
-        let list = array.elem.clone();
-        *expr = Expr::Nested(Box::new(Expr::InList { expr: left.clone(), list, negated: is_all }));
         return;
     }
     // ALL: no item may compare otherwise.

@@ -584,7 +584,7 @@ mod tests {
         let mut add = |name: &str, columns: &[&str], primary_key: &[usize]| {
             let columns = columns.iter().map(|name| ColumnDef::new(*name, SqlType::Int8)).collect();
             let primary_key = primary_key.to_vec();
-            fixture.add(name, columns, Kind::Table(TableDef { primary_key }), &[]);
+            fixture.add(name, columns, Kind::Table(TableDef { primary_key, checks: vec![] }), &[]);
         };
         add("nation", &["n_id", "n_region"], &[0]);
         add("supplier", &["s_id", "s_nation"], &[0]);

@@ -8,16 +8,19 @@
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, FetchType, Filter, LogicalPlan, Operator, SkipType, lit, when,
 };
 use tidewire_catalog::Kind;
+use tidewire_types::SqlType;
 
 use super::domain::Domain;
 use super::pull::{Renamed, join, substituted};
 use super::push::or_empty;
 use super::{Query, Unnester, one_row, output};
+use crate::functions::typed;
 use crate::provider::object_of;
 
 impl Unnester {
@@ -43,12 +46,18 @@ impl Unnester {
         }
         let keys: Vec<Expr> = pushed.keys.iter().cloned().map(Expr::Column).collect();
         let names = [self.name("value"), self.name("count")];
+        let (_, field) = value.to_field(pushed.plan.schema())?;
         let one = one_of(value, pushed.plan.schema())?;
         let calls = vec![one.alias(&names[0]), count(lit(1i64)).alias(&names[1])];
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(std::sync::Arc::new(pushed.plan), keys, calls)?);
         let exprs = names.map(|name| Expr::Column(Column::new_unqualified(name)));
         let places = self.attach(query, plan, &exprs, &pushed.keys, outer, pushed.nulls)?;
-        Ok(one_row::only(places.into_iter().map(Expr::Column).collect()))
+        let only = one_row::only(places.into_iter().map(Expr::Column).collect());
+        // max() gives a text for all that are texts to Arrow.
+        Ok(match field.metadata().is_empty() {
+            true => only,
+            false => Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(SqlType::of(&field)), vec![only])),
+        })
     }
 
     /// Joins the calls of a global aggregate and computes what stands above it: its expressions and its conditions.
@@ -195,6 +204,27 @@ pub(super) fn at_most_one(plan: &LogicalPlan) -> bool {
         LogicalPlan::Filter(filter) => at_most_one(&filter.input) || has_whole_key(filter),
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::EmptyRelation(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether the value of a column is the same for every row: the optimizer may find that it is not NULL, and forget that there
+/// may be no row.
+pub(super) fn reads_nothing(plan: &LogicalPlan, idx: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => match projection.expr.get(idx).map(|expr| expr.clone().unalias()) {
+            Some(Expr::Column(column)) => {
+                let below = projection.input.schema().maybe_index_of_column(&column);
+                below.is_some_and(|idx| reads_nothing(&projection.input, idx))
+            }
+            Some(expr) => expr.column_refs().is_empty(),
+            None => false,
+        },
+        LogicalPlan::SubqueryAlias(alias) => reads_nothing(&alias.input, idx),
+        LogicalPlan::Filter(filter) => reads_nothing(&filter.input, idx),
+        LogicalPlan::Sort(sort) => reads_nothing(&sort.input, idx),
+        LogicalPlan::Limit(limit) => reads_nothing(&limit.input, idx),
+        LogicalPlan::Distinct(Distinct::All(input)) => reads_nothing(input, idx),
         _ => false,
     }
 }

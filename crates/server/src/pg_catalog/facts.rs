@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidewire_catalog::{Catalog, ColumnDef, Kind, Object, PUBLIC, SYSTEM};
+use tidewire_catalog::{Catalog, CheckDef, ColumnDef, Kind, Object, PUBLIC, SYSTEM};
 use tidewire_engine::SystemContext;
 use tidewire_types::SqlType;
 
@@ -27,6 +27,7 @@ const STRUCTS: u32 = 1_000_000_000;
 const STRUCT_ARRAYS: u32 = 2_000_000_000;
 const ROLES: u32 = 3_500_000_000;
 const FUNCTIONS: u32 = 3_750_000_000;
+const CHECKS: u32 = 4_000_000_000;
 const RANGE: u32 = 250_000_000;
 
 /// The catalog of one moment as one user sees it.
@@ -110,6 +111,8 @@ pub struct Relation {
     pub columns: Vec<ColumnDef>,
     /// Columns of the primary key.
     pub primary_key: Vec<usize>,
+    /// CHECK constraints.
+    pub checks: Vec<CheckDef>,
     /// The query of a view.
     pub query: Option<String>,
 }
@@ -186,6 +189,12 @@ impl Facts {
         })
     }
 
+    /// The CHECK constraint of that OID.
+    pub fn check(&self, oid: i64) -> Option<&CheckDef> {
+        let checks = self.relations.iter().flat_map(Relation::checks);
+        checks.filter(|(check_oid, _)| i64::from(*check_oid) == oid).map(|(_, check)| check).next()
+    }
+
     /// The index of an OID, and the relation whose rows it finds.
     pub fn index(&self, oid: i64) -> Option<(&Index, &Relation)> {
         let index = self.indexes.iter().find(|index| i64::from(index.oid) == oid)?;
@@ -228,6 +237,7 @@ impl Relation {
             owner: SUPERUSER.to_owned(),
             columns: table.column_types().map(|(name, t)| ColumnDef::new(name, t)).collect(),
             primary_key: vec![],
+            checks: vec![],
             query: None,
         }
     }
@@ -248,6 +258,7 @@ impl Relation {
             owner: object.owner.clone(),
             columns: object.columns.clone(),
             primary_key,
+            checks: object.checks().to_vec(),
             query,
         })
     }
@@ -275,6 +286,19 @@ impl Relation {
     /// The name of its key's index and constraint, as PostgreSQL makes it.
     pub fn key_name(&self) -> String {
         format!("{}_pkey", self.name)
+    }
+
+    /// Its CHECK constraints with their OIDs.
+    pub fn checks(&self) -> impl Iterator<Item = (u32, &CheckDef)> {
+        let first = self.oid.wrapping_mul(100) % RANGE;
+        (0u32..).zip(&self.checks).map(move |(n, check)| (CHECKS + (first + n) % RANGE, check))
+    }
+
+    /// Indices of the columns that a CHECK constraint reads.
+    pub fn check_columns(&self, check: &CheckDef) -> Vec<usize> {
+        let condition = tidewire_sql::parse_expr(&check.condition);
+        let read = condition.map(|condition| tidewire_sql::column_names(&condition)).unwrap_or_default();
+        (0..self.columns.len()).filter(|idx| self.columns.get(*idx).is_some_and(|c| read.contains(&c.name))).collect()
     }
 
     /// The columns of its key.

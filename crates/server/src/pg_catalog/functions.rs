@@ -196,8 +196,12 @@ functions! {
         }
     };
     "pg_get_constraintdef" Text |facts, args| {
-        let relation = facts.relation_of_key(int(args, 0)?)?;
-        Some(format!("PRIMARY KEY ({})", key_list(relation)))
+        let oid = int(args, 0)?;
+        match facts.check(oid) {
+            Some(check) if matches!(args.get(1), Some(Value::Bool(true))) => Some(format!("CHECK ({})", check.condition)),
+            Some(check) => Some(format!("CHECK (({}))", check.condition)),
+            None => Some(format!("PRIMARY KEY ({})", key_list(facts.relation_of_key(oid)?))),
+        }
     };
     "tidewire_column_default" Text |facts, args| {
         let number = u32::try_from(int(args, 1)?).ok()?;

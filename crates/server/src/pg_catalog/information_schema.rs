@@ -1,5 +1,6 @@
 //! `information_schema`: what the SQL standard says of tables and columns.
 
+use tidewire_catalog::CheckDef;
 use tidewire_types::SqlType;
 
 use super::facts::{Facts, Relation, SCHEMAS, SUPERUSER};
@@ -76,14 +77,32 @@ pub static TABLES: &[SystemTable] = &[
                   constraint_type is_deferrable initially_deferred enforced",
         rows: |facts, _| {
             let catalog = facts.database.as_str();
-            let keyed = facts.relations.iter().filter(|r| r.has_key());
-            keyed
-                .map(|r| {
-                    let schema = r.schema.as_str();
-                    let name = r.name.as_str();
-                    row![catalog, schema, r.key_name(), catalog, schema, name, "PRIMARY KEY", "NO", "NO", "YES"]
-                })
-                .collect()
+            let mut rows = vec![];
+            for r in &facts.relations {
+                let (schema, table) = (r.schema.as_str(), r.name.as_str());
+                let mut add = |name: &str, kind| {
+                    rows.push(row![catalog, schema, name, catalog, schema, table, kind, "NO", "NO", "YES"]);
+                };
+                if r.has_key() {
+                    add(&r.key_name(), "PRIMARY KEY");
+                }
+                r.checks.iter().for_each(|check| add(&check.name, "CHECK"));
+            }
+            rows
+        },
+    },
+    SystemTable {
+        schema: SCHEMA,
+        name: "check_constraints",
+        oid: 13_109,
+        columns: "constraint_catalog constraint_schema constraint_name check_clause",
+        rows: |facts, _| {
+            let checks = facts.relations.iter().flat_map(|r| r.checks.iter().map(move |check| (r, check)));
+            let row = |(r, check): (&Relation, &CheckDef)| {
+                let (catalog, schema) = (facts.database.as_str(), r.schema.as_str());
+                row![catalog, schema, check.name.as_str(), format!("(({}))", check.condition)]
+            };
+            checks.map(row).collect()
         },
     },
     SystemTable {
@@ -130,10 +149,15 @@ pub static TABLES: &[SystemTable] = &[
         rows: |facts, _| {
             let catalog = facts.database.as_str();
             let mut rows = vec![];
-            for r in facts.relations.iter().filter(|r| r.has_key()) {
+            for r in &facts.relations {
                 let (schema, table) = (r.schema.as_str(), r.name.as_str());
-                for column in r.key_columns() {
-                    rows.push(row![catalog, schema, table, column.name.as_str(), catalog, schema, r.key_name()]);
+                let mut add = |column: &str, constraint: &str| {
+                    rows.push(row![catalog, schema, table, column, catalog, schema, constraint]);
+                };
+                r.key_columns().for_each(|column| add(&column.name, &r.key_name()));
+                for check in &r.checks {
+                    let columns = r.check_columns(check).into_iter().filter_map(|idx| r.columns.get(idx));
+                    columns.for_each(|column| add(&column.name, &check.name));
                 }
             }
             rows

@@ -110,35 +110,18 @@ pub static TABLES: &[SystemTable] = &[
                   connoinherit:b conkey:a confkey:a conpfeqop:a conppeqop:a conffeqop:a confdelsetcols:a conexclop:a \
                   conbin",
         rows: |facts, _| {
-            let keyed = facts.relations.iter().filter(|relation| relation.has_key());
-            keyed
-                .map(|relation| {
-                    let numbers = relation.primary_key.iter().map(|idx| (idx + 1).to_string()).collect();
-                    let mut row = row![
-                        relation.constraint_oid(),
-                        relation.key_name(),
-                        schema_oid(&relation.schema),
-                        'p',
-                        false,
-                        false,
-                        true,
-                        relation.oid,
-                        0i64,
-                        relation.index_oid(),
-                        0i64,
-                        0i64,
-                        ' ',
-                        ' ',
-                        ' ',
-                        true,
-                        0i64,
-                        true
-                    ];
-                    row.push(Cell::List(numbers));
-                    row.extend(std::iter::repeat_n(Cell::Null, 7));
-                    row
-                })
-                .collect()
+            let mut rows = vec![];
+            for relation in &facts.relations {
+                if relation.has_key() {
+                    let (oid, name, index) = (relation.constraint_oid(), relation.key_name(), relation.index_oid());
+                    rows.push(constraint(relation, oid, &name, 'p', index, &relation.primary_key, None));
+                }
+                for (oid, check) in relation.checks() {
+                    let columns = relation.check_columns(check);
+                    rows.push(constraint(relation, oid, &check.name, 'c', 0, &columns, Some(&check.condition)));
+                }
+            }
+            rows
         },
     },
     SystemTable {
@@ -222,7 +205,7 @@ fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usi
         'p',
         kind,
         n_columns as i64,
-        0i64,
+        if kind == 'r' { relation.checks.len() as i64 } else { 0 },
         false,
         false,
         false,
@@ -236,6 +219,41 @@ fn class(relation: &Relation, oid: u32, name: String, kind: char, n_columns: usi
         0i64
     ];
     row.extend([Cell::Null, Cell::Null, Cell::Null, Cell::from(1259u32)]);
+    row
+}
+
+fn constraint(
+    relation: &Relation,
+    oid: u32,
+    name: &str,
+    kind: char,
+    index_oid: u32,
+    columns: &[usize],
+    condition: Option<&str>,
+) -> Vec<Cell> {
+    let mut row = row![
+        oid,
+        name,
+        schema_oid(&relation.schema),
+        kind,
+        false,
+        false,
+        true,
+        relation.oid,
+        0i64,
+        index_oid,
+        0i64,
+        0i64,
+        ' ',
+        ' ',
+        ' ',
+        true,
+        0i64,
+        kind == 'p'
+    ];
+    row.push(Cell::List(columns.iter().map(|idx| (idx + 1).to_string()).collect()));
+    row.extend(std::iter::repeat_n(Cell::Null, 6));
+    row.push(Cell::from(condition));
     row
 }
 
