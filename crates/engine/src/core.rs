@@ -11,6 +11,7 @@
 //! Invariant: at every published epoch each view equals its query over the inputs seen so far. A view that fails is
 //! marked, and with it what stands on it; all else goes on.
 
+mod failed;
 pub mod indexes;
 mod kept;
 mod publication;
@@ -31,6 +32,7 @@ use tidewire_state::{Record, TableChange, delta_bytes};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState};
 use tracing::{error, info, warn};
 
+use self::failed::view_failed;
 use self::publication::Unpublished;
 use crate::build::{BuildState, InLog};
 use crate::dead_letters::Letter;
@@ -392,32 +394,6 @@ impl Core {
         self.check_memory();
     }
 
-    /// Marks a view failed, and what stands on it.
-    fn fail_view(&mut self, id: ObjectId, err: SqlError) {
-        let Some(view) = self.views.get_mut(&id) else { return };
-        if view.error.is_some() {
-            return;
-        }
-        error!(view = %view.name, error = %err, "materialized view failed");
-        let (name, is_plan) = (view.name.clone(), view.is_plan);
-        view.error = Some(err.clone());
-        if err.state() == SqlState::OutOfMemory {
-            (view.runtime, view.relation) = (Runtime::without_state(), None);
-            self.state_memory.forget(id);
-        }
-        for subscriber in self.subscribers.remove(&id).unwrap_or_default() {
-            subscriber.fail(view_failed(&name, &err));
-        }
-        self.builds.values().filter(|b| b.tap.reads(id)).for_each(|b| b.tap.fail(view_failed(&name, &err)));
-        self.publish_relations();
-        let above: Vec<ObjectId> =
-            self.views.iter().filter(|(_, v)| v.inputs.contains(&id)).map(|(id, _)| *id).collect();
-        for dependant in above {
-            self.fail_view(dependant, if is_plan { err.clone() } else { view_failed(&name, &err) });
-        }
-        self.drop_unused_plans();
-    }
-
     fn deliver(&mut self, epoch: Epoch, changes: &EpochChanges) {
         for (id, subscribers) in &mut self.subscribers {
             if let Some(changes) = changes.get(id) {
@@ -632,15 +608,6 @@ impl Core {
         Ok(id)
     }
 
-    /// Frees what a failed view that is built again still holds. Whether there is one.
-    fn let_go_of_failed(&mut self, id: ObjectId) -> bool {
-        let Some(view) = self.views.get_mut(&id).filter(|view| view.error.is_some()) else { return false };
-        (view.runtime, view.relation) = (Runtime::without_state(), None);
-        self.state_memory.forget(id);
-        self.drop_unused_plans();
-        true
-    }
-
     /// Counts what a view being built has read of a source.
     pub fn count_read(&mut self, id: ObjectId, read: &SourceRead) {
         if let Some(source) = self.sources.get_mut(&id) {
@@ -776,26 +743,6 @@ impl Core {
         self.stop_idle_sources();
     }
 
-    /// Adds a view that was there before the server's start and cannot be built now. It stays until it is dropped, and is
-    /// tried again at the next start.
-    pub fn add_failed_view(&mut self, object: Object, error: SqlError) -> Result<()> {
-        let id = object.id;
-        let view = View {
-            name: object.name.to_string(),
-            runtime: Runtime::without_state(),
-            relation: None,
-            inputs: object.depends_on().to_vec(),
-            all_columns: (0..object.columns.len()).collect(),
-            error: Some(error),
-            fingerprint: None,
-            origin: ViewOrigin::Rebuilt,
-            is_new: true,
-            is_plan: false,
-        };
-        self.insert_view(id, view);
-        self.change_catalog(|catalog| catalog.insert(object)).map(|_| ())
-    }
-
     /// Ends a subscription's own view.
     pub fn drop_view(&mut self, id: ObjectId) {
         self.views.remove(&id);
@@ -882,18 +829,6 @@ pub fn dead_letter_rows(shared: &Shared, id: ObjectId, name: &str, errors: Vec<R
             error: format!("{}: {} (weight {})", row_error.expr, describe(&row_error.error), row_error.weight),
         });
     }
-}
-
-/// `55000`: what a reader of a failed view gets.
-fn view_failed(name: &str, err: &SqlError) -> SqlError {
-    // One that was stopped for want of memory says so by its SQLSTATE.
-    let state = match err.state() {
-        SqlState::OutOfMemory => SqlState::OutOfMemory,
-        _ => SqlState::ObjectNotInPrerequisiteState,
-    };
-    SqlError::new(state, format!("materialized view \"{name}\" has failed"))
-        .with_detail(describe(err))
-        .with_hint("REFRESH MATERIALIZED VIEW builds it again; SHOW JOBS tells the state of each view.")
 }
 
 fn describe(err: &SqlError) -> String {

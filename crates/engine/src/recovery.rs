@@ -245,6 +245,7 @@ impl Engine {
 }
 
 /// Builds views, and what stands on them, as soon as what they read can be reached.
+#[expect(clippy::disallowed_methods, reason = "a broker does not tell that it is there again")]
 async fn try_again(engine: Weak<Engine>, mut views: Vec<ObjectId>) {
     let mut pause = TRY_AGAIN;
     while !views.is_empty() {

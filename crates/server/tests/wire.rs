@@ -416,7 +416,7 @@ async fn copy_in(client: &Client, sql: &str, pieces: &[&str]) -> Result<u64, tok
 }
 
 async fn one(client: &Client, sql: &str) -> String {
-    rows(client.simple_query(sql).await.unwrap())[1].clone()
+    rows(client.simple_query(sql).await.unwrap()).swap_remove(1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -524,7 +524,7 @@ async fn until_ready(socket: &mut TcpStream) -> String {
         let mut bytes = [0; 4096];
         let n = within(socket.read(&mut bytes)).await.unwrap();
         assert!(n > 0, "the server went away");
-        answer.extend(&bytes[..n]);
+        answer.extend(bytes.get(..n).unwrap());
     }
     String::from_utf8_lossy(&answer).into_owned()
 }

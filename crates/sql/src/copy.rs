@@ -48,7 +48,7 @@ impl StatementParser<'_> {
         self.copied_through("STDIN", "FROM STDIN", "from")?;
         let given = self.copy_options()?;
         let condition = if self.word("WHERE") { Some(self.sql(Parser::parse_expr)?) } else { None };
-        given.copy_from(relation.name, relation.columns, condition).map(Statement::CopyFrom)
+        given.copy_from(relation.name, relation.columns, condition).map(|copy| Statement::CopyFrom(Box::new(copy)))
     }
 
     /// The client's end of the connection: a server's files and programs are none.

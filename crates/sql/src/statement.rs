@@ -127,7 +127,7 @@ pub enum Statement {
     /// `COPY .. TO STDOUT`.
     Copy(Copy),
     /// `COPY .. FROM STDIN`.
-    CopyFrom(CopyFrom),
+    CopyFrom(Box<CopyFrom>),
     /// `BACKUP TO 'place'`.
     Backup {
         /// A path, or `s3://bucket/prefix`.

@@ -170,9 +170,13 @@ async fn a_view_whose_broker_was_away_at_the_start_is_built_when_it_answers() {
     assert_eq!(rows(&server, states).await, ["above|failed", "v|failed"]);
     server.memory.set_away(false);
     produce(&server, &[r#"{"n": 2}"#]);
-    while rows(&server, states).await != ["above|running", "v|running"] {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let running = async {
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        while rows(&server, states).await != ["above|running", "v|running"] {
+            again.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), running).await.unwrap();
     server.caught_up().await.unwrap();
     assert_eq!(rows(&server, "SELECT n FROM above").await, ["7"]);
     assert_eq!(rows(&server, "SELECT count(*) FROM tidewire.dead_letters").await, ["1"], "a row is one letter");

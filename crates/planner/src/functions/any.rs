@@ -210,13 +210,14 @@ fn of_one(own: &ArrayRef, list: &ListArray, compare: Compare) -> Result<BooleanA
     Ok(found)
 }
 
-/// OR of all, which NULLs may be among.
+/// OR of all, which NULLs may be among. Takes all.
 fn any(matched: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    matched.fold(Some(false), |found, matched| match (found, matched) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (None, _) | (_, None) => None,
-        (Some(false), Some(false)) => Some(false),
-    })
+    let (mut is_found, mut has_null) = (false, false);
+    for matched in matched {
+        is_found |= matched == Some(true);
+        has_null |= matched.is_none();
+    }
+    (is_found || !has_null).then_some(is_found)
 }
 
 /// Gives a parameter that is compared with an array, or is the array, its type.
