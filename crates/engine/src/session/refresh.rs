@@ -23,7 +23,7 @@ impl Session {
             return Err(SqlError::new(SqlState::WrongObjectType, message).at(name.position));
         }
         if !has_failed(&moment, object.id) {
-            let message = format!("materialized view \"{}\" is up to date, as always", object.name.name);
+            let message = format!("materialized view \"{}\" is kept up to date", object.name.name);
             let notice = Notice { severity: "NOTICE", code: "00000", message };
             return Ok(Outcome::Command { tag: TAG.to_string(), notices: vec![notice] });
         }
