@@ -18,6 +18,7 @@ use tidewire_planner::{Context, Dataflow, Planned, PointQuery, RowExprs};
 use tidewire_sql::ast;
 use tidewire_sql::{CreateView, Subscribe};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::plans::Plan;
 use super::{Outcome, Prepared, Session};
@@ -28,8 +29,18 @@ use crate::subscription::{self, EpochDeltas, Receiver};
 use crate::system;
 use crate::tables::{self, Resolver};
 
+/// Bytes of a statement that may take long to plan.
+const LONG_TEXT_BYTES: usize = 1024;
 /// Rows of one batch that is pushed.
 const PUSH_ROWS: usize = 8192;
+
+/// Runs `f`, which may take long, so that other sessions do not wait for this one's thread.
+fn beside_others<T>(f: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(f),
+        _ => f(),
+    }
+}
 
 /// A planned query and the moment that its tables stand at.
 pub struct Ready {
@@ -117,8 +128,8 @@ impl Session {
             search_path: &search_path,
             session: &environment.session,
         };
-        let result = f(&cx)?;
-        Ok((result, snapshot))
+        let result = if text.len() < LONG_TEXT_BYTES { f(&cx) } else { beside_others(|| f(&cx)) };
+        Ok((result?, snapshot))
     }
 
     /// The status is asked of the loop only for statements that can show it.
