@@ -393,8 +393,21 @@ fn statement_timeout(setting: &str) -> Option<Duration> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test: what fails here fails it")]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_a_statement_is_its_error() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut input, _output) = crate::wire::split(listener.accept().await.unwrap().0, 1024);
+        let cancelled = Box::pin(Arc::new(tokio::sync::Notify::new()).notified_owned());
+        let mut watch = Watch { cancelled, deadline: None, shutdown: CancellationToken::new() };
+        let failed = watch.run(&mut input, async { panic!("a bug") }).await.map(|()| ());
+        assert!(matches!(failed, Err(Fault::Statement(error)) if error.state().code() == "XX000"));
+        assert_eq!(watch.run(&mut input, async { 7 }).await.ok(), Some(7));
+    }
 
     #[test]
     fn timeouts_have_units() {
