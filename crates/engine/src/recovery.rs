@@ -8,7 +8,8 @@
 //!
 //! Invariant: nothing that was there is lost because it does not work now. A source whose broker is away is made when
 //! it is next asked for; a view that cannot be built is marked failed, with the reason, until it is dropped or built
-//! again: by REFRESH, at the next start, or, where a broker was away, by itself. No checkpoint is written before everything that was restored is one moment again.
+//! again: by REFRESH, at the next start, or, where a broker was away, by itself. No checkpoint is written before everything
+//! that was restored is one moment again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;

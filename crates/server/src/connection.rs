@@ -278,7 +278,7 @@ impl Connection {
         loop {
             let (kind, body) = watch.message(&mut self.input).await?;
             match kind {
-                b'd' => copy.push(&body)?,
+                b'd' => watch.run(&mut self.input, async { copy.push(&body) }).await??,
                 b'c' => break,
                 b'f' => return Err(copy.failed(&frontend::copy_failure(body)?).into()),
                 // A client that sent them with Execute could not know that lines would be asked for.
@@ -347,31 +347,33 @@ pub struct Watch {
 impl Watch {
     /// Waits for `work` unless something ends the wait; then `work` is dropped. A panic in it is an error of the statement.
     pub async fn run<T>(&mut self, input: &mut Input, work: impl Future<Output = T>) -> Result<T, Fault> {
-        let deadline = self.deadline;
         // In this order: work that is always ready must not keep a cancel from being seen.
         tokio::select! {
             biased;
-            () = self.cancelled.as_mut() => Err(canceled("user request")),
-            () = at(deadline) => Err(canceled("statement timeout")),
-            () = self.shutdown.cancelled() => Err(Fault::Connection(shutting_down())),
+            fault = self.ended() => Err(fault),
             value = AssertUnwindSafe(work).catch_unwind() => {
                 value.map_err(|panic| Fault::Statement(panic_error(panic.as_ref())))
             }
             () = input.client_gone() => Err(Fault::Gone),
         }
     }
-}
 
-impl Watch {
     /// The next message of the client, unless something ends the wait.
     async fn message(&mut self, input: &mut Input) -> Result<(u8, bytes::Bytes), Fault> {
-        let deadline = self.deadline;
         tokio::select! {
             biased;
-            () = self.cancelled.as_mut() => Err(canceled("user request")),
-            () = at(deadline) => Err(canceled("statement timeout")),
-            () = self.shutdown.cancelled() => Err(Fault::Connection(shutting_down())),
+            fault = self.ended() => Err(fault),
             message = input.message() => Ok(message?),
+        }
+    }
+
+    /// What ends a wait, as soon as it does.
+    async fn ended(&mut self) -> Fault {
+        tokio::select! {
+            biased;
+            () = self.cancelled.as_mut() => canceled("user request"),
+            () = at(self.deadline) => canceled("statement timeout"),
+            () = self.shutdown.cancelled() => Fault::Connection(shutting_down()),
         }
     }
 }

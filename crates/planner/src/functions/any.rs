@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use sqlparser::ast::BinaryOperator as Op;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::arrays::common;
@@ -32,20 +33,24 @@ pub const EQUALS_ANY: &str = "= ANY";
 type Compare = fn(&dyn Datum, &dyn Datum) -> std::result::Result<BooleanArray, ArrowError>;
 
 /// The operators, and the functions that they call.
-const OPERATORS: &[(&str, &str, Compare)] = &[
-    ("=", EQUALS_ANY, cmp::eq),
-    ("<>", "<> ANY", cmp::neq),
-    ("<", "< ANY", cmp::lt),
-    ("<=", "<= ANY", cmp::lt_eq),
-    (">", "> ANY", cmp::gt),
-    (">=", ">= ANY", cmp::gt_eq),
+const OPERATORS: &[(Op, &str, Compare)] = &[
+    (Op::Eq, EQUALS_ANY, cmp::eq),
+    (Op::NotEq, "<> ANY", cmp::neq),
+    (Op::Lt, "< ANY", cmp::lt),
+    (Op::LtEq, "<= ANY", cmp::lt_eq),
+    (Op::Gt, "> ANY", cmp::gt),
+    (Op::GtEq, ">= ANY", cmp::gt_eq),
 ];
+
+/// The name of the function that `x op ANY (array)` calls. None: there is none.
+pub(crate) fn name_of(op: &Op) -> Option<&'static str> {
+    OPERATORS.iter().find(|(own, ..)| own == op).map(|(_, name, _)| *name)
+}
 
 /// The functions.
 pub(super) fn all() -> impl Iterator<Item = ScalarUDF> {
-    OPERATORS.iter().map(|(operator, name, _)| {
-        ScalarUDF::from(AnyItem { operator, name, signature: Signature::any(2, Volatility::Immutable) })
-    })
+    let function = |name| ScalarUDF::from(AnyItem { name, signature: Signature::any(2, Volatility::Immutable) });
+    OPERATORS.iter().map(move |(_, name, _)| function(*name))
 }
 
 /// Whether it is one of the functions.
@@ -55,15 +60,14 @@ pub(crate) fn is_any(name: &str) -> bool {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct AnyItem {
-    operator: &'static str,
     name: &'static str,
     signature: Signature,
 }
 
 impl AnyItem {
-    fn compare(&self) -> Result<Compare> {
-        let own = OPERATORS.iter().find(|(operator, ..)| *operator == self.operator);
-        own.map(|(_, _, compare)| *compare).ok_or_else(|| external(SqlError::internal("no such operator")))
+    fn operator(&self) -> Result<&'static (Op, &'static str, Compare)> {
+        let own = OPERATORS.iter().find(|(_, name, _)| *name == self.name);
+        own.ok_or_else(|| external(SqlError::internal("no such operator")))
     }
 
     /// The type in which `x` and the items are compared. Errors: `42883`, `42809` where there is no array.
@@ -80,8 +84,9 @@ impl AnyItem {
             }
         };
         // A literal is still text.
+        let operator = &self.operator()?.0;
         common(&own, item).or_else(|| (own == SqlType::Text).then(|| item.clone())).ok_or_else(|| {
-            let message = format!("operator does not exist: {own} {} {item}", self.operator);
+            let message = format!("operator does not exist: {own} {operator} {item}");
             external(SqlError::new(SqlState::UndefinedFunction, message).with_hint(
                 "No operator matches the given name and argument types. You might need to add explicit type casts.",
             ))
@@ -135,7 +140,7 @@ impl ScalarUDFImpl for AnyItem {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let (item, compare) = (self.item(&args.arg_fields)?, self.compare()?);
+        let (item, compare) = (self.item(&args.arg_fields)?, self.operator()?.2);
         let types: Vec<SqlType> = args.arg_fields.iter().map(|field| SqlType::of(field)).collect();
         let ([own, array], [own_type, array_type]) = (args.args.as_slice(), types.as_slice()) else {
             return Err(external(SqlError::internal("two arguments")));

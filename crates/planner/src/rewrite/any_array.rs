@@ -3,31 +3,35 @@
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator};
 
 use super::call;
-use crate::functions::any::EQUALS_ANY;
+use crate::functions::any::name_of;
 
 /// Rewrites `expr` if it is one.
 pub(super) fn rewrite(expr: &mut Expr) {
     let (left, op, right, is_all) = match expr {
-        Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op.clone(), right, false),
-        Expr::AllOp { left, compare_op, right } => (left, compare_op.clone(), right, true),
+        Expr::AnyOp { left, compare_op, right, .. } => (left, Some(compare_op.clone()), right, false),
+        // No item may compare otherwise.
+        Expr::AllOp { left, compare_op, right } => (left, opposite(compare_op), right, true),
         _ => return,
     };
-    if matches!(right.as_ref(), Expr::Subquery(_)) {
+    let Some(name) = op.as_ref().and_then(name_of).filter(|_| !matches!(right.as_ref(), Expr::Subquery(_))) else {
         return;
-    }
-    // ALL: no item may compare otherwise.
-    let name = match (&op, is_all) {
-        (Op::Eq, false) | (Op::NotEq, true) => EQUALS_ANY,
-        (Op::NotEq, false) | (Op::Eq, true) => "<> ANY",
-        (Op::Lt, false) | (Op::GtEq, true) => "< ANY",
-        (Op::LtEq, false) | (Op::Gt, true) => "<= ANY",
-        (Op::Gt, false) | (Op::LtEq, true) => "> ANY",
-        (Op::GtEq, false) | (Op::Lt, true) => ">= ANY",
-        _ => return,
     };
     let any = call(name, vec![left.as_ref().clone(), right.as_ref().clone()]);
     *expr = match is_all {
         true => Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) })),
         false => any,
     };
+}
+
+/// The comparison that holds where this one does not.
+fn opposite(op: &Op) -> Option<Op> {
+    Some(match op {
+        Op::Eq => Op::NotEq,
+        Op::NotEq => Op::Eq,
+        Op::Lt => Op::GtEq,
+        Op::LtEq => Op::Gt,
+        Op::Gt => Op::LtEq,
+        Op::GtEq => Op::Lt,
+        _ => return None,
+    })
 }
