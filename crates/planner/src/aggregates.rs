@@ -15,7 +15,7 @@ use sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, OrderByExpr, OrderByOptions, Query, Select, Value,
 };
-use tidewire_operators::aggregate::functions::within_group_name;
+use tidewire_operators::aggregate::functions::{is_within_group, within_group_name};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::functions;
@@ -93,6 +93,7 @@ fn aggregate_name(expr: &Expr) -> Option<String> {
     }
     let name = name_of(function)?;
     let is_aggregate = AGGREGATES.contains(&name.as_str())
+        || is_within_group(&name)
         || (!function.within_group.is_empty() && ORDERED_SETS.contains(&name.as_str()));
     is_aggregate.then_some(name)
 }

@@ -10,6 +10,7 @@ use tidewire_operators::expr::sql_error;
 use tidewire_types::{SqlError, SqlState, SqlType, closest};
 
 use crate::column_names::visible;
+use crate::rewrite::outer_tables::OUTER;
 
 /// Translates an error of DataFusion's planner about the statement `text`.
 pub(crate) fn planning_error(error: DataFusionError, text: &str) -> SqlError {
@@ -132,7 +133,8 @@ fn no_column(field: &Column, valid: &[Column]) -> SqlError {
     };
     let table = relation.table();
     let of_table = |c: &&Column| c.relation.as_ref().is_some_and(|r| r.table() == table);
-    if !valid.is_empty() && !valid.iter().any(|c| of_table(&c)) {
+    let is_outside = relation.schema() == Some(OUTER);
+    if !is_outside && !valid.is_empty() && !valid.iter().any(|c| of_table(&c)) {
         let message = format!("missing FROM-clause entry for table \"{table}\"");
         return SqlError::new(SqlState::UndefinedTable, message);
     }

@@ -277,7 +277,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Resu
     }
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
-    let plan = unnest_query::unnest(distinct_on::without_repeats(spans::in_plan(plan)?)?)?;
+    let plan = unnest_query::unnest(distinct_on::over_columns(spans::in_plan(plan)?)?)?;
     let plan = in_lists::in_plan(plan)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)

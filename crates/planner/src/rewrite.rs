@@ -8,6 +8,7 @@ mod like_any;
 mod named_arguments;
 mod operators;
 mod order_names;
+pub(crate) mod outer_tables;
 mod row_values;
 mod subquery_order;
 mod with_ties;
@@ -109,6 +110,7 @@ pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritt
         ControlFlow::Continue(()) => {
             integers::of_query(&mut query);
             order_names::separate(&mut query);
+            outer_tables::mark(&mut query);
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
         ControlFlow::Break(error) => Err(*error),
@@ -196,6 +198,7 @@ impl VisitorMut for Rewriter {
             return flow(Err(error));
         }
         values_to_selects(&mut query.body);
+        subquery_order::in_aggregates(query);
         if let Err(error) = fetch_to_limit(query) {
             return flow(Err(error));
         }

@@ -20,6 +20,7 @@ use datafusion::optimizer::eliminate_limit::EliminateLimit;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
@@ -28,7 +29,6 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
-use self::distinct_on::PruneColumns;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::push_down::PushDownConditions;
 use self::top_keys::WholeTopKeys;
@@ -69,7 +69,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
-        Arc::new(PruneColumns::default()),
+        Arc::new(OptimizeProjections::new()),
         Arc::new(PruneFlatMap),
     ]
 }

@@ -77,6 +77,11 @@ pub fn within_group_name(name: &str) -> String {
     format!("{name}{WITHIN_GROUP}")
 }
 
+/// Whether it is such a name.
+pub fn is_within_group(name: &str) -> bool {
+    name.ends_with(WITHIN_GROUP)
+}
+
 /// The incremental form of a planned function.
 pub fn function_of(function: &Arc<AggregateUDF>) -> Function {
     match function.inner().downcast_ref::<Udaf>() {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
 use datafusion::functions::string::rtrim;
 use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
@@ -20,6 +20,20 @@ use crate::windows;
 pub(crate) struct PostgresOperators;
 
 impl ExprPlanner for PostgresOperators {
+    /// `a.b` names a field only of a column `a` that has fields; else there is no table `a`.
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        _qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        if matches!(field.data_type(), DataType::Struct(_)) {
+            return Ok(PlannerResult::Original(vec![]));
+        }
+        let column = Column::new(Some(TableReference::bare(field.name().as_str())), nested_names.join("."));
+        Ok(PlannerResult::Planned(Expr::Column(column)))
+    }
+
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, mut left, mut right } = expr;
         let access = match op {

@@ -1,9 +1,12 @@
 //! The order of a subquery that is all of a query's FROM is the query's, where that has none of its own: `SELECT * FROM
-//! (SELECT .. ORDER BY k) t LIMIT 10`, as BI tools write it around a user's query. DataFusion drops it.
+//! (SELECT .. ORDER BY k) t LIMIT 10`, as BI tools write it around a user's query. DataFusion drops it. And it is the
+//! order of the rows for the query's aggregates: `SELECT json_agg(t) FROM (SELECT .. ORDER BY k) t`.
+
+use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, Expr, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value,
+    self, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use crate::aggregates;
@@ -28,12 +31,82 @@ fn order_of(select: &mut Select) -> Option<Vec<OrderByExpr>> {
     if !ungrouped || select.distinct.is_some() || select.having.is_some() || aggregates::in_items(&select.projection) {
         return None;
     }
+    if let TableFactor::Derived { subquery, .. } = &select.from.first()?.relation
+        && (subquery.limit_clause.is_some() || subquery.fetch.is_some())
+    {
+        return None;
+    }
+    keys_of(select, true)
+}
+
+/// Gives the aggregates that put rows together, and say no order, the order of the query's subquery.
+pub(super) fn in_aggregates(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let mut calls = Calls::default();
+    let _ = select.projection.visit(&mut calls);
+    if !calls.is_found {
+        return;
+    }
+    if let Some(keys) = keys_of(select, false) {
+        calls.keys = keys;
+        let _ = select.projection.visit(&mut calls);
+    }
+}
+
+/// Finds the calls, and gives them the keys.
+#[derive(Default)]
+struct Calls {
+    keys: Vec<OrderByExpr>,
+    is_found: bool,
+    n_queries: usize,
+}
+
+impl VisitorMut for Calls {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.n_queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.n_queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        if self.n_queries > 0 || !is_in_order_of_rows(function) {
+            return ControlFlow::Continue(());
+        }
+        self.is_found = true;
+        if let (FunctionArguments::List(list), false) = (&mut function.args, self.keys.is_empty()) {
+            list.clauses.push(FunctionArgumentClause::OrderBy(self.keys.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether it is an aggregate whose value is made in the order in which rows come.
+fn is_in_order_of_rows(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    let name = function.name.0.last().and_then(|part| part.as_ident()).map(tidewire_sql::fold);
+    let ordered = ["array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg"];
+    name.is_some_and(|name| ordered.contains(&name.as_str()))
+        && function.over.is_none()
+        && function.within_group.is_empty()
+        && list.duplicate_treatment != Some(ast::DuplicateTreatment::Distinct)
+        && list.clauses.is_empty()
+}
+
+/// The order of the subquery that is all of FROM, over columns that it returns from now on. None: it has none, or for the
+/// query's own order, its columns have names of others.
+fn keys_of(select: &mut Select, for_query: bool) -> Option<Vec<OrderByExpr>> {
     let [from] = select.from.as_mut_slice() else { return None };
     let TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None } = &mut from.relation else {
         return None;
     };
-    let has_limit = subquery.limit_clause.is_some() || subquery.fetch.is_some();
-    if !from.joins.is_empty() || !alias.columns.is_empty() || has_limit {
+    if !from.joins.is_empty() || !alias.columns.is_empty() {
         return None;
     }
     let table = alias.name.clone();
@@ -53,7 +126,7 @@ fn order_of(select: &mut Select) -> Option<Vec<OrderByExpr>> {
             }
         };
         // DataFusion could not tell the two apart.
-        if select.projection.iter().any(|item| hides(item, &column)) {
+        if for_query && select.projection.iter().any(|item| hides(item, &column)) {
             return None;
         }
         key.expr = Expr::CompoundIdentifier(vec![table.clone(), column]);

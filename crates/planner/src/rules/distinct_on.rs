@@ -1,65 +1,59 @@
-//! DISTINCT ON as DataFusion's rules take it: without repeated keys, and with an input that is as wide as its output.
+//! DISTINCT ON as DataFusion's rules take it: over the columns of a projection, and without repeated keys.
 //!
 //! It becomes an aggregate of first values, whose order must not name an expression twice. OptimizeProjections asks a
-//! DISTINCT ON's input for the columns that are read of its *output*, by their places. A place that the input does not
-//! have would be a panic; one that it has is a column too many.
+//! DISTINCT ON's input for the columns that are read of its *output*, by their places: a place that the input does not
+//! have is a panic. So what is selected are the input's own columns, all of them, in their order.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection};
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// Leaves out the keys that stand twice, and what rows are ordered by a second time.
-pub(crate) fn without_repeats(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Distinct(Distinct::On(mut distinct)) = plan else { return Ok(Transformed::no(plan)) };
-        let mut seen = HashSet::new();
-        distinct.on_expr.retain(|expr| seen.insert(expr.clone()));
-        seen.clear();
-        if let Some(keys) = &mut distinct.sort_expr {
-            keys.retain(|key| seen.insert(key.expr.clone()));
-        }
-        Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(distinct))))
+/// Computes what a DISTINCT ON selects, compares and orders by in a projection below it, each thing once.
+pub(crate) fn over_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Distinct(Distinct::On(distinct)) => Ok(Transformed::yes(of_columns(distinct)?)),
+        plan => Ok(Transformed::no(plan)),
     })
     .map(|t| t.data)
 }
 
-/// OptimizeProjections, before which inputs are widened: what it has left out of them the next pass would ask for.
-#[derive(Debug, Default)]
-pub(super) struct PruneColumns(OptimizeProjections);
-
-impl OptimizerRule for PruneColumns {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        self.0.rewrite(widen(plan)?, config)
-    }
+fn of_columns(distinct: DistinctOn) -> Result<LogicalPlan> {
+    let mut computed: Vec<Expr> = vec![];
+    let mut column = |expr: Expr| {
+        let expr = expr.unalias();
+        let idx = computed.iter().position(|known| *known == expr).unwrap_or_else(|| {
+            computed.push(expr);
+            computed.len() - 1
+        });
+        Expr::Column(Column::new_unqualified(name(idx)))
+    };
+    let selected: Vec<Expr> = distinct.select_expr.into_iter().map(&mut column).collect();
+    let mut on: Vec<Expr> = distinct.on_expr.into_iter().map(&mut column).collect();
+    let order = distinct.sort_expr.map(|keys| {
+        let keys = keys.into_iter().map(|key| SortExpr { expr: column(key.expr), ..key });
+        without_repeats(keys, |key| key.expr.clone())
+    });
+    on = without_repeats(on, Expr::clone);
+    let computed = computed.into_iter().enumerate().map(|(idx, expr)| expr.alias(name(idx)));
+    let input = Arc::new(LogicalPlan::Projection(Projection::try_new(computed.collect(), distinct.input)?));
+    let all = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut rows = DistinctOn::try_new(on, all, None, input)?;
+    rows.sort_expr = order;
+    let rows = Arc::new(LogicalPlan::Distinct(Distinct::On(rows)));
+    let named = selected.into_iter().zip(distinct.schema.iter());
+    let named = named.map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()));
+    Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), rows)?))
 }
 
-/// Widens the inputs that need it with columns of NULLs, which nobody reads.
-fn widen(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Distinct(Distinct::On(distinct)) = plan else { return Ok(Transformed::no(plan)) };
-        let width = distinct.input.schema().fields().len();
-        if width >= distinct.select_expr.len() {
-            return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(distinct))));
-        }
-        let columns = distinct.input.schema().columns().into_iter().map(Expr::Column);
-        let nulls = (width..distinct.select_expr.len())
-            .map(|idx| Expr::Literal(ScalarValue::Boolean(None), None).alias(format!("wide\u{1}{idx}")));
-        let input = Projection::try_new(columns.chain(nulls).collect(), distinct.input.clone())?;
-        let input = Arc::new(LogicalPlan::Projection(input));
-        Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(DistinctOn { input, ..distinct }))))
-    })
-    .map(|t| t.data)
+fn name(idx: usize) -> String {
+    format!("distinct\u{1}{idx}")
+}
+
+fn without_repeats<T>(items: impl IntoIterator<Item = T>, key: impl Fn(&T) -> Expr) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.into_iter().filter(|item| seen.insert(key(item))).collect()
 }

@@ -5,7 +5,7 @@
 //! of more than one when it is asked for: that is `21000` for a query, and a dead letter for a view, which has the row
 //! again when the count is one again.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -34,7 +34,7 @@ impl Unnester {
             let Some(value) = values.pop() else { return Ok(value) };
             return match conditions.into_iter().reduce(Expr::and) {
                 None => Ok(value),
-                Some(condition) => when(condition, value).end(),
+                Some(condition) => Ok(as_field(when(condition, value).end()?, plan.schema().field(0))),
             };
         }
         let domain = Domain::of(&query.scope, &query.input, &plan)?;
@@ -53,11 +53,7 @@ impl Unnester {
         let exprs = names.map(|name| Expr::Column(Column::new_unqualified(name)));
         let places = self.attach(query, plan, &exprs, &pushed.keys, outer, pushed.nulls)?;
         let only = one_row::only(places.into_iter().map(Expr::Column).collect());
-        // max() gives a text for all that are texts to Arrow.
-        Ok(match field.metadata().is_empty() {
-            true => only,
-            false => Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(SqlType::of(&field)), vec![only])),
-        })
+        Ok(as_field(only, &field))
     }
 
     /// Joins the calls of a global aggregate and computes what stands above it: its expressions and its conditions.
@@ -115,6 +111,14 @@ impl Unnester {
         let input = take(&mut query.input);
         query.input = join(input, renamed.plan, on, vec![], JoinType::Left, nulls)?;
         Ok(places)
+    }
+}
+
+/// The value under the field's type: to CASE and max() all are texts that are texts to Arrow.
+fn as_field(value: Expr, field: &Field) -> Expr {
+    match field.metadata().is_empty() {
+        true => value,
+        false => Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(SqlType::of(field)), vec![value])),
     }
 }
 
