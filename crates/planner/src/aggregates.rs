@@ -16,6 +16,7 @@ use sqlparser::ast::{
     FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, OrderByExpr, OrderByOptions, Query, Select, Value,
 };
 use tidewire_operators::aggregate::functions::{is_within_group, within_group_name};
+use tidewire_sql::walk;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::functions;
@@ -130,7 +131,7 @@ impl ast::Visitor for Found {
 
 fn found<T: ast::Visit>(node: &T) -> Found {
     let mut found = Found::default();
-    let _ = node.visit(&mut found);
+    let _ = walk(node, &mut found);
     found
 }
 
@@ -141,7 +142,7 @@ fn grouping_error(message: impl Into<String>) -> SqlError {
 /// Whether an aggregate or a window function stands in the items, subqueries apart.
 pub(crate) fn in_items(items: &[ast::SelectItem]) -> bool {
     let mut found = Found::default();
-    let _ = items.iter().try_for_each(|item| ast::Visit::visit(item, &mut found));
+    let _ = items.iter().try_for_each(|item| walk(item, &mut found));
     found.aggregate || found.window
 }
 

@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use sqlparser::ast::{
     self, Cte, Expr, JoinOperator, ObjectName, Query, Select, SetExpr, SetOperator, TableFactor, TableWithJoins,
 };
+use tidewire_sql::walk;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::column_names;
@@ -161,7 +162,7 @@ fn n_references<T: ast::Visit>(node: &T, name: &str) -> usize {
         }
     }
     let mut counter = Counter { name, n: 0 };
-    let _ = node.visit(&mut counter);
+    let _ = walk(node, &mut counter);
     counter.n
 }
 
@@ -285,5 +286,5 @@ fn has_aggregate(expr: &Expr) -> bool {
             }
         }
     }
-    !crate::rewrite::has_subquery(expr) && ast::Visit::visit(expr, &mut Finder).is_break()
+    !crate::rewrite::has_subquery(expr) && walk(expr, &mut Finder).is_break()
 }

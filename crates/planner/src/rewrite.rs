@@ -18,9 +18,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Query, Select, SetExpr,
-    SetOperator, SetQuantifier, TableFactor, Value, VisitMut, VisitorMut,
+    SetOperator, SetQuantifier, TableFactor, Value, VisitorMut,
 };
-use tidewire_sql::sql_type;
+use tidewire_sql::{sql_type, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
@@ -89,7 +89,7 @@ pub(crate) fn check_depth<T: ast::Visit>(node: &T) -> Result<usize> {
         }
     }
     let mut depth = Depth { now: 0, max: 0 };
-    match node.visit(&mut depth) {
+    match walk(node, &mut depth) {
         ControlFlow::Continue(()) => Ok(depth.max),
         ControlFlow::Break(()) => Err(SqlError::new(SqlState::StatementTooComplex, "stack depth limit exceeded")
             .with_detail(format!("Expressions and joins may stand at most {DEPTH_MAX} levels inside each other."))),
@@ -104,7 +104,7 @@ fn n_joins(select: &Select) -> usize {
 pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritten> {
     let mut query = query.clone();
     let mut rewriter = Rewriter { row_names: std::mem::take(row_names), ..Rewriter::default() };
-    let flow = query.visit(&mut rewriter);
+    let flow = walk_mut(&mut query, &mut rewriter);
     *row_names = rewriter.row_names;
     match flow {
         ControlFlow::Continue(()) => {
@@ -131,7 +131,7 @@ pub(crate) struct RewrittenExpr {
 pub(crate) fn rewrite_with_parameters(expr: &Expr) -> Result<RewrittenExpr> {
     let mut expr = expr.clone();
     let mut rewriter = Rewriter::default();
-    match expr.visit(&mut rewriter) {
+    match walk_mut(&mut expr, &mut rewriter) {
         ControlFlow::Continue(()) => {
             integers::of_expr(&mut expr);
             Ok(RewrittenExpr { expr, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
@@ -150,7 +150,7 @@ pub(crate) fn has_subquery(expr: &Expr) -> bool {
             ControlFlow::Break(())
         }
     }
-    ast::Visit::visit(expr, &mut Finder).is_break()
+    walk(expr, &mut Finder).is_break()
 }
 
 #[derive(Default)]
@@ -534,8 +534,8 @@ fn refuse_rows(select: &Select) -> Result<()> {
         )
     };
     let mut finder = Finder::default();
-    let _ = ast::Visit::visit(&select.projection, &mut finder);
-    let _ = ast::Visit::visit(&select.having, &mut finder);
+    let _ = walk(&select.projection, &mut finder);
+    let _ = walk(&select.having, &mut finder);
     let has_outer_join = select.from.iter().flat_map(|from| &from.joins).any(is_outer);
     match finder.other || finder.counted && has_outer_join {
         false => Ok(()),

@@ -18,8 +18,8 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::expand_wildcard;
 use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, Projection};
-use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins, VisitMut, VisitorMut};
-use tidewire_sql::fold;
+use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins, VisitorMut};
+use tidewire_sql::{fold, walk_mut};
 use tidewire_types::{SqlError, SqlState};
 
 use crate::provider::to_datafusion;
@@ -39,11 +39,11 @@ pub(crate) fn nest(select: &mut ast::Select, n: &mut usize) {
         return;
     }
     let mut qualify = Qualify { merged, depth: 0 };
-    let _ = select.projection.visit(&mut qualify);
-    let _ = select.selection.visit(&mut qualify);
-    let _ = select.group_by.visit(&mut qualify);
-    let _ = select.having.visit(&mut qualify);
-    let _ = select.qualify.visit(&mut qualify);
+    let _ = walk_mut(&mut select.projection, &mut qualify);
+    let _ = walk_mut(&mut select.selection, &mut qualify);
+    let _ = walk_mut(&mut select.group_by, &mut qualify);
+    let _ = walk_mut(&mut select.having, &mut qualify);
+    let _ = walk_mut(&mut select.qualify, &mut qualify);
 }
 
 /// The same for joins that stand in brackets already.

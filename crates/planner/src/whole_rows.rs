@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query, Select,
-    SelectItem, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    SelectItem, TableFactor, TableWithJoins, Value, VisitorMut,
 };
+use tidewire_sql::walk_mut;
 use tidewire_types::{SqlError, SqlState};
 
 use crate::column_names::visible;
@@ -36,7 +37,7 @@ pub(crate) fn spelled_out(
     }
     let mut query = query.clone();
     let mut rows = Rows { context, text, depth, with: vec![], is_changed: false };
-    let _ = query.visit(&mut rows);
+    let _ = walk_mut(&mut query, &mut rows);
     rows.is_changed.then_some(query)
 }
 
@@ -64,7 +65,7 @@ impl VisitorMut for Rows<'_, '_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         let mut named = Named::default();
-        let _ = select.visit(&mut named);
+        let _ = walk_mut(select, &mut named);
         for name in named.names {
             let Some(factor) = factor_of(select, &name).cloned() else { continue };
             let Some(columns) = self.columns(&factor).filter(|columns| !columns.contains(&name)) else { continue };
@@ -75,7 +76,7 @@ impl VisitorMut for Rows<'_, '_> {
                 [Expr::value(Value::SingleQuotedString(column)), value]
             });
             let row = call(function, columns.collect());
-            let _ = select.visit(&mut Replaced { name: &name, row: &row });
+            let _ = walk_mut(select, &mut Replaced { name: &name, row: &row });
             self.is_changed = true;
         }
         ControlFlow::Continue(())

@@ -17,7 +17,7 @@ use sqlparser::ast::{
     NamedWindowExpr, Query, Select, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut, WindowFrame,
     WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
-use tidewire_sql::{EXCLUDE, fold};
+use tidewire_sql::{EXCLUDE, fold, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState};
 
 /// The function that stands for a frame.
@@ -100,7 +100,7 @@ pub(crate) fn check_functions(query: &Query, state: &SessionState) -> Result<()>
             ControlFlow::Continue(())
         }
     }
-    match query.visit(&mut Checker(state)) {
+    match walk(query, &mut Checker(state)) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -138,7 +138,7 @@ pub(crate) fn has_window(node: &impl Visit) -> bool {
             if is_window && self.depth == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
-    node.visit(&mut Finder::default()).is_break()
+    walk(node, &mut Finder::default()).is_break()
 }
 
 fn resolve(named: &[Named], node: &mut impl VisitMut) -> Result<()> {
@@ -171,7 +171,7 @@ fn resolve(named: &[Named], node: &mut impl VisitMut) -> Result<()> {
             }
         }
     }
-    match node.visit(&mut Resolver { named, depth: 0 }) {
+    match walk_mut(node, &mut Resolver { named, depth: 0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

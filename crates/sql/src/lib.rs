@@ -22,6 +22,7 @@ mod source;
 mod spelling;
 mod statement;
 mod subscribe;
+mod walk;
 
 use std::ops::ControlFlow;
 
@@ -33,6 +34,7 @@ pub use rows_from::ROWS_FROM;
 pub use sqlparser::ast;
 pub use statement::*;
 use tidewire_types::Result;
+pub use walk::{walk, walk_mut};
 
 /// Parses a text of any number of statements separated by semicolons.
 ///

@@ -6,19 +6,19 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, CastKind, Expr, GroupByExpr, LimitClause, OrderByKind, Query, Select, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    self, CastKind, Expr, GroupByExpr, LimitClause, OrderByKind, Query, Select, UnaryOperator, Value, VisitorMut,
 };
+use tidewire_sql::walk_mut;
 
 /// Casts the integer literals of a query.
 pub(super) fn of_query(query: &mut Query) {
-    let _ = query.visit(&mut Integers);
+    let _ = walk_mut(query, &mut Integers);
 }
 
 /// Casts the integer literals inside an expression; one that is the whole expression has the type of what it is for.
 pub(super) fn of_expr(expr: &mut Expr) {
     if !is_number(expr) {
-        let _ = expr.visit(&mut Integers);
+        let _ = walk_mut(expr, &mut Integers);
     }
 }
 

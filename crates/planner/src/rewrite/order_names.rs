@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, Visit, Visitor};
-use tidewire_sql::fold;
+use sqlparser::ast::{Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, Visitor};
+use tidewire_sql::{fold, walk};
 
 /// Renames the columns of the SELECT list that a key's own column would clash with.
 pub(super) fn separate(query: &mut Query) {
@@ -16,7 +16,7 @@ pub(super) fn separate(query: &mut Query) {
         return;
     };
     let mut qualified = Qualified::default();
-    keys.iter().for_each(|key| _ = key.expr.visit(&mut qualified));
+    keys.iter().for_each(|key| _ = walk(&key.expr, &mut qualified));
     for (idx, item) in select.projection.iter_mut().enumerate() {
         let SelectItem::ExprWithAlias { expr, alias } = item else { continue };
         let name = fold(alias);

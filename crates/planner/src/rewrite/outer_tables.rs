@@ -3,15 +3,15 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, Query, Select, SetExpr, TableFactor, Visit, VisitMut, Visitor, VisitorMut};
-use tidewire_sql::fold;
+use sqlparser::ast::{Expr, Ident, Query, Select, SetExpr, TableFactor, Visitor, VisitorMut};
+use tidewire_sql::{fold, walk, walk_mut};
 
 /// The schema. No column has this name; the names of tables in a query have no schema, and match with any.
 pub(crate) const OUTER: &str = "outer\u{1}";
 
 /// Marks the names of tables outside.
 pub(super) fn mark(query: &mut Query) {
-    let _ = query.visit(&mut Marker::default());
+    let _ = walk_mut(query, &mut Marker::default());
 }
 
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl VisitorMut for Marker {
 /// The names of the items of FROM.
 fn names(select: &Select) -> Vec<String> {
     let mut names = Names::default();
-    let _ = select.from.visit(&mut names);
+    let _ = walk(&select.from, &mut names);
     names.names
 }
 

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value, VisitorMut,
 };
+use tidewire_sql::walk_mut;
 
 use crate::aggregates;
 
@@ -43,13 +44,13 @@ fn order_of(select: &mut Select) -> Option<Vec<OrderByExpr>> {
 pub(super) fn in_aggregates(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let mut calls = Calls::default();
-    let _ = select.projection.visit(&mut calls);
+    let _ = walk_mut(&mut select.projection, &mut calls);
     if !calls.is_found {
         return;
     }
     if let Some(keys) = keys_of(select, false) {
         calls.keys = keys;
-        let _ = select.projection.visit(&mut calls);
+        let _ = walk_mut(&mut select.projection, &mut calls);
     }
 }
 

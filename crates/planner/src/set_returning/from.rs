@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, TableAlias, TableFactor,
 };
+use tidewire_sql::walk;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::dml::select;
@@ -193,7 +194,7 @@ fn calls_set(expr: &Expr) -> bool {
             }
         }
     }
-    !crate::rewrite::has_subquery(expr) && ast::Visit::visit(expr, &mut Finder).is_break()
+    !crate::rewrite::has_subquery(expr) && walk(expr, &mut Finder).is_break()
 }
 
 /// `(json_each(..)).key`: a call of which one column is wanted.
@@ -228,5 +229,5 @@ pub(crate) fn reads_columns(expr: &Expr) -> bool {
             }
         }
     }
-    ast::Visit::visit(expr, &mut Finder).is_break()
+    walk(expr, &mut Finder).is_break()
 }

@@ -10,9 +10,9 @@ use tidewire_engine::SystemContext;
 use tidewire_sql::ast::{
     BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
-    TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
+    TableWithJoins, UnaryOperator, Value, VisitorMut,
 };
-use tidewire_sql::fold;
+use tidewire_sql::{fold, walk_mut};
 
 use super::facts::{Facts, SCHEMAS, role_oid};
 use super::fixed::EMPTY_TABLES;
@@ -22,7 +22,7 @@ use crate::oid;
 pub fn rewrite(query: &mut Query, facts: &Facts, cx: &SystemContext) {
     let mut rewriter = Rewriter { facts, cx };
     // The visitor never breaks off.
-    let _ = VisitMut::visit(query, &mut rewriter);
+    let _ = walk_mut(query, &mut rewriter);
 }
 
 struct Rewriter<'a> {
