@@ -5,6 +5,9 @@
 //! The value that is shown stays the one that was stored; of a group's values it is the least, so that a view and its
 //! query agree on it. Invariant: no rule after this one makes a comparison of intervals, but for the values that a
 //! subquery is computed for once each ([`crate::unnest_query`]), which must not be mixed up.
+//!
+//! Arrays are ordered by bytes that are in PostgreSQL's order: Arrow has a NULL inside an array where NULLS FIRST or LAST
+//! has the array that is NULL, and DataFusion's threshold of a LIMIT compares arrays in yet another way.
 
 use std::collections::HashSet;
 
@@ -52,8 +55,16 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
     if is_interval(&expr, schema) { span(expr) } else { expr }
 }
 
+/// The expression as a key that rows are ordered by.
+fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
+    match expr.get_type(schema) {
+        Ok(DataType::List(_)) => functions::in_order(expr),
+        _ => key(expr, schema),
+    }
+}
+
 fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
-    keys.into_iter().map(|sort| SortExpr { expr: key(sort.expr, schema), ..sort }).collect()
+    keys.into_iter().map(|sort| SortExpr { expr: sort_key(sort.expr, schema), ..sort }).collect()
 }
 
 /// Comparisons, and what stands inside of expressions and compares.
@@ -173,7 +184,7 @@ fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             grouped(Aggregate::try_new(input, columns, vec![])?)?
         }
         LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema })) => {
-            let on_expr = on_expr.into_iter().map(|expr| key(expr, input.schema())).collect();
+            let on_expr = on_expr.into_iter().map(|expr| sort_key(expr, input.schema())).collect();
             let sort_expr = sort_expr.map(|keys| sort_keys(keys, input.schema()));
             LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema }))
         }

@@ -1,4 +1,4 @@
-//! `substring(text FROM pattern)`, `regexp_substr`, `regexp_instr`, `regexp_count`, `regexp_like` and
+//! `substring(text FROM pattern)`, `regexp_substr`, `regexp_instr`, `regexp_count`, `regexp_like`, `regexp_match` and
 //! `regexp_split_to_array`.
 
 use std::sync::Arc;
@@ -23,10 +23,8 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "regexp_substr", resolve: |types| searching(types, SUBSTR, SqlType::Text, substr) },
     Definition { name: "regexp_instr", resolve: |types| searching(types, INSTR, SqlType::Int4, instr) },
     Definition { name: "regexp_like", resolve: |types| searching(types, LIKE, SqlType::Bool, like) },
-    Definition {
-        name: "regexp_split_to_array",
-        resolve: |types| searching(types, SPLIT, SqlType::Array(Box::new(SqlType::Text)), split),
-    },
+    Definition { name: "regexp_match", resolve: |types| searching(types, MATCH, texts(), groups) },
+    Definition { name: "regexp_split_to_array", resolve: |types| searching(types, SPLIT, texts(), split) },
 ];
 
 /// An argument behind the text and the pattern.
@@ -47,7 +45,12 @@ const COUNT: &[Arg] = &[Arg::Start, Arg::Flags];
 const SUBSTR: &[Arg] = &[Arg::Start, Arg::Nth, Arg::Flags, Arg::Group];
 const INSTR: &[Arg] = &[Arg::Start, Arg::Nth, Arg::End, Arg::Flags, Arg::Group];
 const LIKE: &[Arg] = &[Arg::Flags];
+const MATCH: &[Arg] = &[Arg::Flags];
 const SPLIT: &[Arg] = &[Arg::Flags];
+
+fn texts() -> SqlType {
+    SqlType::Array(Box::new(SqlType::Text))
+}
 
 fn searching(types: &[SqlType], args: &[Arg], result: SqlType, call: super::defined::Call) -> Option<Overload> {
     let more = args.iter().map(|arg| if *arg == Arg::Flags { SqlType::Text } else { SqlType::Int4 });
@@ -161,6 +164,23 @@ fn split(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     for parts in search(columns, SPLIT, "regexp_split_to_array", of)? {
         parts.iter().flatten().for_each(|part| output.values().append_value(part));
         output.append(parts.is_some());
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+/// The groups of the first match, NULL for one that has no part in it; all of the match where the pattern has none.
+fn groups(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    let of = |search: &Search<'_>| {
+        let captures = search.pattern.regex().captures(search.text)?;
+        let n_before = usize::from(captures.len() > 1);
+        let groups = captures.iter().skip(n_before).map(|group| group.map(|group| group.as_str().to_owned()));
+        Some(groups.collect::<Vec<_>>())
+    };
+    let mut output = ListBuilder::new(StringViewBuilder::new()).with_field(SqlType::Text.field("item", true));
+    for groups in search(columns, MATCH, "regexp_match", of)? {
+        let groups = groups.flatten();
+        groups.iter().flatten().for_each(|group| output.values().append_option(group.as_ref()));
+        output.append(groups.is_some());
     }
     Ok(Arc::new(output.finish()))
 }

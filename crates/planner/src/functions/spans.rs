@@ -1,9 +1,12 @@
-//! The lengths of intervals, by which they are compared, and the longest and the shortest of some.
+//! The lengths of intervals, by which they are compared, and the longest and the shortest of some; the bytes by which
+//! arrays are ordered.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use tidewire_types::{SqlError, SqlType};
@@ -34,6 +37,33 @@ static LONGEST: Definition =
 
 static SHORTEST: Definition =
     Definition { name: "shortest interval", resolve: |types| of_intervals(types, |c, _| extreme(c, |a, b| a < b)) };
+
+/// Bytes in the order of arrays: item by item, NULL behind all other items, and a longer array behind its beginning.
+static IN_ORDER: Definition = Definition {
+    name: "order of array",
+    resolve: |types| match types {
+        [SqlType::Array(_)] => Overload::of(types, SqlType::Bytea, in_order_of_items),
+        _ => None,
+    },
+};
+
+/// What an array is ordered by.
+pub(crate) fn in_order(array: Expr) -> Expr {
+    defined::call(&IN_ORDER, vec![array])
+}
+
+fn in_order_of_items(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
+    let lists = first(columns)?;
+    let lists = match types {
+        [SqlType::Array(item)] if **item == SqlType::Interval => spans_of_items(lists)?,
+        _ => lists.clone(),
+    };
+    let nulls_last = SortOptions { descending: false, nulls_first: false };
+    let field = SortField::new_with_options(lists.data_type().clone(), nulls_last);
+    let rows = RowConverter::new(vec![field])?.convert_columns(std::slice::from_ref(&lists))?;
+    let keys = rows.iter().enumerate().map(|(idx, row)| lists.is_valid(idx).then(|| row.as_ref().to_vec()));
+    Ok(Arc::new(keys.collect::<BinaryViewArray>()))
+}
 
 /// The span of an interval, or of each of an array's items.
 pub(crate) fn span(interval: Expr) -> Expr {
