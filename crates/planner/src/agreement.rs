@@ -94,6 +94,7 @@ pub(crate) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
                 // Where DataFusion finds the other inputs empty it looks for the union's names in this one.
                 same if is_values && field.name() != named.name() => same.alias(named.name()),
                 same if same == value => expr.clone(),
+                read if is_values => read.alias(named.name()),
                 read => read.alias_qualified(qualifier.cloned(), field.name()),
             }
         });

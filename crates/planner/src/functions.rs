@@ -51,7 +51,7 @@ use datafusion::prelude::SessionContext;
 pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;
 pub(crate) use operators::{PostgresOperators, as_double, as_doubles, comparable, meet_as_doubles, read_as};
-pub(crate) use spans::{in_order, longest, shortest, span};
+pub(crate) use spans::{extreme_array, in_order, longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
 

@@ -719,9 +719,8 @@ fn rewrite_cast(expr: &mut Expr) -> Result<()> {
         _ => return Ok(()),
     };
     if let Expr::Value(literal) = inner {
-        let plain = matches!((&literal.value, &target), (Value::SingleQuotedString(_), SqlType::Text));
         let whole = matches!(&literal.value, Value::Number(n, _) if !n.contains(['.', 'e', 'E']));
-        if plain || (whole && matches!(target, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)) {
+        if whole && matches!(target, SqlType::Int2 | SqlType::Int4 | SqlType::Int8) {
             return Ok(());
         }
     }

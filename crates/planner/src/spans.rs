@@ -102,6 +102,12 @@ fn compares(op: Operator) -> bool {
 
 fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
+    if matches!(call.func.name(), "greatest" | "least")
+        && matches!(call.args.first().map(|arg| arg.get_type(schema)), Some(Ok(DataType::List(_))))
+    {
+        let is_greatest = call.func.name() == "greatest";
+        return Ok(Transformed::yes(functions::extreme_array(call.args, is_greatest)));
+    }
     if !call.args.iter().any(|arg| is_interval(arg, schema)) {
         return unchanged(call);
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
-use arrow::compute::SortOptions;
+use arrow::compute::{SortOptions, interleave};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
@@ -50,6 +50,44 @@ static IN_ORDER: Definition = Definition {
 /// What an array is ordered by.
 pub(crate) fn in_order(array: Expr) -> Expr {
     defined::call(&IN_ORDER, vec![array])
+}
+
+static GREATEST_ARRAY: Definition = Definition {
+    name: "greatest array",
+    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, true)),
+};
+
+static LEAST_ARRAY: Definition = Definition {
+    name: "least array",
+    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, false)),
+};
+
+/// `greatest(..)` or `least(..)` of arrays.
+pub(crate) fn extreme_array(arrays: Vec<Expr>, is_greatest: bool) -> Expr {
+    defined::call(if is_greatest { &GREATEST_ARRAY } else { &LEAST_ARRAY }, arrays)
+}
+
+fn of_arrays(types: &[SqlType], call: defined::Call) -> Option<Overload> {
+    let array = types.iter().find(|t| matches!(t, SqlType::Array(_)))?;
+    Some(Overload { args: vec![array.clone(); types.len()], result: array.clone(), call })
+}
+
+/// Of each row's arrays the first one in order, or the last one; those that are NULL do not count.
+fn extreme_of_arrays(columns: &[ArrayRef], types: &[SqlType], is_greatest: bool) -> Result<ArrayRef> {
+    let keys = columns.iter().zip(types).map(|(column, array)| in_order_of_items(&[column.clone()], &[array.clone()]));
+    let keys = keys.collect::<Result<Vec<_>>>()?;
+    let keys: Vec<_> = keys.iter().map(|keys| keys.as_binary_view()).collect();
+    let of_row = |row: usize| {
+        let present =
+            keys.iter().enumerate().filter(|(_, keys)| keys.is_valid(row)).map(|(idx, keys)| (idx, keys.value(row)));
+        let best =
+            present.reduce(|best, next| if (next.1 > best.1) == is_greatest && next.1 != best.1 { next } else { best });
+        // Of none that is present, any is NULL.
+        (best.map_or(0, |(idx, _)| idx), row)
+    };
+    let rows: Vec<_> = (0..first(columns)?.len()).map(of_row).collect();
+    let columns: Vec<_> = columns.iter().map(|column| column.as_ref()).collect();
+    Ok(interleave(&columns, &rows)?)
 }
 
 fn in_order_of_items(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
