@@ -86,15 +86,13 @@ pub(crate) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
             other => (other.schema().columns().into_iter().map(Expr::Column).collect(), input.clone()),
         };
         let schema = below.schema().clone();
-        let is_values = matches!(input.as_ref(), LogicalPlan::Values(_));
         let fields = input.schema().iter().zip(union.schema.fields());
         let read = exprs.iter().zip(&columns).zip(fields).map(|((expr, common), ((qualifier, field), named))| {
             let value = expr.clone().unalias();
             match common.read(value.clone(), &schema) {
-                // Where DataFusion finds the other inputs empty it looks for the union's names in this one.
-                same if is_values && field.name() != named.name() => same.alias(named.name()),
+                // DataFusion looks for the union's names in each input, when it flattens unions or finds the others empty.
+                read if field.name() != named.name() => read.alias(named.name()),
                 same if same == value => expr.clone(),
-                read if is_values => read.alias(named.name()),
                 read => read.alias_qualified(qualifier.cloned(), field.name()),
             }
         });

@@ -50,17 +50,19 @@ pub(crate) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano)))
 }
 
+/// Whether values of the expression are arrays.
+pub(crate) fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::List(_)))
+}
+
 /// The expression as a key: its span if it is an interval.
 pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
     if is_interval(&expr, schema) { span(expr) } else { expr }
 }
 
 /// The expression as a key that rows are ordered by.
-fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
-    match expr.get_type(schema) {
-        Ok(DataType::List(_)) => functions::in_order(expr),
-        _ => key(expr, schema),
-    }
+pub(crate) fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
+    if is_array(&expr, schema) { functions::in_order(expr) } else { key(expr, schema) }
 }
 
 fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
@@ -83,6 +85,18 @@ fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
                 Expr::Between(Between { expr: spanned(expr), negated, low: spanned(low), high: spanned(high) })
             }
+            Expr::Between(Between { expr, negated, low, high }) if is_array(&expr, schema) => {
+                let [expr, low, high] = [expr, low, high].map(|array| Box::new(functions::in_order(*array)));
+                Expr::Between(Between { expr, negated, low, high })
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+                    && is_array(&left, schema)
+                    && is_array(&right, schema) =>
+            {
+                let [left, right] = [left, right].map(|array| Box::new(functions::in_order(*array)));
+                Expr::BinaryExpr(BinaryExpr { left, op, right })
+            }
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) if is_interval(&expr, schema) => {
                 let when_then_expr = when_then_expr.into_iter().map(|(value, then)| (spanned(value), then)).collect();
                 Expr::Case(Case { expr: Some(spanned(expr)), when_then_expr, else_expr })
@@ -102,9 +116,7 @@ fn compares(op: Operator) -> bool {
 
 fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
-    if matches!(call.func.name(), "greatest" | "least")
-        && matches!(call.args.first().map(|arg| arg.get_type(schema)), Some(Ok(DataType::List(_))))
-    {
+    if matches!(call.func.name(), "greatest" | "least") && call.args.first().is_some_and(|arg| is_array(arg, schema)) {
         let is_greatest = call.func.name() == "greatest";
         return Ok(Transformed::yes(functions::extreme_array(call.args, is_greatest)));
     }

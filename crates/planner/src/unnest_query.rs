@@ -216,7 +216,7 @@ impl Unnester {
                     if query.scopes.is_outermost() && !query.scope.is_used_in(&plan)? {
                         // It has one value, which is computed once; NULL where there is no row.
                         let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable())
-                            && !scalar::reads_nothing(&plan, 0);
+                            && !scalar::may_be_folded(&plan, 0);
                         let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns: vec![], spans };
                         let value = Expr::ScalarSubquery(subquery);
                         if is_nullable { value } else { maybe_null(value) }

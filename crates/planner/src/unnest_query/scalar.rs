@@ -212,23 +212,26 @@ pub(super) fn at_most_one(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether the value of a column is the same for every row: the optimizer may find that it is not NULL, and forget that there
-/// may be no row.
-pub(super) fn reads_nothing(plan: &LogicalPlan, idx: usize) -> bool {
+/// Whether the optimizer may find that a column is not NULL, by what it computes of it, and forget that there may be no
+/// row.
+pub(super) fn may_be_folded(plan: &LogicalPlan, idx: usize) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => match projection.expr.get(idx).map(|expr| expr.clone().unalias()) {
             Some(Expr::Column(column)) => {
                 let below = projection.input.schema().maybe_index_of_column(&column);
-                below.is_some_and(|idx| reads_nothing(&projection.input, idx))
+                below.is_some_and(|idx| may_be_folded(&projection.input, idx))
             }
-            Some(expr) => expr.column_refs().is_empty(),
+            Some(expr) => {
+                let chooses = |e: &Expr| matches!(e, Expr::Case(_) | Expr::ScalarFunction(_));
+                expr.column_refs().is_empty() || super::contains(&expr, chooses)
+            }
             None => false,
         },
-        LogicalPlan::SubqueryAlias(alias) => reads_nothing(&alias.input, idx),
-        LogicalPlan::Filter(filter) => reads_nothing(&filter.input, idx),
-        LogicalPlan::Sort(sort) => reads_nothing(&sort.input, idx),
-        LogicalPlan::Limit(limit) => reads_nothing(&limit.input, idx),
-        LogicalPlan::Distinct(Distinct::All(input)) => reads_nothing(input, idx),
+        LogicalPlan::SubqueryAlias(alias) => may_be_folded(&alias.input, idx),
+        LogicalPlan::Filter(filter) => may_be_folded(&filter.input, idx),
+        LogicalPlan::Sort(sort) => may_be_folded(&sort.input, idx),
+        LogicalPlan::Limit(limit) => may_be_folded(&limit.input, idx),
+        LogicalPlan::Distinct(Distinct::All(input)) => may_be_folded(input, idx),
         _ => false,
     }
 }
