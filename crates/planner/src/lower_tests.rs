@@ -334,9 +334,10 @@ fn views_become_dataflows() {
                 Input: payments, columns=[id, account, amount], append_only
             -- UniqueKey([0])
             > SELECT DISTINCT ON (account) account, id FROM payments ORDER BY account, at DESC
-            IncrementalProjectionExec: expr=[account, id], unique=(account)
+            IncrementalProjectionExec: expr=[account as account, id as id], unique=(account)
               IncrementalTopNExec: partition_by=[account], order_by=[account, at DESC], limit=1, unique=(account)
-                Input: payments, columns=[id, account, at], append_only
+                IncrementalProjectionExec: expr=[account, id, at], append_only
+                  Input: payments, columns=[id, account, at], append_only
             -- UniqueKey([0])
             > SELECT account, bool_or(amount > 1), array_agg(id ORDER BY id) AS ids FROM payments GROUP BY account
             IncrementalProjectionExec: expr=[account, bool_or(payments.amount > CAST(Int64(1) AS Int32)) as bool_or, array_agg(payments.id) ORDER BY [payments.id ASC NULLS LAST] as ids], unique=(account)

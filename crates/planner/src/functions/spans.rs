@@ -74,7 +74,10 @@ fn of_arrays(types: &[SqlType], call: defined::Call) -> Option<Overload> {
 
 /// Of each row's arrays the first one in order, or the last one; those that are NULL do not count.
 fn extreme_of_arrays(columns: &[ArrayRef], types: &[SqlType], is_greatest: bool) -> Result<ArrayRef> {
-    let keys = columns.iter().zip(types).map(|(column, array)| in_order_of_items(&[column.clone()], &[array.clone()]));
+    let keys = columns
+        .iter()
+        .zip(types)
+        .map(|(column, array)| in_order_of_items(std::slice::from_ref(column), std::slice::from_ref(array)));
     let keys = keys.collect::<Result<Vec<_>>>()?;
     let keys: Vec<_> = keys.iter().map(|keys| keys.as_binary_view()).collect();
     let of_row = |row: usize| {

@@ -12,6 +12,8 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection};
 
+use crate::column_names::visible;
+
 /// Computes what a DISTINCT ON selects, compares and orders by in a projection below it, each thing once.
 pub(crate) fn over_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|plan| match plan {
@@ -29,7 +31,8 @@ fn of_columns(distinct: DistinctOn) -> Result<LogicalPlan> {
             computed.push(expr);
             computed.len() - 1
         });
-        Expr::Column(Column::new_unqualified(name(idx)))
+        let name = name(computed.get(idx), idx);
+        Expr::Column(Column::new_unqualified(name))
     };
     let selected: Vec<Expr> = distinct.select_expr.into_iter().map(&mut column).collect();
     let mut on: Vec<Expr> = distinct.on_expr.into_iter().map(&mut column).collect();
@@ -38,7 +41,10 @@ fn of_columns(distinct: DistinctOn) -> Result<LogicalPlan> {
         without_repeats(keys, |key| key.expr.clone())
     });
     on = without_repeats(on, Expr::clone);
-    let computed = computed.into_iter().enumerate().map(|(idx, expr)| expr.alias(name(idx)));
+    let computed = computed.into_iter().enumerate().map(|(idx, expr)| {
+        let name = name(Some(&expr), idx);
+        expr.alias(name)
+    });
     let input = Arc::new(LogicalPlan::Projection(Projection::try_new(computed.collect(), distinct.input)?));
     let all = input.schema().columns().into_iter().map(Expr::Column).collect();
     let mut rows = DistinctOn::try_new(on, all, None, input)?;
@@ -49,8 +55,13 @@ fn of_columns(distinct: DistinctOn) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), rows)?))
 }
 
-fn name(idx: usize) -> String {
-    format!("distinct\u{1}{idx}")
+/// A name that no user's column has; users see it as that of the column that it is.
+fn name(expr: Option<&Expr>, idx: usize) -> String {
+    let shown = match expr {
+        Some(Expr::Column(column)) => visible(&column.name),
+        _ => "distinct",
+    };
+    format!("{shown}\u{1}distinct{idx}")
 }
 
 fn without_repeats<T>(items: impl IntoIterator<Item = T>, key: impl Fn(&T) -> Expr) -> Vec<T> {
