@@ -13,10 +13,10 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, OrderByExpr, OrderByOptions, Query, Select, Value,
+    FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, OrderByExpr, OrderByOptions, Select, Value,
 };
 use tidewire_operators::aggregate::functions::{is_within_group, within_group_name};
-use tidewire_sql::walk;
+use tidewire_sql::own_exprs;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::functions;
@@ -99,39 +99,20 @@ fn aggregate_name(expr: &Expr) -> Option<String> {
     is_aggregate.then_some(name)
 }
 
-/// Whether an aggregate or a window function stands in the expression, subqueries apart.
+/// Whether an aggregate or a window function stands in a node, subqueries apart.
 #[derive(Default)]
 struct Found {
-    n_queries: usize,
     aggregate: bool,
     window: bool,
 }
 
-impl ast::Visitor for Found {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.n_queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.n_queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.n_queries == 0 {
-            self.aggregate |= aggregate_name(expr).is_some();
-            self.window |= matches!(expr, Expr::Function(f) if f.over.is_some());
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 fn found<T: ast::Visit>(node: &T) -> Found {
     let mut found = Found::default();
-    let _ = walk(node, &mut found);
+    let _ = own_exprs(node, &mut |expr| {
+        found.aggregate |= aggregate_name(expr).is_some();
+        found.window |= matches!(expr, Expr::Function(f) if f.over.is_some());
+        ControlFlow::Continue(())
+    });
     found
 }
 
@@ -140,10 +121,14 @@ fn grouping_error(message: impl Into<String>) -> SqlError {
 }
 
 /// Whether an aggregate or a window function stands in the items, subqueries apart.
-pub(crate) fn in_items(items: &[ast::SelectItem]) -> bool {
-    let mut found = Found::default();
-    let _ = items.iter().try_for_each(|item| walk(item, &mut found));
+pub(crate) fn in_items(items: &Vec<ast::SelectItem>) -> bool {
+    let found = found(items);
     found.aggregate || found.window
+}
+
+/// Whether an aggregate is called, other than over a window or in a subquery.
+pub(crate) fn has_aggregate(expr: &Expr) -> bool {
+    found(expr).aggregate
 }
 
 /// A place of a column becomes the column where there are GROUPING SETS, ROLLUP or CUBE. Errors: `42P10` for a place that is none.

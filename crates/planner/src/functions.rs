@@ -3,6 +3,7 @@
 pub(crate) mod any;
 mod arithmetic;
 mod array_items;
+mod array_order;
 pub(crate) mod arrays;
 mod bytes;
 pub(crate) mod cast;
@@ -45,13 +46,14 @@ pub(crate) mod typed;
 pub(crate) mod unary;
 mod unknown;
 
+pub(crate) use array_order::{extreme_array, in_order};
 pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;
 pub(crate) use operators::{PostgresOperators, as_double, as_doubles, comparable, meet_as_doubles, read_as};
-pub(crate) use spans::{extreme_array, in_order, longest, shortest, span};
+pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
 

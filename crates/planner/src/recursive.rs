@@ -11,10 +11,10 @@ use sqlparser::ast::{
 use tidewire_sql::walk;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use crate::column_names;
 use crate::dml::select;
 use crate::functions::maybe_null::MAYBE_NULL;
 use crate::provider::to_datafusion;
+use crate::{aggregates, column_names};
 
 /// Checks the recursive queries of a WITH clause. Errors: `42P19`, `0A000`.
 pub(crate) fn check(query: &Query) -> Result<()> {
@@ -217,7 +217,7 @@ impl Reference<'_> {
             ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => Some(expr),
             _ => None,
         });
-        if n > 0 && items.chain(having).any(has_aggregate) {
+        if n > 0 && items.chain(having).any(aggregates::has_aggregate) {
             return Err(invalid("aggregate functions are not allowed in a recursive query's recursive term".into()));
         }
         Ok(n)
@@ -253,38 +253,4 @@ impl Reference<'_> {
             _ => Ok(0),
         }
     }
-}
-
-/// Whether an aggregate is called, other than over a window.
-fn has_aggregate(expr: &Expr) -> bool {
-    const AGGREGATES: &[&str] = &[
-        "count",
-        "sum",
-        "avg",
-        "min",
-        "max",
-        "array_agg",
-        "string_agg",
-        "bool_and",
-        "bool_or",
-        "every",
-        "json_agg",
-        "jsonb_agg",
-        "stddev",
-        "variance",
-    ];
-    struct Finder;
-    impl ast::Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let Expr::Function(ast::Function { name, over: None, .. }) = expr else { return ControlFlow::Continue(()) };
-            let name = name.0.last().and_then(|part| part.as_ident()).map(tidewire_sql::fold);
-            match name.is_some_and(|name| AGGREGATES.contains(&name.as_str())) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        }
-    }
-    !crate::rewrite::has_subquery(expr) && walk(expr, &mut Finder).is_break()
 }

@@ -1,5 +1,6 @@
-//! Intervals are equal, and come before each other, by their length: a month has 30 days, a day 24 hours.
+//! What Arrow compares in another way than PostgreSQL is compared by a key: intervals and arrays.
 //!
+//! Intervals are equal, and come before each other, by their length: a month has 30 days, a day 24 hours.
 //! Arrow compares months, then days, then the time. So everything that compares intervals or tells them apart does so by
 //! their [`span`], a numeric of microseconds: comparisons, and the keys of sorts, windows, joins, groups and DISTINCT.
 //! The value that is shown stays the one that was stored; of a group's values it is the least, so that a view and its
@@ -46,21 +47,25 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// Whether values of the expression are intervals.
-pub(crate) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano)))
 }
 
-/// Whether values of the expression are arrays.
-pub(crate) fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
+fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::List(_)))
 }
 
+/// Whether the expression is not compared as it is.
+pub(crate) fn has_key(expr: &Expr, schema: &DFSchema) -> bool {
+    is_interval(expr, schema) || is_array(expr, schema)
+}
+
 /// The expression as a key: its span if it is an interval.
-pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
+fn key(expr: Expr, schema: &DFSchema) -> Expr {
     if is_interval(&expr, schema) { span(expr) } else { expr }
 }
 
-/// The expression as a key that rows are ordered by.
+/// The expression as a key that values are ordered by.
 pub(crate) fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
     if is_array(&expr, schema) { functions::in_order(expr) } else { key(expr, schema) }
 }
@@ -71,42 +76,67 @@ fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
 
 /// Comparisons, and what stands inside of expressions and compares.
 fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let spanned = |expr: Box<Expr>| Box::new(span(*expr));
     expr.transform_up(|expr| {
+        if let Some(key) = compared_by(&expr, schema) {
+            return Ok(Transformed::yes(compared(expr, key)));
+        }
         Ok(Transformed::yes(match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right })
-                if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>
-            {
-                Expr::BinaryExpr(BinaryExpr { left: spanned(left), op, right: spanned(right) })
-            }
-            Expr::InList(InList { expr, list, negated }) if is_interval(&expr, schema) => {
-                Expr::InList(InList { expr: spanned(expr), list: list.into_iter().map(span).collect(), negated })
-            }
-            Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
-                Expr::Between(Between { expr: spanned(expr), negated, low: spanned(low), high: spanned(high) })
-            }
-            Expr::Between(Between { expr, negated, low, high }) if is_array(&expr, schema) => {
-                let [expr, low, high] = [expr, low, high].map(|array| Box::new(functions::in_order(*array)));
-                Expr::Between(Between { expr, negated, low, high })
-            }
-            Expr::BinaryExpr(BinaryExpr { left, op, right })
-                if matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
-                    && is_array(&left, schema)
-                    && is_array(&right, schema) =>
-            {
-                let [left, right] = [left, right].map(|array| Box::new(functions::in_order(*array)));
-                Expr::BinaryExpr(BinaryExpr { left, op, right })
-            }
-            Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) if is_interval(&expr, schema) => {
-                let when_then_expr = when_then_expr.into_iter().map(|(value, then)| (spanned(value), then)).collect();
-                Expr::Case(Case { expr: Some(spanned(expr)), when_then_expr, else_expr })
-            }
             Expr::ScalarFunction(call) => return in_call(call, schema),
             Expr::AggregateFunction(call) => in_aggregate(call, schema),
             Expr::WindowFunction(call) => in_window(*call, schema),
             other => return Ok(Transformed::no(other)),
         }))
     })
+}
+
+type Key = fn(Expr) -> Expr;
+
+/// What the expression's operands are compared by. None: it compares nothing, or its operands as they are.
+fn compared_by(expr: &Expr, schema: &DFSchema) -> Option<Key> {
+    let operands: Vec<&Expr> = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => vec![left, right],
+        Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_ref()).chain(list).collect(),
+        Expr::Between(Between { expr, low, high, .. }) => vec![expr, low, high],
+        Expr::Case(Case { expr: Some(expr), when_then_expr, .. }) => {
+            std::iter::once(expr.as_ref()).chain(when_then_expr.iter().map(|(value, _)| value.as_ref())).collect()
+        }
+        _ => vec![],
+    };
+    let first = operands.first()?;
+    let is_of_two = matches!(expr, Expr::BinaryExpr(_));
+    if is_interval(first, schema) && (!is_of_two || operands.iter().all(|operand| is_interval(operand, schema))) {
+        return Some(span);
+    }
+    // Arrow finds the same arrays equal, and an index is asked for them as they are.
+    let is_order = match expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => {
+            matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+        }
+        Expr::Between(_) => true,
+        _ => false,
+    };
+    (is_order && operands.iter().all(|operand| is_array(operand, schema))).then_some(functions::in_order)
+}
+
+/// The comparison with keys in the place of its operands.
+fn compared(expr: Expr, key: Key) -> Expr {
+    let boxed = |expr: Box<Expr>| Box::new(key(*expr));
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            Expr::BinaryExpr(BinaryExpr { left: boxed(left), op, right: boxed(right) })
+        }
+        Expr::InList(InList { expr, list, negated }) => {
+            Expr::InList(InList { expr: boxed(expr), list: list.into_iter().map(key).collect(), negated })
+        }
+        Expr::Between(Between { expr, negated, low, high }) => {
+            Expr::Between(Between { expr: boxed(expr), negated, low: boxed(low), high: boxed(high) })
+        }
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let when_then_expr = when_then_expr.into_iter().map(|(value, then)| (boxed(value), then)).collect();
+            Expr::Case(Case { expr: expr.map(boxed), when_then_expr, else_expr })
+        }
+        other => other,
+    }
 }
 
 fn compares(op: Operator) -> bool {

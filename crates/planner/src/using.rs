@@ -18,8 +18,8 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::expand_wildcard;
 use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, Projection};
-use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins, VisitorMut};
-use tidewire_sql::{fold, walk_mut};
+use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins};
+use tidewire_sql::{fold, own_exprs_mut};
 use tidewire_types::{SqlError, SqlState};
 
 use crate::provider::to_datafusion;
@@ -38,12 +38,19 @@ pub(crate) fn nest(select: &mut ast::Select, n: &mut usize) {
     if merged.is_empty() || select.from.len() > 1 {
         return;
     }
-    let mut qualify = Qualify { merged, depth: 0 };
-    let _ = walk_mut(&mut select.projection, &mut qualify);
-    let _ = walk_mut(&mut select.selection, &mut qualify);
-    let _ = walk_mut(&mut select.group_by, &mut qualify);
-    let _ = walk_mut(&mut select.having, &mut qualify);
-    let _ = walk_mut(&mut select.qualify, &mut qualify);
+    let qualify = &mut |expr: &mut ast::Expr| {
+        if let ast::Expr::Identifier(ident) = &*expr
+            && let Some(table) = merged.get(&fold(ident))
+        {
+            *expr = ast::Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), ident.clone()]);
+        }
+        ControlFlow::Continue(())
+    };
+    let _ = own_exprs_mut(&mut select.projection, qualify);
+    let _ = own_exprs_mut(&mut select.selection, qualify);
+    let _ = own_exprs_mut(&mut select.group_by, qualify);
+    let _ = own_exprs_mut(&mut select.having, qualify);
+    let _ = own_exprs_mut(&mut select.qualify, qualify);
 }
 
 /// The same for joins that stand in brackets already.
@@ -85,36 +92,6 @@ fn nest_item(item: &mut TableWithJoins, n: &mut usize, merged: &mut HashMap<Stri
         let relation = std::mem::replace(&mut item.relation, nothing);
         let table_with_joins = Box::new(TableWithJoins { relation, joins: vec![join] });
         item.relation = TableFactor::NestedJoin { table_with_joins, alias };
-    }
-}
-
-/// Qualifies the names of merged columns in the SELECT itself, not in its subqueries.
-struct Qualify {
-    merged: HashMap<String, String>,
-    depth: usize,
-}
-
-impl VisitorMut for Qualify {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let ast::Expr::Identifier(ident) = &*expr
-            && let Some(table) = self.merged.get(&fold(ident))
-        {
-            *expr = ast::Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), ident.clone()]);
-        }
-        ControlFlow::Continue(())
     }
 }
 

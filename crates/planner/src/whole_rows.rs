@@ -16,6 +16,7 @@ use crate::column_names::visible;
 use crate::dml::select;
 use crate::query::Context;
 use crate::rewrite::call;
+use crate::rewrite::outer_tables::name_of;
 
 /// Makes a json of names and values.
 pub(crate) const ROW: &str = "row to json";
@@ -128,13 +129,8 @@ fn factor_of<'s>(select: &'s Select, name: &str) -> Option<&'s TableFactor> {
         .iter()
         .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
     factors.into_iter().find(|factor| {
-        let own = match factor {
-            TableFactor::Table { alias: Some(alias), args: None, .. } => Some(&alias.name),
-            TableFactor::Table { name, args: None, .. } => name.0.last().and_then(|part| part.as_ident()),
-            TableFactor::Derived { alias: Some(alias), .. } => Some(&alias.name),
-            _ => None,
-        };
-        own.is_some_and(|own| tidewire_sql::fold(own) == name)
+        matches!(factor, TableFactor::Table { args: None, .. } | TableFactor::Derived { .. })
+            && name_of(factor).is_some_and(|own| own == name)
     })
 }
 

@@ -17,7 +17,7 @@ use sqlparser::ast::{
     NamedWindowExpr, Query, Select, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut, WindowFrame,
     WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
-use tidewire_sql::{EXCLUDE, fold, walk, walk_mut};
+use tidewire_sql::{EXCLUDE, fold, own_exprs, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState};
 
 /// The function that stands for a frame.
@@ -116,29 +116,9 @@ pub(crate) fn refuse(place: &str, node: &impl Visit) -> Result<()> {
 
 /// Whether a window function stands in the node itself, not in a subquery of it.
 pub(crate) fn has_window(node: &impl Visit) -> bool {
-    #[derive(Default)]
-    struct Finder {
-        depth: usize,
-    }
-    impl Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let is_window = matches!(expr, Expr::Function(function) if function.over.is_some());
-            if is_window && self.depth == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
-    }
-    walk(node, &mut Finder::default()).is_break()
+    let is_window = |expr: &Expr| matches!(expr, Expr::Function(function) if function.over.is_some());
+    own_exprs(node, &mut |expr| if is_window(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        .is_break()
 }
 
 fn resolve(named: &[Named], node: &mut impl VisitMut) -> Result<()> {

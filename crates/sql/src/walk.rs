@@ -17,6 +17,58 @@ pub fn walk_mut<T: VisitMut, B>(node: &mut T, visitor: &mut dyn VisitorMut<Break
     node.visit(&mut Unique(visitor))
 }
 
+/// Shows `see` each expression that stands in `node` itself, not those in its subqueries, until it breaks.
+pub fn own_exprs<T: Visit>(node: &T, see: &mut dyn FnMut(&Expr) -> ControlFlow<()>) -> ControlFlow<()> {
+    walk(node, &mut Own { see, n_queries: 0 })
+}
+
+/// The same, where `see` may change what it sees.
+pub fn own_exprs_mut<T: VisitMut>(node: &mut T, see: &mut dyn FnMut(&mut Expr) -> ControlFlow<()>) -> ControlFlow<()> {
+    walk_mut(node, &mut Own { see, n_queries: 0 })
+}
+
+struct Own<F> {
+    see: F,
+    /// The queries around the place where the walk is.
+    n_queries: usize,
+}
+
+impl Visitor for Own<&mut dyn FnMut(&Expr) -> ControlFlow<()>> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.n_queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.n_queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if self.n_queries == 0 { (self.see)(expr) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl VisitorMut for Own<&mut dyn FnMut(&mut Expr) -> ControlFlow<()>> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.n_queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.n_queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.n_queries == 0 { (self.see)(expr) } else { ControlFlow::Continue(()) }
+    }
+}
+
 struct Shared<'a, B>(&'a mut dyn Visitor<Break = B>);
 struct Unique<'a, B>(&'a mut dyn VisitorMut<Break = B>);
 

@@ -12,7 +12,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{Definition, Overload, implied};
-use super::sets::{Pattern, split_at};
+use super::sets::{Pattern, groups, split_at};
 
 /// What `substring(text FROM pattern)` calls.
 pub(super) static SUBSTRING: Definition = Definition { name: "substring", resolve: substring };
@@ -23,7 +23,7 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "regexp_substr", resolve: |types| searching(types, SUBSTR, SqlType::Text, substr) },
     Definition { name: "regexp_instr", resolve: |types| searching(types, INSTR, SqlType::Int4, instr) },
     Definition { name: "regexp_like", resolve: |types| searching(types, LIKE, SqlType::Bool, like) },
-    Definition { name: "regexp_match", resolve: |types| searching(types, MATCH, texts(), groups) },
+    Definition { name: "regexp_match", resolve: |types| searching(types, MATCH, texts(), first_groups) },
     Definition { name: "regexp_split_to_array", resolve: |types| searching(types, SPLIT, texts(), split) },
 ];
 
@@ -168,13 +168,11 @@ fn split(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     Ok(Arc::new(output.finish()))
 }
 
-/// The groups of the first match, NULL for one that has no part in it; all of the match where the pattern has none.
-fn groups(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+/// The groups of the first match.
+fn first_groups(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let of = |search: &Search<'_>| {
         let captures = search.pattern.regex().captures(search.text)?;
-        let n_before = usize::from(captures.len() > 1);
-        let groups = captures.iter().skip(n_before).map(|group| group.map(|group| group.as_str().to_owned()));
-        Some(groups.collect::<Vec<_>>())
+        Some(groups(&captures).map(|group| group.map(str::to_owned)).collect::<Vec<_>>())
     };
     let mut output = ListBuilder::new(StringViewBuilder::new()).with_field(SqlType::Text.field("item", true));
     for groups in search(columns, MATCH, "regexp_match", of)? {
@@ -215,8 +213,7 @@ fn of_texts(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
 fn first_match(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let found = by_row(columns, |pattern, subject| {
         let captures = pattern.regex().captures(subject)?;
-        let found = if captures.len() > 1 { captures.get(1) } else { captures.get(0) };
-        found.map(|found| found.as_str().to_owned())
+        groups(&captures).next().flatten().map(str::to_owned)
     })?;
     Ok(Arc::new(found.into_iter().collect::<StringViewArray>()))
 }

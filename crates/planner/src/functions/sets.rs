@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 use tidewire_operators::flat_map::{SetFunction, Sets};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-pub(super) use self::text::{Pattern, split_at};
+pub(super) use self::text::{Pattern, groups, split_at};
 use super::cast::external;
 
 /// Separates a function's name from the one column of it that a marker stands for.

@@ -1,12 +1,9 @@
-//! The lengths of intervals, by which they are compared, and the longest and the shortest of some; the bytes by which
-//! arrays are ordered.
+//! The lengths of intervals, by which they are compared, and the longest and the shortest of some.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
-use arrow::compute::{SortOptions, interleave};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType};
-use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use tidewire_types::{SqlError, SqlType};
@@ -38,74 +35,6 @@ static LONGEST: Definition =
 static SHORTEST: Definition =
     Definition { name: "shortest interval", resolve: |types| of_intervals(types, |c, _| extreme(c, |a, b| a < b)) };
 
-/// Bytes in the order of arrays: item by item, NULL behind all other items, and a longer array behind its beginning.
-static IN_ORDER: Definition = Definition {
-    name: "order of array",
-    resolve: |types| match types {
-        [SqlType::Array(_)] => Overload::of(types, SqlType::Bytea, in_order_of_items),
-        _ => None,
-    },
-};
-
-/// What an array is ordered by.
-pub(crate) fn in_order(array: Expr) -> Expr {
-    defined::call(&IN_ORDER, vec![array])
-}
-
-static GREATEST_ARRAY: Definition = Definition {
-    name: "greatest array",
-    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, true)),
-};
-
-static LEAST_ARRAY: Definition = Definition {
-    name: "least array",
-    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, false)),
-};
-
-/// `greatest(..)` or `least(..)` of arrays.
-pub(crate) fn extreme_array(arrays: Vec<Expr>, is_greatest: bool) -> Expr {
-    defined::call(if is_greatest { &GREATEST_ARRAY } else { &LEAST_ARRAY }, arrays)
-}
-
-fn of_arrays(types: &[SqlType], call: defined::Call) -> Option<Overload> {
-    let array = types.iter().find(|t| matches!(t, SqlType::Array(_)))?;
-    Some(Overload { args: vec![array.clone(); types.len()], result: array.clone(), call })
-}
-
-/// Of each row's arrays the first one in order, or the last one; those that are NULL do not count.
-fn extreme_of_arrays(columns: &[ArrayRef], types: &[SqlType], is_greatest: bool) -> Result<ArrayRef> {
-    let keys = columns
-        .iter()
-        .zip(types)
-        .map(|(column, array)| in_order_of_items(std::slice::from_ref(column), std::slice::from_ref(array)));
-    let keys = keys.collect::<Result<Vec<_>>>()?;
-    let keys: Vec<_> = keys.iter().map(|keys| keys.as_binary_view()).collect();
-    let of_row = |row: usize| {
-        let present =
-            keys.iter().enumerate().filter(|(_, keys)| keys.is_valid(row)).map(|(idx, keys)| (idx, keys.value(row)));
-        let best =
-            present.reduce(|best, next| if (next.1 > best.1) == is_greatest && next.1 != best.1 { next } else { best });
-        // Of none that is present, any is NULL.
-        (best.map_or(0, |(idx, _)| idx), row)
-    };
-    let rows: Vec<_> = (0..first(columns)?.len()).map(of_row).collect();
-    let columns: Vec<_> = columns.iter().map(|column| column.as_ref()).collect();
-    Ok(interleave(&columns, &rows)?)
-}
-
-fn in_order_of_items(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
-    let lists = first(columns)?;
-    let lists = match types {
-        [SqlType::Array(item)] if **item == SqlType::Interval => spans_of_items(lists)?,
-        _ => lists.clone(),
-    };
-    let nulls_last = SortOptions { descending: false, nulls_first: false };
-    let field = SortField::new_with_options(lists.data_type().clone(), nulls_last);
-    let rows = RowConverter::new(vec![field])?.convert_columns(std::slice::from_ref(&lists))?;
-    let keys = rows.iter().enumerate().map(|(idx, row)| lists.is_valid(idx).then(|| row.as_ref().to_vec()));
-    Ok(Arc::new(keys.collect::<BinaryViewArray>()))
-}
-
 /// The span of an interval, or of each of an array's items.
 pub(crate) fn span(interval: Expr) -> Expr {
     defined::call(&SPAN_OF, vec![interval])
@@ -125,7 +54,7 @@ fn of_intervals(types: &[SqlType], call: defined::Call) -> Option<Overload> {
     Some(Overload { args: vec![SqlType::Interval; types.len()], result: SqlType::Interval, call })
 }
 
-fn first(columns: &[ArrayRef]) -> Result<&ArrayRef> {
+pub(super) fn first(columns: &[ArrayRef]) -> Result<&ArrayRef> {
     columns.first().ok_or_else(|| external(SqlError::internal("no argument")))
 }
 
@@ -139,7 +68,7 @@ fn spans_of(intervals: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(spans.with_data_type(SPAN.data_type())))
 }
 
-fn spans_of_items(lists: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn spans_of_items(lists: &ArrayRef) -> Result<ArrayRef> {
     let lists: &ListArray = lists.as_list();
     let item = match SqlType::Array(Box::new(SPAN)).data_type() {
         DataType::List(item) => item,

@@ -3,8 +3,8 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, Query, Select, SetExpr, TableFactor, Visitor, VisitorMut};
-use tidewire_sql::{fold, walk, walk_mut};
+use sqlparser::ast::{Expr, Ident, Query, Select, SetExpr, TableFactor, TableWithJoins, VisitorMut};
+use tidewire_sql::{fold, walk_mut};
 
 /// The schema. No column has this name; the names of tables in a query have no schema, and match with any.
 pub(crate) const OUTER: &str = "outer\u{1}";
@@ -80,39 +80,22 @@ impl VisitorMut for Marker {
 
 /// The names of the items of FROM.
 fn names(select: &Select) -> Vec<String> {
-    let mut names = Names::default();
-    let _ = walk(&select.from, &mut names);
-    names.names
+    let mut names = vec![];
+    select.from.iter().for_each(|item| add_names(item, &mut names));
+    names
 }
 
-#[derive(Default)]
-struct Names {
-    names: Vec<String>,
-    n_queries: usize,
-}
-
-impl Visitor for Names {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.n_queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.n_queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        if self.n_queries == 0 {
-            self.names.extend(name(factor));
+fn add_names(item: &TableWithJoins, names: &mut Vec<String>) {
+    for factor in std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation)) {
+        names.extend(name_of(factor));
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            add_names(table_with_joins, names);
         }
-        ControlFlow::Continue(())
     }
 }
 
-fn name(factor: &TableFactor) -> Option<String> {
+/// The name that an item of FROM has in the query.
+pub(crate) fn name_of(factor: &TableFactor) -> Option<String> {
     let alias = match factor {
         TableFactor::Table { alias, .. }
         | TableFactor::Derived { alias, .. }

@@ -5,10 +5,10 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value, VisitorMut,
+    self, Expr, Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, Value,
 };
-use tidewire_sql::walk_mut;
+use tidewire_sql::own_exprs_mut;
 
 use crate::aggregates;
 
@@ -43,61 +43,36 @@ fn order_of(select: &mut Select) -> Option<Vec<OrderByExpr>> {
 /// Gives the aggregates that put rows together, and say no order, the order of the query's subquery.
 pub(super) fn in_aggregates(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
-    let mut calls = Calls::default();
-    let _ = walk_mut(&mut select.projection, &mut calls);
-    if !calls.is_found {
+    let mut is_found = false;
+    let _ = own_exprs_mut(&mut select.projection, &mut |expr| {
+        is_found |= list_in_order_of_rows(expr).is_some();
+        ControlFlow::Continue(())
+    });
+    if !is_found {
         return;
     }
-    if let Some(keys) = keys_of(select, false) {
-        calls.keys = keys;
-        let _ = walk_mut(&mut select.projection, &mut calls);
-    }
-}
-
-/// Finds the calls, and gives them the keys.
-#[derive(Default)]
-struct Calls {
-    keys: Vec<OrderByExpr>,
-    is_found: bool,
-    n_queries: usize,
-}
-
-impl VisitorMut for Calls {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.n_queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.n_queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        if self.n_queries > 0 || !is_in_order_of_rows(function) {
-            return ControlFlow::Continue(());
-        }
-        self.is_found = true;
-        if let (FunctionArguments::List(list), false) = (&mut function.args, self.keys.is_empty()) {
-            list.clauses.push(FunctionArgumentClause::OrderBy(self.keys.clone()));
+    let Some(keys) = keys_of(select, false) else { return };
+    let _ = own_exprs_mut(&mut select.projection, &mut |expr| {
+        if let Some(list) = list_in_order_of_rows(expr) {
+            list.clauses.push(FunctionArgumentClause::OrderBy(keys.clone()));
         }
         ControlFlow::Continue(())
-    }
+    });
 }
 
-/// Whether it is an aggregate whose value is made in the order in which rows come.
-fn is_in_order_of_rows(function: &Function) -> bool {
-    let FunctionArguments::List(list) = &function.args else { return false };
-    let name = function.name.0.last().and_then(|part| part.as_ident()).map(tidewire_sql::fold);
+/// The arguments of an aggregate whose value is made in the order in which rows come.
+fn list_in_order_of_rows(expr: &mut Expr) -> Option<&mut FunctionArgumentList> {
+    let Expr::Function(Function { name, args: FunctionArguments::List(list), over: None, within_group, .. }) = expr
+    else {
+        return None;
+    };
+    let name = name.0.last().and_then(|part| part.as_ident()).map(tidewire_sql::fold)?;
     let ordered = ["array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg"];
-    name.is_some_and(|name| ordered.contains(&name.as_str()))
-        && function.over.is_none()
-        && function.within_group.is_empty()
+    let is_such = ordered.contains(&name.as_str())
+        && within_group.is_empty()
         && list.duplicate_treatment != Some(ast::DuplicateTreatment::Distinct)
-        && list.clauses.is_empty()
+        && list.clauses.is_empty();
+    is_such.then_some(list)
 }
 
 /// The order of the subquery that is all of FROM, over columns that it returns from now on. None: it has none, or for the

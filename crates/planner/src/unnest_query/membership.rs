@@ -42,21 +42,12 @@ impl Member {
                 (plan, vec![expr], inner)
             }
         };
-        let has_key = |(outer, inner): (&Expr, &Expr)| {
-            let same_type = outer.get_type(schema).ok() == inner.get_type(plan.schema()).ok();
-            spans::is_interval(outer, schema) || same_type && spans::is_array(outer, schema)
-        };
-        let has_key: Vec<bool> = outer.iter().zip(&inner).map(has_key).collect();
-        if !has_key.contains(&true) {
+        if !outer.iter().any(|value| spans::has_key(value, schema)) {
             return Ok(Member { plan, outer, inner });
         }
-        let key = |(value, has_key): (Expr, &bool), schema: &DFSchema| match has_key {
-            true => spans::sort_key(value, schema),
-            false => value,
-        };
-        let outer = outer.into_iter().zip(&has_key).map(|value| key(value, schema)).collect();
-        let keys = inner.into_iter().zip(&has_key).enumerate();
-        let keys = keys.map(|(idx, value)| key(value, plan.schema()).alias(format!("key\u{1}{idx}"))).collect();
+        let outer = outer.into_iter().map(|value| spans::sort_key(value, schema)).collect();
+        let keys = inner.into_iter().map(|value| spans::sort_key(value, plan.schema())).enumerate();
+        let keys = keys.map(|(idx, value)| value.alias(format!("key\u{1}{idx}"))).collect();
         let plan = project(plan, keys)?;
         let inner = plan.schema().columns().into_iter().map(Expr::Column).collect();
         Ok(Member { plan, outer, inner })

@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringViewArray, Strin
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result};
-use regex::{Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 use tidewire_operators::flat_map::{SetFunction, Sets};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
@@ -150,11 +150,7 @@ impl RegexpSet {
             let n_max = if pattern.global { usize::MAX } else { 1 };
             let mut n = 0;
             for captures in pattern.regex.captures_iter(subject).take(n_max) {
-                // Without groups the whole match is meant.
-                let skip = usize::from(captures.len() > 1);
-                for group in captures.iter().skip(skip) {
-                    output.values().append_option(group.map(|g| g.as_str()));
-                }
+                groups(&captures).for_each(|group| output.values().append_option(group));
                 output.append(true);
                 n += 1;
             }
@@ -176,6 +172,12 @@ impl RegexpSet {
         })?;
         Ok(Sets { counts, columns: vec![Arc::new(output.finish())] })
     }
+}
+
+/// The groups of a match, None for one that has no part in it; the whole match where the pattern has no groups.
+pub(in crate::functions) fn groups<'a>(captures: &'a Captures<'a>) -> impl Iterator<Item = Option<&'a str>> {
+    let skip = usize::from(captures.len() > 1);
+    captures.iter().skip(skip).map(|group| group.map(|group| group.as_str()))
 }
 
 /// The text between matches. Empty matches at the ends of the text or right behind another match do not count.
