@@ -133,6 +133,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// a generator with a row limit) give their last position.
     fn end(&self) -> Result<Positions>;
 
+    /// For each split the position of the first record that it still has. A source that never loses one need not say.
+    fn earliest(&self) -> Result<Positions> {
+        self.start()
+    }
+
     /// A reader that begins at `positions` and reads on as `mode` says, decoding only `projection` (indices into
     /// [`SourceSpec::columns`], ascending).
     fn read(&self, positions: Positions, projection: Vec<usize>, mode: ReadMode) -> Result<Box<dyn SourceReader>>;

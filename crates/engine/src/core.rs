@@ -14,6 +14,7 @@
 mod failed;
 pub mod indexes;
 mod kept;
+mod lost;
 mod publication;
 mod sharing;
 mod status;
@@ -278,7 +279,8 @@ impl Core {
             Ok(batch) => batch,
             Err(err) => {
                 error!(source = %source.name, error = %err, "source stopped");
-                source.state = SourceState::Failed(describe(&err));
+                let hint = err.hint().map(|hint| format!(" HINT: {hint}")).unwrap_or_default();
+                source.state = SourceState::Failed(format!("{}{hint}", describe(&err)));
                 return;
             }
         };
@@ -642,7 +644,7 @@ impl Core {
         if let SourceState::Failed(why) = &source.state {
             return Err(SqlError::new(SqlState::ConnectionFailure, format!("source \"{}\" has stopped", source.name))
                 .with_detail(why.clone())
-                .with_hint("Drop and create it again with the views on it, once the cause is gone."));
+                .with_hint("Where it has lost records, ALTER SOURCE .. SKIP LOST RECORDS lets it go on; else drop it with the views on it and create it again, once the cause is gone."));
         }
         if let Some(at) = at {
             let of = |positions: &Positions, split: &Split| positions.get(split).copied();

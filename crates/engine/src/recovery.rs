@@ -514,6 +514,10 @@ impl Source for LateSource {
         self.source()?.end()
     }
 
+    fn earliest(&self) -> Result<Positions> {
+        self.source()?.earliest()
+    }
+
     fn read(&self, positions: Positions, projection: Vec<usize>, mode: ReadMode) -> Result<Box<dyn SourceReader>> {
         self.source()?.read(positions, projection, mode)
     }

@@ -15,6 +15,7 @@ mod query;
 pub mod refresh;
 pub mod settings;
 mod show;
+mod skip_lost;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -266,6 +267,7 @@ impl Session {
             Statement::Flush => Ok(Outcome::command("FLUSH")),
             Statement::Copy(copy) => self.copy(copy, parsed).await,
             Statement::Refresh(name) => self.refresh(name).await,
+            Statement::SkipLostRecords(name) => self.skip_lost_records(name).await,
             Statement::CopyFrom(copy) => self.copy_from(copy, &parsed.text).await,
             Statement::Backup { to } => Ok(Outcome::rows(self.backup(to).await?, "BACKUP")),
             Statement::Unsupported(what) => Err(SqlError::unsupported(what)),
@@ -288,6 +290,7 @@ impl Session {
                 | Statement::CreateView(_)
                 | Statement::CreateIndex(_)
                 | Statement::Refresh(_)
+                | Statement::SkipLostRecords(_)
                 | Statement::Drop(_),
             ) if !self.written.is_empty() => Err(SqlError::unsupported("DDL behind a write in one transaction")
                 .with_hint("Commit first: DDL takes effect at once.")),

@@ -116,10 +116,10 @@ pub(crate) fn lost(
             .with_detail(format!(
                 "Records up to offset {low} were deleted before they were read; the earliest now there is {low}, the next to come {high}."
             ))
-            .with_hint("To go on without them, drop the source and create it again. To keep this from happening, give the topic a longer retention."),
+            .with_hint(format!("To go on without them: ALTER SOURCE {name} SKIP LOST RECORDS. To keep this from happening, give the topic a longer retention.")),
         Some((low, high)) => error
             .with_detail(format!("The partition now holds the offsets from {low} up to {high}, exclusive."))
-            .with_hint("Was the topic deleted and created again? Then drop the source and create it again."),
+            .with_hint(format!("Was the topic deleted and created again? ALTER SOURCE {name} SKIP LOST RECORDS has the source read the new one from its first record on; its views keep what they contain.")),
         None => error.with_detail(says(words)),
     }
 }

@@ -134,6 +134,11 @@ impl Source for KafkaSource {
         probe::offsets(&self.client, self.settings(), &partitions, Offset::End)
     }
 
+    fn earliest(&self) -> Result<Positions> {
+        let partitions = probe::partitions(&self.client, self.settings())?;
+        probe::offsets(&self.client, self.settings(), &partitions, Offset::Beginning)
+    }
+
     fn read(&self, positions: Positions, projection: Vec<usize>, mode: ReadMode) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(KafkaReader::new(Arc::clone(&self.shared), positions, &projection, mode)?))
     }

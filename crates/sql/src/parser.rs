@@ -171,6 +171,7 @@ impl<'a> StatementParser<'a> {
             "CLOSE" => self.close(),
             "BACKUP" => self.backup(),
             "REFRESH" if self.words_ahead(1, &["MATERIALIZED"]) => self.refresh(),
+            "ALTER" if self.words_ahead(1, &["SOURCE"]) || self.words_ahead(1, &["STREAM"]) => self.alter_source(),
             "FLUSH" => {
                 self.skip();
                 Ok(Statement::Flush)
@@ -263,6 +264,18 @@ impl<'a> StatementParser<'a> {
         }
         let _ = self.words(&["WITH", "DATA"]);
         Ok(Statement::Refresh(name))
+    }
+
+    /// `ALTER SOURCE name SKIP LOST RECORDS`; nothing else of a source can be altered.
+    fn alter_source(&mut self) -> Result<Statement> {
+        self.skip();
+        self.skip();
+        let name = self.object_name()?;
+        if self.words(&["SKIP", "LOST", "RECORDS"]) {
+            return Ok(Statement::SkipLostRecords(name));
+        }
+        self.skip_all();
+        Ok(Statement::Unsupported("ALTER SOURCE other than SKIP LOST RECORDS".into()))
     }
 
     fn query_statement(&mut self) -> Result<Statement> {

@@ -135,6 +135,8 @@ pub enum Statement {
     },
     /// `REFRESH MATERIALIZED VIEW name`.
     Refresh(ObjectName),
+    /// `ALTER SOURCE name SKIP LOST RECORDS`.
+    SkipLostRecords(ObjectName),
     /// A statement that sqlparser understands and Tidewire does not have: its name, upper-case (`CREATE SINK`).
     Unsupported(String),
     /// Nothing between two semicolons.

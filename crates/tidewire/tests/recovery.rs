@@ -121,5 +121,16 @@ fn a_topic_is_read_on_after_the_last_record_that_views_contain() {
     let error = psql(server.pg_port, "SELECT error FROM tidewire.sources");
     assert!(error.contains("has no offset 110 in partition 0") && error.contains("were deleted before"), "{error}");
     assert_eq!(psql(server.pg_port, totals).trim(), format!("180|{}|{}", sum(0, 180), 177 + 178 + 179));
+
+    // It goes on without them when somebody says so, and has not forgotten it after a crash. Offset 115 is record 185.
+    psql(server.pg_port, "ALTER SOURCE s SKIP LOST RECORDS");
+    let without_lost = format!("185|{}|{}", sum(0, 180) + sum(185, 190), 187 + 188 + 189);
+    wait_until(&server, totals, &without_lost);
+    assert_eq!(server.end("KILL"), None);
+    let server = serve_in(directory.path());
+    wait_until(&server, totals, &without_lost);
+    assert_eq!(psql(server.pg_port, "SELECT state FROM tidewire.sources").trim(), "running");
+    produce(broker, &topic, 0, 190..191);
+    wait_until(&server, totals, &format!("186|{}|{}", sum(0, 180) + sum(185, 191), 188 + 189 + 190));
     assert_eq!(server.end("TERM"), Some(0));
 }
