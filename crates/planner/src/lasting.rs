@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Volatility};
 use tidewire_operators::expr::sql_error;
-use tidewire_types::{Result, SqlError};
+use tidewire_types::Result;
 
 use crate::provider::to_datafusion;
 use crate::query::Planned;
@@ -42,9 +41,6 @@ impl Planned {
                 let present = source_as_provider(&scan.source)?;
                 let source = provider_as_source(table(present.as_ref()).map_err(to_datafusion)?);
                 Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
-            }
-            LogicalPlan::Extension(_) => {
-                Err::<_, DataFusionError>(to_datafusion(SqlError::internal("a node of our own")))
             }
             other => Ok(Transformed::no(other)),
         });

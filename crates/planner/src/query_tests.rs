@@ -1,5 +1,6 @@
 //! Queries as users write them: names, types, rows and errors.
 
+use datafusion::common::tree_node::TreeNodeRecursion;
 use expect_test::{Expect, expect};
 
 use crate::fixture::Fixture;
@@ -624,4 +625,36 @@ fn deep_statements_are_refused_before_the_stack_ends() {
     };
     assert!(!fixture.show(&subqueries(12)).starts_with("5"));
     assert!(fixture.show(&subqueries(1_000)).starts_with("54001"));
+}
+
+#[test]
+fn a_plan_grows_with_the_number_of_its_subqueries_and_not_faster() {
+    let fixture = Fixture::new();
+    let n_nodes = |sql: &str| {
+        let mut n = 0;
+        let counted = fixture.plan(sql, &[]).unwrap().plan.apply_with_subqueries(|_| {
+            n += 1;
+            Ok(TreeNodeRecursion::Continue)
+        });
+        counted.unwrap();
+        n
+    };
+    let one = |i: usize| format!("(SELECT max(q.id) FROM payments q WHERE q.id + {i} < p.id) AS m{i}");
+    let in_list = |n: usize| {
+        let list: Vec<String> = (0..n).map(one).collect();
+        n_nodes(&format!("SELECT {} FROM payments p", list.join(", ")))
+    };
+    let lateral = |n: usize| {
+        let item = |i: usize| {
+            format!("LATERAL (SELECT q.id, count(*) AS n FROM payments q WHERE q.id < p{}.id GROUP BY 1) p{i}", i - 1)
+        };
+        let items: Vec<String> = (1..=n).map(item).collect();
+        n_nodes(&format!("SELECT p0.id FROM payments p0, {}", items.join(", ")))
+    };
+    // A LATERAL item refers to the one before, which stands on the one before that.
+    let shapes: [(&dyn Fn(usize) -> usize, usize); 2] = [(&in_list, 5), (&lateral, 25)];
+    for (n_nodes, times) in shapes {
+        let (few, many) = (n_nodes(4), n_nodes(16));
+        assert!(many < times * few, "{few} nodes for 4 subqueries, {many} for 16");
+    }
 }

@@ -131,7 +131,7 @@ impl Unnester {
             let before = input.schema().fields().len();
             let scope = self.scope(input.schema());
             let present = std::mem::replace(input, LogicalPlan::EmptyRelation(empty_relation()));
-            let mut query = Query { input: present, scope, scopes };
+            let mut query = Query::new(present, scope, scopes);
             for expr in &mut exprs {
                 let old = std::mem::replace(expr, lit(true));
                 let new = self.without_subqueries(old.clone(), &mut query)?;
@@ -155,7 +155,7 @@ impl Unnester {
         }
         let names = qualified(input.schema());
         let scope = self.scope(input.schema());
-        let mut query = Query { input, scope, scopes };
+        let mut query = Query::new(input, scope, scopes);
         let mut others = vec![];
         for conjunct in nested {
             match conjunct {
@@ -247,10 +247,19 @@ impl Unnester {
 struct Query<'a> {
     /// The rows, with all columns of the scope under their names.
     input: LogicalPlan,
+    /// The rows as they were before anything was joined to them: each subquery takes its domain from here, for one that
+    /// had the others in it would double the plan with each subquery.
+    rows: LogicalPlan,
     /// What subqueries see of them.
     scope: Scope,
     /// What they see around.
     scopes: &'a Scopes,
+}
+
+impl<'a> Query<'a> {
+    fn new(input: LogicalPlan, scope: Scope, scopes: &'a Scopes) -> Query<'a> {
+        Query { rows: input.clone(), input, scope, scopes }
+    }
 }
 
 /// The node with other expressions and inputs.

@@ -54,6 +54,8 @@ pub struct Options {
     pub postgres: Option<String>,
     /// Stop after so many findings of different kinds.
     pub findings_max: usize,
+    /// Every how many changes a view's query is run as a batch too, where PostgreSQL says what is right.
+    pub batch_every: usize,
     /// Whether findings are shrunk.
     pub shrink: bool,
     /// Say each seed before its case runs.
@@ -68,6 +70,7 @@ impl Default for Options {
             features: Features::default(),
             postgres: None,
             findings_max: 10,
+            batch_every: 1,
             shrink: true,
             trace: false,
         }
@@ -165,7 +168,12 @@ impl<'a> Runner<'a> {
         if self.n_on_server > CASES_A_SERVER {
             self.renew(case.seed).await?;
         }
-        let place = Place { server: &self.server, postgres: self.postgres.as_mut(), features: &self.options.features };
+        let place = Place {
+            server: &self.server,
+            postgres: self.postgres.as_mut(),
+            features: &self.options.features,
+            batch_every: self.options.batch_every,
+        };
         let ended = check::run(case, place, counts).await?;
         if !ended.clean {
             // What the case left behind must not meet the next one.

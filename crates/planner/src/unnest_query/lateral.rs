@@ -83,7 +83,7 @@ impl Unnester {
             // It has one row for each of the left.
             let Dependent { left, right, conditions, scope, scopes, .. } = plan;
             let mut exprs: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
-            let mut query = Query { input: left, scope: scope.clone(), scopes };
+            let mut query = Query::new(left, scope.clone(), scopes);
             let (values, having) = self.over_aggregate(&mut query, global)?;
             exprs.extend(with_names(values, right.schema()));
             return filtered(project(filtered(query.input, having)?, exprs)?, conditions);

@@ -179,7 +179,7 @@ impl Unnester {
             let nulls = NullEquality::NullEqualsNothing;
             return Ok(Matching { right: renamed.plan, on: vec![], filter, nulls });
         }
-        let domain = Domain::of(&query.scope, &query.input, plan)?;
+        let domain = Domain::of(&query.scope, &query.rows, plan)?;
         let pushed = self.push(plan, &domain)?;
         let columns = plan.schema().columns();
         let inner = member.inner.iter().cloned();

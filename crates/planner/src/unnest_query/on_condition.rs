@@ -56,7 +56,7 @@ impl Unnester {
             let input = super::scalar::take(side);
             let names = qualified(input.schema());
             let scope = self.scope(input.schema());
-            let mut query = Query { input, scope, scopes };
+            let mut query = Query::new(input, scope, scopes);
             let value = self.without_subqueries(condition, &mut query)?;
             let column = Column::new_unqualified(self.name("condition"));
             let columns = names.into_iter().map(|(qualifier, name)| Expr::Column(Column::new(qualifier, name)));

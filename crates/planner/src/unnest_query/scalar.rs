@@ -37,7 +37,7 @@ impl Unnester {
                 Some(condition) => Ok(as_field(when(condition, value).end()?, plan.schema().field(0))),
             };
         }
-        let domain = Domain::of(&query.scope, &query.input, &plan)?;
+        let domain = Domain::of(&query.scope, &query.rows, &plan)?;
         let pushed = self.push(&plan, &domain)?;
         let outer = domain.outer_values()?;
         if at_most_one(&plan) {
@@ -77,7 +77,7 @@ impl Unnester {
     /// The values of a global aggregate's calls for each row of `query.input`.
     pub(super) fn calls(&mut self, query: &mut Query<'_>, aggregate: &Aggregate) -> Result<Vec<Expr>> {
         let plan = LogicalPlan::Aggregate(aggregate.clone());
-        let domain = Domain::of(&query.scope, &query.input, &plan)?;
+        let domain = Domain::of(&query.scope, &query.rows, &plan)?;
         let grouped = self.grouped(aggregate, &domain)?;
         let outer = domain.outer_values()?;
         let columns: Vec<Expr> = aggregate.schema.columns().into_iter().map(Expr::Column).collect();

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use tidewire_testkit::fuzz::{self, Feature, Features, Options};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HELP: &str = "\
 fuzz [options]
     --seed N              the first case's seed (1)
@@ -14,6 +17,7 @@ fuzz [options]
     --only A,B,..         only these features
     --without A,B,..      all features but these
     --script FILE         run this file of statements instead, each of which ends a line with ;
+    --batch-every N       with --postgres, run a view's query as a batch at every N-th change only (1)
     --findings N          stop after N different findings (10)
     --no-shrink           show findings as they are
     --trace               say each seed before its case runs
@@ -84,6 +88,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<(Options, 
         match option.as_str() {
             "--seed" => options.seed = number(&value()?)?,
             "--cases" => options.n_cases = number(&value()?)? as usize,
+            "--batch-every" => options.batch_every = number(&value()?)? as usize,
             "--findings" => options.findings_max = number(&value()?)? as usize,
             "--postgres" => options.postgres = Some(value()?),
             "--only" => options.features = Features::only(&features(&value()?)?),

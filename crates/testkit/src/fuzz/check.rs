@@ -72,6 +72,8 @@ pub struct Place<'a> {
     pub postgres: Option<&'a mut Wire>,
     /// Which checks are on.
     pub features: &'a Features,
+    /// See [`super::Options`].
+    pub batch_every: usize,
 }
 
 /// What a case gave.
@@ -91,6 +93,7 @@ pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<E
         db,
         postgres: place.postgres,
         features: place.features,
+        batch_every: place.batch_every.max(1),
         counts,
         views: vec![],
         refused: vec![],
@@ -121,6 +124,7 @@ struct Run<'a> {
     db: Option<Box<dyn Database>>,
     postgres: Option<&'a mut Wire>,
     features: &'a Features,
+    batch_every: usize,
     counts: &'a mut Counts,
     views: Vec<Live>,
     /// Views that do not exist because Tidewire refused them.
@@ -136,6 +140,8 @@ struct Live {
     /// Whether Tidewire runs it as a batch.
     runs: bool,
     types_compared: bool,
+    /// How often it was compared.
+    n_compared: usize,
 }
 
 impl Run<'_> {
@@ -335,7 +341,7 @@ impl Run<'_> {
             }
         }
         let name = view.name.clone();
-        self.views.push(Live { name, query, maintained, runs: true, types_compared: false });
+        self.views.push(Live { name, query, maintained, runs: true, types_compared: false, n_compared: 0 });
         let last = self.views.len() - 1;
         self.compare_view(last).await
     }
@@ -351,11 +357,15 @@ impl Run<'_> {
         let Some(live) = self.views.get(idx).filter(|v| v.runs || v.maintained) else { return Ok(()) };
         let (name, query) = (live.name.clone(), live.query.clone());
         let (maintained, types_compared) = (live.maintained, live.types_compared);
+        let runs = live.runs && (self.postgres.is_none() || live.n_compared.is_multiple_of(self.batch_every));
         let right = self.in_postgres(&format!("SELECT * FROM {name}")).await;
         if matches!(&right, Some(Err(e)) if e.code == "57014" || e.code.starts_with("53")) {
             return Err(End::Left);
         }
-        let batch = if live_runs(&self.views, idx) { Some(self.tidewire(&query).await?) } else { None };
+        if let Some(live) = self.views.get_mut(idx) {
+            live.n_compared += 1;
+        }
+        let batch = if runs { Some(self.tidewire(&query).await?) } else { None };
         let content = if maintained { Some(self.tidewire(&format!("SELECT * FROM {name}")).await?) } else { None };
         match &batch {
             Some(Err(e)) if is_refusal(e) => {
@@ -462,10 +472,6 @@ fn gone(dropped: Result<Result<Answer, Failure>, Finding>) -> Result<(), Failure
         Ok(Err(e)) if e.code != "42P01" => Err(e),
         _ => Ok(()),
     }
-}
-
-fn live_runs(views: &[Live], idx: usize) -> bool {
-    views.get(idx).is_some_and(|v| v.runs)
 }
 
 /// 0A000, or what should be.
