@@ -44,8 +44,9 @@ fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         let values = match &mut expr {
             Expr::Case(case) => {
-                let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-                thens.chain(case.else_expr.iter_mut().map(|otherwise| otherwise.as_mut())).collect()
+                // PostgreSQL takes ELSE for the first.
+                let otherwise = case.else_expr.iter_mut().map(|otherwise| otherwise.as_mut());
+                otherwise.chain(case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut())).collect()
             }
             Expr::ScalarFunction(call) => match call.func.name() {
                 "coalesce" | "nvl" | "greatest" | "least" | "make_array" => call.args.iter_mut().collect(),

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, InSubquery, ScalarFunction, SetComparison};
+use datafusion::logical_expr::expr::{
+    Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction, SetComparison,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, when};
@@ -19,8 +21,8 @@ use tidewire_types::SqlType;
 
 use crate::agreement::{agree, united};
 use crate::functions::maybe_null::maybe_null;
-use crate::functions::nullif::NULLIF;
-use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles};
+use crate::functions::nullif::{self, NULLIF};
+use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles, typed};
 use crate::grouping_sets::has_sets;
 use crate::{casts, literals};
 
@@ -83,12 +85,23 @@ fn each_nullif(expr: Expr, write: impl Fn(&Expr, &Expr) -> Result<Expr>) -> Resu
 
 fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
     let (left, right) = comparable(value.clone(), other.clone(), schema);
+    let own = SqlType::of(&value.to_field(schema)?.1);
+    let target = nullif::type_of(&own, &SqlType::of(&other.to_field(schema)?.1));
     let data_type = match value.get_type(schema)? {
         DataType::Null => other.get_type(schema)?,
         own => own,
     };
     let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
-    when(left.eq(right), null).otherwise(value.clone())
+    let kept = when(left.eq(right), null).otherwise(value.clone())?;
+    Ok(match target {
+        SqlType::Text if matches!(own, SqlType::Varchar(_)) => {
+            Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(target), vec![kept]))
+        }
+        SqlType::Numeric(_) | SqlType::Float8 if own != target && own != SqlType::Null => {
+            Expr::Cast(Cast::new_from_field(Box::new(kept), Arc::new(target.field("", true))))
+        }
+        _ => kept,
+    })
 }
 
 fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {

@@ -1,6 +1,7 @@
 //! The rules that a view's plan goes through: DataFusion's, without those that fold time, push limits, or turn joins
 //! into ones that need more state (DESIGN §4).
 
+mod bare_lists;
 pub(crate) mod distinct_on;
 mod join_order;
 mod linked_first;
@@ -29,6 +30,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
+use self::bare_lists::BareLists;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::push_down::PushDownConditions;
 use self::top_keys::WholeTopKeys;
@@ -49,6 +51,7 @@ pub(crate) fn optimize_for_view(plan: LogicalPlan, state: &SessionState, text: &
 pub(crate) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.push(Arc::new(WholeTopKeys));
+    rules.push(Arc::new(BareLists));
     rules
 }
 

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, TableReference};
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, Sort as SortExpr};
+use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction, SetComparison, Sort as SortExpr};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     BinaryExpr, Distinct, DistinctOn, Expr, Filter, LogicalPlan, Operator, Projection, Sort, Subquery, SubqueryAlias,
@@ -40,11 +40,13 @@ use datafusion::logical_expr::{
 };
 pub(crate) use one_row::when_asked;
 pub(crate) use rows::{ROW, RowPlanner, row_function};
+use tidewire_types::SqlType;
 pub(crate) use types::check_types;
 
 use self::membership::Member;
 use self::scope::{Scope, Scopes, bind, names_in};
 use crate::functions::maybe_null::maybe_null;
+use crate::functions::typed;
 
 /// Unnests all subqueries of an analyzed plan.
 pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -217,8 +219,12 @@ impl Unnester {
                         // It has one value, which is computed once; NULL where there is no row.
                         let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable())
                             && !scalar::may_be_folded(&plan, 0);
+                        let (plan, forgotten) = with_bare_value(plan)?;
                         let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns: vec![], spans };
-                        let value = Expr::ScalarSubquery(subquery);
+                        let mut value = Expr::ScalarSubquery(subquery);
+                        if let Some(forgotten) = forgotten {
+                            value = Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(forgotten), vec![value]));
+                        }
                         if is_nullable { value } else { maybe_null(value) }
                     } else {
                         self.scalar(query, plan)?
@@ -260,6 +266,17 @@ impl<'a> Query<'a> {
     fn new(input: LogicalPlan, scope: Scope, scopes: &'a Scopes) -> Query<'a> {
         Query { rows: input.clone(), input, scope, scopes }
     }
+}
+
+/// The subquery with a value that a scalar can be made of, and the type that the value has.
+fn with_bare_value(plan: LogicalPlan) -> Result<(LogicalPlan, Option<SqlType>)> {
+    let columns = plan.schema().columns();
+    let ([name], [field]) = (columns.as_slice(), plan.schema().fields().as_ref()) else { return Ok((plan, None)) };
+    let Some(bare) = typed::bare(field.data_type()) else { return Ok((plan, None)) };
+    let own = SqlType::of(field);
+    let value = ScalarFunction::new_udf(typed::typed(bare), vec![Expr::Column(name.clone())]);
+    let value = output(Expr::ScalarFunction(value), name.relation.as_ref(), &name.name);
+    Ok((project(plan, vec![value])?, Some(own)))
 }
 
 /// The node with other expressions and inputs.
@@ -351,6 +368,17 @@ fn filtered(plan: LogicalPlan, conjuncts: Vec<Expr>) -> Result<LogicalPlan> {
         None => plan,
         Some(predicate) => LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(plan))?),
     })
+}
+
+/// The keys of a GROUP BY as its columns are: one that is written twice is one column.
+fn written_once(keys: &[Expr]) -> Vec<&Expr> {
+    let mut once: Vec<&Expr> = vec![];
+    for key in keys {
+        if !once.contains(&key) {
+            once.push(key);
+        }
+    }
+    once
 }
 
 /// `expr` as the output column of that name.

@@ -88,6 +88,16 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
             to_timestamp(right);
             None
         }
+        (Op::Plus, T::Date, T::Time) | (Op::Plus | Op::Minus, T::Timestamp | T::Timestamptz, T::Time) => {
+            to_timestamp_if_date(left, &left_type);
+            to_duration(right);
+            None
+        }
+        (Op::Plus, T::Time, T::Date | T::Timestamp | T::Timestamptz) => {
+            to_timestamp_if_date(right, &right_type);
+            to_duration(left);
+            None
+        }
         _ => None,
     }
 }
@@ -95,6 +105,19 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
 fn to_timestamp(date: &mut Expr) {
     let inner = std::mem::replace(date, Expr::Literal(ScalarValue::Null, None));
     *date = Expr::Cast(Cast::new(Box::new(inner), SqlType::Timestamp.data_type()));
+}
+
+fn to_timestamp_if_date(expr: &mut Expr, own: &SqlType) {
+    if *own == SqlType::Date {
+        to_timestamp(expr);
+    }
+}
+
+/// A time as how long it is after midnight, in the unit of timestamps: DataFusion's own way counts nanoseconds.
+fn to_duration(time: &mut Expr) {
+    let inner = std::mem::replace(time, Expr::Literal(ScalarValue::Null, None));
+    let micros = Expr::Cast(Cast::new(Box::new(inner), DataType::Int64));
+    *time = Expr::Cast(Cast::new(Box::new(micros), DataType::Duration(TimeUnit::Microsecond)));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -78,6 +78,10 @@ impl ExprPlanner for PostgresOperators {
                 right = typed(right, &left, schema);
             } else if is_bytes(&right) {
                 left = typed(left, &right, schema);
+            } else if is_text(&left, schema) {
+                right = shown(right, schema);
+            } else if is_text(&right, schema) {
+                left = shown(left, schema);
             }
         }
         if op == BinaryOperator::Modulo {
@@ -257,6 +261,23 @@ fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         false => expr,
     };
     (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
+}
+
+fn is_text(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(arithmetic::type_of(expr, schema), Some(SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_)))
+}
+
+/// What is not text, and is put together with a text, as PostgreSQL shows it.
+fn shown(expr: Expr, schema: &DFSchema) -> Expr {
+    use SqlType as T;
+    let own = arithmetic::type_of(&expr, schema);
+    if own.is_none_or(|own| matches!(own, T::Null | T::Text | T::Varchar(_) | T::Char(_) | T::Array(_))) {
+        return expr;
+    }
+    match cast::function_name(&T::Text).and_then(|name| cast::function(&name)) {
+        Some(to_text) => Expr::ScalarFunction(ScalarFunction::new_udf(to_text, vec![expr])),
+        None => expr,
+    }
 }
 
 /// A char(n) without the blanks at its end.

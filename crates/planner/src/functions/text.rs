@@ -27,6 +27,7 @@ pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
             Ok(by_value(&bytes, |row| hex(bytes.as_binary_view().value(row))))
         }
         DataType::Date32 | DataType::Timestamp(..) => moments(input),
+        DataType::Time32(_) | DataType::Time64(_) => formatted(input, without_zeros),
         DataType::Decimal128(..) if *from == SqlType::Numeric(None) => formatted(input, without_zeros),
         DataType::Interval(_) | DataType::Duration(_) => {
             let values = compute::cast(input, &SqlType::Interval.data_type())?;

@@ -20,6 +20,16 @@ pub(crate) fn typed(target: SqlType) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(Typed { name, target, signature: Signature::any(1, Volatility::Immutable) }))
 }
 
+/// The type of a list without what the field of its items says, which DataFusion's scalars forget. None: it says nothing.
+pub(crate) fn bare(data_type: &DataType) -> Option<SqlType> {
+    match data_type {
+        DataType::List(item) if !item.metadata().is_empty() => {
+            Some(SqlType::Array(Box::new(SqlType::of_data_type(item.data_type()))))
+        }
+        _ => None,
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Typed {
     name: String,

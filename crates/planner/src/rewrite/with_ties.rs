@@ -2,12 +2,15 @@
 //!
 //! With `OFFSET m` the first m rows are left out, in the order that breaks ties too, and the rank may be m + n.
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast::{self, BinaryOperator, Expr, LimitClause, OrderByKind, Query, SelectItem, SetExpr, Value};
-use tidewire_sql::fold;
+use tidewire_sql::{fold, own_exprs};
 use tidewire_types::{Result, SqlError, SqlState};
 
 use super::call;
 use crate::dml::select;
+use crate::functions::sets;
 use crate::windows::has_window;
 
 pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
@@ -24,8 +27,13 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
         }
     };
     let is_plain = match query.body.as_ref() {
-        // A rank over the results of windows comes behind them.
-        SetExpr::Select(select) => select.distinct.is_none() && !orders_by_window(&order_by, &select.projection),
+        // A rank over the results of windows comes behind them, and one over the rows of set-returning functions too.
+        SetExpr::Select(select) => {
+            select.distinct.is_none()
+                && !orders_by_window(&order_by, &select.projection)
+                && !(order_by.iter().all(|key| is_output(&key.expr, &select.projection))
+                    && select.projection.iter().any(returns_set))
+        }
         _ => false,
     };
     let order_by = match is_plain {
@@ -56,6 +64,9 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     };
     let nested = |e: Expr| Box::new(Expr::Nested(Box::new(e)));
     let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: nested(left), op, right: nested(right) };
+    // No row has no ties; behind an OFFSET, the rank alone would let those of the rows before in.
+    let some = binary(quantity.clone(), BinaryOperator::Gt, Expr::value(Value::Number("0".into(), false)));
+    let is_some = matches!(&quantity, Expr::Value(value) if matches!(&value.value, Value::Number(n, _) if n != "0"));
     let mut condition = match offset {
         None => binary(over("rank"), BinaryOperator::LtEq, quantity),
         Some(offset) => {
@@ -64,11 +75,38 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
             binary(binary(over("row_number"), BinaryOperator::Gt, offset), BinaryOperator::And, ranked)
         }
     };
+    if !is_some {
+        condition = binary(some, BinaryOperator::And, condition);
+    }
     if let Some(present) = body.qualify.take() {
         condition = binary(present, BinaryOperator::And, condition);
     }
     body.qualify = Some(condition);
     Ok(())
+}
+
+/// Whether a key of ORDER BY is a column of the SELECT list, by its number or name.
+fn is_output(key: &Expr, items: &[SelectItem]) -> bool {
+    match key {
+        Expr::Value(_) => true,
+        Expr::Identifier(name) => items.iter().any(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => fold(alias) == fold(name),
+            SelectItem::UnnamedExpr(Expr::Identifier(column)) => fold(column) == fold(name),
+            _ => false,
+        }),
+        _ => false,
+    }
+}
+
+fn returns_set(item: &SelectItem) -> bool {
+    let is_call = |expr: &Expr| match expr {
+        Expr::Function(function) => {
+            function.name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| sets::is_known(&fold(name)))
+        }
+        _ => false,
+    };
+    own_exprs(item, &mut |expr| if is_call(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        .is_break()
 }
 
 fn orders_by_window(keys: &[ast::OrderByExpr], items: &[SelectItem]) -> bool {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, Filter, Join, LogicalPlan, SubqueryAlias};
 
 use super::scope::Scope;
-use super::{Unnester, filtered, output, project};
+use super::{Unnester, filtered, output, project, written_once};
 use crate::flat_map::FlatMap;
 
 /// Nodes of an outer query that is copied whole. A selective join in it makes the set smaller.
@@ -110,7 +110,7 @@ fn narrowed(plan: &LogicalPlan, wanted: &[Column]) -> Result<LogicalPlan> {
             project(input, possible)
         }
         LogicalPlan::Aggregate(aggregate) => {
-            let keys = aggregate.group_expr.iter().zip(aggregate.schema.columns());
+            let keys = written_once(&aggregate.group_expr).into_iter().zip(aggregate.schema.columns());
             let keys: Vec<_> = keys.filter(|(_, column)| wanted.contains(column)).collect();
             // With grouping sets a key is NULL in some rows.
             let is_plain = aggregate.group_expr.iter().all(|expr| !matches!(expr, Expr::GroupingSet(_)));

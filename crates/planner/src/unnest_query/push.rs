@@ -19,7 +19,7 @@ use tidewire_types::SqlError;
 
 use super::domain::Domain;
 use super::pull::{Pulled, equated, join, pull};
-use super::{Unnester, filtered, only, output, project, qualified};
+use super::{Unnester, filtered, only, output, project, qualified, written_once};
 use crate::flat_map::{Call, FlatMap};
 use crate::provider::to_datafusion;
 
@@ -162,13 +162,7 @@ impl Unnester {
         let input = self.push(&aggregate.input, domain)?;
         let mut group = vec![];
         let mut aggregates = vec![];
-        // A key that is written twice is one column.
-        let mut own_keys: Vec<&Expr> = vec![];
-        for key in &aggregate.group_expr {
-            if !own_keys.contains(&key) {
-                own_keys.push(key);
-            }
-        }
+        let own_keys = written_once(&aggregate.group_expr);
         let exprs = own_keys.iter().copied().chain(&aggregate.aggr_expr);
         for (idx, (expr, (qualifier, field))) in exprs.zip(aggregate.schema.iter()).enumerate() {
             let replaced = domain.replace(expr.clone(), &input.keys)?;
