@@ -30,7 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["tidewire"]),
     ("object_store", &["tidewire-state"]),
     ("clap", &["tidewire"]),
-    ("mimalloc", &["tidewire", "tidewire-bench"]),
+    ("mimalloc", &["tidewire", "tidewire-bench", "tidewire-testkit"]),
     (
         "datafusion",
         &[
