@@ -206,6 +206,10 @@ impl ScalarUDFImpl for Arithmetic {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let data_type = args.return_field.data_type();
         let [left, right] = args.args.as_slice() else { return Err(external(SqlError::internal("two arguments"))) };
+        // The optimizer asks what a condition is where all columns are NULL.
+        if left.data_type().is_null() || right.data_type().is_null() {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(data_type)?));
+        }
         let output = match self.function {
             Function::Add => apply(left, right, numeric::add),
             Function::Subtract => apply(left, right, numeric::sub),
