@@ -279,8 +279,7 @@ impl Core {
             Ok(batch) => batch,
             Err(err) => {
                 error!(source = %source.name, error = %err, "source stopped");
-                let hint = err.hint().map(|hint| format!(" HINT: {hint}")).unwrap_or_default();
-                source.state = SourceState::Failed(format!("{}{hint}", describe(&err)));
+                source.state = SourceState::Failed(err);
                 return;
             }
         };
@@ -643,8 +642,10 @@ impl Core {
         };
         if let SourceState::Failed(why) = &source.state {
             return Err(SqlError::new(SqlState::ConnectionFailure, format!("source \"{}\" has stopped", source.name))
-                .with_detail(why.clone())
-                .with_hint("Where it has lost records, ALTER SOURCE .. SKIP LOST RECORDS lets it go on; else drop it with the views on it and create it again, once the cause is gone."));
+                .with_detail(describe(why))
+                .with_hint(
+                    why.hint().unwrap_or("Drop and create it again with the views on it, once the cause is gone."),
+                ));
         }
         if let Some(at) = at {
             let of = |positions: &Positions, split: &Split| positions.get(split).copied();
@@ -833,7 +834,8 @@ pub fn dead_letter_rows(shared: &Shared, id: ObjectId, name: &str, errors: Vec<R
     }
 }
 
-fn describe(err: &SqlError) -> String {
+/// The message of an error with its detail.
+pub fn describe(err: &SqlError) -> String {
     match err.detail() {
         None => err.message().to_string(),
         Some(detail) => format!("{}: {detail}", err.message()),

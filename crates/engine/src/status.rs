@@ -1,6 +1,6 @@
 //! Where everything stands: what `tidewire.sources`, `SHOW JOBS`, `/metrics` and `EXPLAIN ANALYZE` show.
 
-use tidewire_types::{Epoch, ObjectId};
+use tidewire_types::{Epoch, ObjectId, SqlError};
 
 /// The whole server.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +98,7 @@ pub enum SourceState {
     /// The outside system does not answer; what it said last.
     Retrying(String),
     /// It stopped at an error.
-    Failed(String),
+    Failed(SqlError),
 }
 
 /// One split.

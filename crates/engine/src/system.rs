@@ -11,6 +11,7 @@ use datafusion::datasource::MemTable;
 use tidewire_catalog::SYSTEM;
 use tidewire_types::{Result, SqlType};
 
+use crate::core::describe;
 use crate::dead_letters::Letter;
 use crate::status::{IndexStatus, SourceState, SourceStatus, Status, ViewOrigin, ViewState};
 
@@ -97,12 +98,15 @@ fn dead_letters(letters: &[Letter]) -> Result<RecordBatch> {
     ])
 }
 
-fn source_state(state: &SourceState) -> (&'static str, Option<&str>) {
+fn source_state(state: &SourceState) -> (&'static str, Option<String>) {
     match state {
         SourceState::Idle => ("idle", None),
         SourceState::Running => ("running", None),
-        SourceState::Retrying(why) => ("retrying", Some(why)),
-        SourceState::Failed(why) => ("failed", Some(why)),
+        SourceState::Retrying(why) => ("retrying", Some(why.clone())),
+        SourceState::Failed(why) => {
+            let hint = why.hint().map(|hint| format!(" HINT: {hint}")).unwrap_or_default();
+            ("failed", Some(format!("{}{hint}", describe(why))))
+        }
     }
 }
 

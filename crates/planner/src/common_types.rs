@@ -14,7 +14,8 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
 use tidewire_types::SqlType;
 
-use crate::functions::{cast, typed};
+use crate::functions::cast;
+use crate::functions::typed::retyped;
 
 /// Gives all expressions and unions of an analyzed plan their types.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -72,10 +73,6 @@ fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Ok(Transformed::yes(retyped(expr, target)))
     })
-}
-
-fn retyped(expr: Expr, target: SqlType) -> Expr {
-    Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(target), vec![expr]))
 }
 
 /// Whether values of the type are of that Arrow type, but for what the fields inside say.
@@ -237,11 +234,8 @@ fn with_types(input: &Arc<LogicalPlan>, targets: &[Option<SqlType>]) -> Result<L
             return Ok(column);
         };
         let mut value = column;
-        if column_type(input, idx)?.is_none()
-            && matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb)
-            && let Some(function) = cast::function_name(target).and_then(|name| cast::function(&name))
-        {
-            value = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![value]));
+        if column_type(input, idx)?.is_none() && matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) {
+            value = cast::to(value, target);
         }
         Ok(retyped(value, target.clone()).alias_qualified(qualifier.cloned(), field.name()))
     });

@@ -22,7 +22,8 @@ use tidewire_types::SqlType;
 use crate::agreement::{agree, united};
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::{self, NULLIF};
-use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles, typed};
+use crate::functions::typed::retyped;
+use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles};
 use crate::grouping_sets::has_sets;
 use crate::{casts, literals};
 
@@ -94,9 +95,7 @@ fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr>
     let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
     let kept = when(left.eq(right), null).otherwise(value.clone())?;
     Ok(match target {
-        SqlType::Text if matches!(own, SqlType::Varchar(_)) => {
-            Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(target), vec![kept]))
-        }
+        SqlType::Text if matches!(own, SqlType::Varchar(_)) => retyped(kept, target),
         SqlType::Numeric(_) | SqlType::Float8 if own != target && own != SqlType::Null => {
             Expr::Cast(Cast::new_from_field(Box::new(kept), Arc::new(target.field("", true))))
         }
@@ -188,10 +187,7 @@ const TEXT_FUNCTIONS: &[&str] = &[
 
 fn without_blanks(arg: Expr, schema: &DFSchema) -> Expr {
     let is_char = arg.to_field(schema).is_ok_and(|(_, field)| matches!(SqlType::of(&field), SqlType::Char(_)));
-    match cast::function_name(&SqlType::Text).and_then(|name| cast::function(&name)).filter(|_| is_char) {
-        Some(to_text) => Expr::ScalarFunction(ScalarFunction::new_udf(to_text, vec![arg])),
-        None => arg,
-    }
+    if is_char { cast::to(arg, &SqlType::Text) } else { arg }
 }
 
 fn is_comparison(op: Operator) -> bool {

@@ -201,10 +201,7 @@ fn in_window(mut call: WindowFunction, schema: &DFSchema) -> Expr {
 /// An offset that is still text.
 fn as_interval(offset: Expr) -> Expr {
     let is_text = matches!(&offset, Expr::Literal(value, _) if value.try_as_str().is_some());
-    match cast::function_name(&SqlType::Interval).and_then(|name| cast::function(&name)) {
-        Some(function) if is_text => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![offset])),
-        _ => offset,
-    }
+    if is_text { cast::to(offset, &SqlType::Interval) } else { offset }
 }
 
 /// What a plan node tells rows apart by, or orders them by.

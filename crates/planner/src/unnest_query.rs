@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, TableReference};
-use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction, SetComparison, Sort as SortExpr};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, Sort as SortExpr};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     BinaryExpr, Distinct, DistinctOn, Expr, Filter, LogicalPlan, Operator, Projection, Sort, Subquery, SubqueryAlias,
@@ -46,7 +46,7 @@ pub(crate) use types::check_types;
 use self::membership::Member;
 use self::scope::{Scope, Scopes, bind, names_in};
 use crate::functions::maybe_null::maybe_null;
-use crate::functions::typed;
+use crate::functions::typed::{self, retyped};
 
 /// Unnests all subqueries of an analyzed plan.
 pub(crate) fn unnest(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -223,7 +223,7 @@ impl Unnester {
                         let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns: vec![], spans };
                         let mut value = Expr::ScalarSubquery(subquery);
                         if let Some(forgotten) = forgotten {
-                            value = Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(forgotten), vec![value]));
+                            value = retyped(value, forgotten);
                         }
                         if is_nullable { value } else { maybe_null(value) }
                     } else {
@@ -274,8 +274,7 @@ fn with_bare_value(plan: LogicalPlan) -> Result<(LogicalPlan, Option<SqlType>)> 
     let ([name], [field]) = (columns.as_slice(), plan.schema().fields().as_ref()) else { return Ok((plan, None)) };
     let Some(bare) = typed::bare(field.data_type()) else { return Ok((plan, None)) };
     let own = SqlType::of(field);
-    let value = ScalarFunction::new_udf(typed::typed(bare), vec![Expr::Column(name.clone())]);
-    let value = output(Expr::ScalarFunction(value), name.relation.as_ref(), &name.name);
+    let value = output(retyped(Expr::Column(name.clone()), bare), name.relation.as_ref(), &name.name);
     Ok((project(plan, vec![value])?, Some(own)))
 }
 

@@ -6,7 +6,7 @@ use tidewire_connect::{Position, Positions, Split};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 use tracing::warn;
 
-use super::{Core, start_reader};
+use super::{Core, describe, start_reader};
 use crate::status::SourceState;
 
 /// A split whose next record is gone. Shown as what its views do not contain.
@@ -52,7 +52,7 @@ impl Core {
         };
         let skipped = lost(&reader.positions, earliest, end);
         if skipped.is_empty() {
-            return not_lost(why);
+            return not_lost(&describe(why));
         }
         let mut positions = reader.positions.clone();
         for skip in &skipped {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use sqlparser::parser::Parser;
 use tidewire_sql::TidewireDialect;
@@ -32,6 +33,14 @@ fn needs_function(target: &SqlType) -> bool {
             target,
             T::Text | T::Uuid | T::Json | T::Jsonb | T::Bytea | T::Interval | T::Varchar(_) | T::Char(_) | T::Array(_)
         )
+}
+
+/// The value cast to `target` by our function for it; as it is where there is none.
+pub(crate) fn to(value: Expr, target: &SqlType) -> Expr {
+    match function_name(target).and_then(|name| function(&name)) {
+        Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![value])),
+        None => value,
+    }
 }
 
 /// The function of that name, if it is one of ours.

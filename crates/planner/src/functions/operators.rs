@@ -274,10 +274,7 @@ fn shown(expr: Expr, schema: &DFSchema) -> Expr {
     if own.is_none_or(|own| matches!(own, T::Null | T::Text | T::Varchar(_) | T::Char(_) | T::Array(_))) {
         return expr;
     }
-    match cast::function_name(&T::Text).and_then(|name| cast::function(&name)) {
-        Some(to_text) => Expr::ScalarFunction(ScalarFunction::new_udf(to_text, vec![expr])),
-        None => expr,
-    }
+    cast::to(expr, &T::Text)
 }
 
 /// A char(n) without the blanks at its end.

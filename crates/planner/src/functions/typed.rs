@@ -6,8 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use tidewire_types::{SqlError, SqlType};
 
@@ -18,6 +19,11 @@ use super::defined;
 pub(crate) fn typed(target: SqlType) -> Arc<ScalarUDF> {
     let name = target.to_string();
     Arc::new(ScalarUDF::from(Typed { name, target, signature: Signature::any(1, Volatility::Immutable) }))
+}
+
+/// The value as one of `target`, which has the same Arrow type.
+pub(crate) fn retyped(value: Expr, target: SqlType) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(typed(target), vec![value]))
 }
 
 /// The type of a list without what the field of its items says, which DataFusion's scalars forget. None: it says nothing.

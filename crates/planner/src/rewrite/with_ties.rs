@@ -26,13 +26,15 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
             return Err(SqlError::new(SqlState::SyntaxError, message));
         }
     };
+    let returns_sets = items(&query.body).iter().any(returns_set);
+    if returns_sets && !order_by.iter().all(|key| is_output(&key.expr, items(&query.body))) {
+        let what = "WITH TIES by what is not in the SELECT list, with a set-returning function there";
+        return Err(SqlError::unsupported(what));
+    }
     let is_plain = match query.body.as_ref() {
         // A rank over the results of windows comes behind them, and one over the rows of set-returning functions too.
         SetExpr::Select(select) => {
-            select.distinct.is_none()
-                && !orders_by_window(&order_by, &select.projection)
-                && !(order_by.iter().all(|key| is_output(&key.expr, &select.projection))
-                    && select.projection.iter().any(returns_set))
+            select.distinct.is_none() && !returns_sets && !orders_by_window(&order_by, &select.projection)
         }
         _ => false,
     };
@@ -66,7 +68,8 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: nested(left), op, right: nested(right) };
     // No row has no ties; behind an OFFSET, the rank alone would let those of the rows before in.
     let some = binary(quantity.clone(), BinaryOperator::Gt, Expr::value(Value::Number("0".into(), false)));
-    let is_some = matches!(&quantity, Expr::Value(value) if matches!(&value.value, Value::Number(n, _) if n != "0"));
+    let is_some =
+        matches!(&quantity, Expr::Value(value) if matches!(&value.value, Value::Number(n, _) if n.parse() != Ok(0)));
     let mut condition = match offset {
         None => binary(over("rank"), BinaryOperator::LtEq, quantity),
         Some(offset) => {
@@ -89,11 +92,7 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
 fn is_output(key: &Expr, items: &[SelectItem]) -> bool {
     match key {
         Expr::Value(_) => true,
-        Expr::Identifier(name) => items.iter().any(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => fold(alias) == fold(name),
-            SelectItem::UnnamedExpr(Expr::Identifier(column)) => fold(column) == fold(name),
-            _ => false,
-        }),
+        Expr::Identifier(name) => items.iter().filter_map(name_of).any(|own| fold(own) == fold(name)),
         _ => false,
     }
 }
@@ -138,15 +137,19 @@ fn by_name(mut key: ast::OrderByExpr, body: &SetExpr) -> Result<ast::OrderByExpr
     let Expr::Value(value) = &key.expr else { return Ok(key) };
     let Value::Number(number, _) = &value.value else { return Ok(key) };
     let item = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).and_then(|at| items(body).get(at));
-    let name = match item {
-        Some(SelectItem::ExprWithAlias { alias, .. }) => Some(alias.clone()),
-        Some(SelectItem::UnnamedExpr(Expr::Identifier(name))) => Some(name.clone()),
-        Some(SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path))) => path.last().cloned(),
-        _ => None,
-    };
     let unnamed = || SqlError::unsupported("WITH TIES with the number of a column that has no name");
-    key.expr = Expr::Identifier(name.ok_or_else(unnamed)?);
+    key.expr = Expr::Identifier(item.and_then(name_of).ok_or_else(unnamed)?.clone());
     Ok(key)
+}
+
+/// The name of a column of the SELECT list, where it is written.
+fn name_of(item: &SelectItem) -> Option<&ast::Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => path.last(),
+        _ => None,
+    }
 }
 
 /// Whether the body is what [`crate::set_operation`] makes of EXCEPT and INTERSECT.

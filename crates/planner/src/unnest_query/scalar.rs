@@ -8,7 +8,6 @@
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::{count, first_value, max};
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, FetchType, Filter, LogicalPlan, Operator, SkipType, lit, when,
@@ -20,7 +19,7 @@ use super::domain::Domain;
 use super::pull::{Renamed, join, substituted};
 use super::push::or_empty;
 use super::{Query, Unnester, one_row, output};
-use crate::functions::typed;
+use crate::functions::typed::retyped;
 use crate::provider::object_of;
 
 impl Unnester {
@@ -118,7 +117,7 @@ impl Unnester {
 fn as_field(value: Expr, field: &Field) -> Expr {
     match field.metadata().is_empty() {
         true => value,
-        false => Expr::ScalarFunction(ScalarFunction::new_udf(typed::typed(SqlType::of(field)), vec![value])),
+        false => retyped(value, SqlType::of(field)),
     }
 }
 
