@@ -6,6 +6,7 @@ pub(crate) mod distinct_on;
 mod join_order;
 mod linked_first;
 mod null_safe_keys;
+mod ordered_limits;
 mod push_down;
 mod top_keys;
 
@@ -32,6 +33,7 @@ use tidewire_types::{Result, SqlError};
 
 use self::bare_lists::BareLists;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
+use self::ordered_limits::OrderedLimits;
 use self::push_down::PushDownConditions;
 use self::top_keys::WholeTopKeys;
 use crate::errors::planning_error;
@@ -53,6 +55,8 @@ pub(crate) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     // It finds the columns of a projection by their names, which repeat here, and takes one for the other. Conditions are
     // pushed down before, in the logical plan, and our scans take no filters that are made while a query runs.
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    let sorts_settled = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(rules.len());
+    rules.insert(sorts_settled, Arc::new(OrderedLimits));
     rules.push(Arc::new(WholeTopKeys));
     rules.push(Arc::new(BareLists));
     rules
