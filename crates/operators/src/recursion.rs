@@ -24,7 +24,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tidewire_types::{Delta, Epoch, Result, SqlError, SqlState};
+use tidewire_types::{Delta, Epoch, Result, SqlError, SqlState, as_grouped};
 
 use crate::{Operator, Plan, StepContext};
 
@@ -213,7 +213,10 @@ impl RecursionShard {
         iteration_of: impl Fn(usize) -> i64,
         queue: &mut Queue,
     ) -> Result<()> {
-        let rows = self.converter.convert_columns(columns)?;
+        let rows = match self.plan.distinct {
+            true => self.converter.convert_columns(&columns.iter().map(as_grouped).collect::<Vec<_>>())?,
+            false => self.converter.convert_columns(columns)?,
+        };
         for (idx, row) in rows.iter().enumerate() {
             let iteration = queue.entry(iteration_of(idx)).or_default();
             iteration.entry_ref(row.data()).or_default().weight += delta.weight(idx);

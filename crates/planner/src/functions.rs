@@ -3,7 +3,9 @@
 pub(crate) mod any;
 mod arithmetic;
 mod array_items;
+mod array_join;
 mod array_order;
+mod array_parts;
 pub(crate) mod arrays;
 mod bytes;
 pub(crate) mod cast;
@@ -46,6 +48,7 @@ pub(crate) mod typed;
 pub(crate) mod unary;
 mod unknown;
 
+pub(crate) use array_join::ARRAY;
 pub(crate) use array_order::{extreme_array, in_order};
 pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
@@ -68,6 +71,8 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     all.extend(any::all());
     let tables = [
         array_items::ALL,
+        array_join::ALL,
+        array_parts::ALL,
         arrays::ALL,
         bytes::ALL,
         dates::ALL,

@@ -392,7 +392,7 @@ fn array_to_call(expr: &mut Expr) {
     if let Expr::Array(array) = expr
         && !array.elem.is_empty()
     {
-        *expr = call("make_array", std::mem::take(&mut array.elem));
+        *expr = call(functions::ARRAY, std::mem::take(&mut array.elem));
     }
 }
 

@@ -5,6 +5,7 @@ mod bare_lists;
 pub(crate) mod distinct_on;
 mod join_order;
 mod linked_first;
+mod new_rows;
 mod null_safe_keys;
 mod ordered_limits;
 mod push_down;
@@ -32,6 +33,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
 use self::bare_lists::BareLists;
+use self::new_rows::NewRows;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::ordered_limits::OrderedLimits;
 use self::push_down::PushDownConditions;
@@ -59,6 +61,7 @@ pub(crate) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(sorts_settled, Arc::new(OrderedLimits));
     rules.push(Arc::new(WholeTopKeys));
     rules.push(Arc::new(BareLists));
+    rules.push(Arc::new(NewRows));
     rules
 }
 

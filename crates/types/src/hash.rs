@@ -4,8 +4,10 @@
 //! not a library's that may change: a folded multiply as in wyhash. Equal rows hash alike whether a string is stored
 //! as `Utf8` or `Utf8View`; nulls are a value; `-0.0` and `0.0`, and all NaNs, hash alike, as GROUP BY sees them.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, i256};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, i256};
 use arrow::downcast_primitive_array;
 use arrow::row::{RowConverter, SortField};
 
@@ -117,6 +119,17 @@ fn hash_nested(column: &ArrayRef, out: &mut [u64]) -> Result<()> {
     Ok(())
 }
 
+/// The column with one zero and one NaN, as GROUP BY sees them (`-0.0` becomes `0.0`); columns of no floats as they are.
+pub fn as_grouped(column: &ArrayRef) -> ArrayRef {
+    if let Some(floats) = column.as_primitive_opt::<Float64Type>() {
+        return Arc::new(floats.unary::<_, Float64Type>(|f| if f.is_nan() { f64::NAN } else { f + 0.0 }));
+    }
+    if let Some(floats) = column.as_primitive_opt::<Float32Type>() {
+        return Arc::new(floats.unary::<_, Float32Type>(|f| if f.is_nan() { f32::NAN } else { f + 0.0 }));
+    }
+    Arc::clone(column)
+}
+
 /// The shard, of `n_shards`, that a row with this hash belongs to. Uses the high bits; indexes use the low ones.
 #[inline]
 pub fn shard_of(hash: u64, n_shards: usize) -> usize {
@@ -126,8 +139,6 @@ pub fn shard_of(hash: u64, n_shards: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float64Array, Int64Array, StringArray, StringViewArray};
-
-    use std::sync::Arc;
 
     use super::*;
 

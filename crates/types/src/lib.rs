@@ -11,6 +11,6 @@ mod sql_type;
 pub use delta::Delta;
 pub use epoch::Epoch;
 pub use error::{Result, SqlError, SqlState};
-pub use hash::{hash_rows, shard_of};
+pub use hash::{as_grouped, hash_rows, shard_of};
 pub use object::{ObjectId, closest};
 pub use sql_type::{SqlType, TYPE_KEY};

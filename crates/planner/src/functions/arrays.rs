@@ -12,7 +12,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator as Op;
-use tidewire_types::{SqlError, SqlType};
+use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{self, Definition, Overload, implied};
@@ -142,22 +142,39 @@ fn compared(columns: &[ArrayRef], is: impl Fn(Ordering) -> bool) -> Result<Array
 
 /// `array_position(array, item)`: NULLs are equal to each other.
 fn position(types: &[SqlType]) -> Option<Overload> {
-    let [SqlType::Array(own), item] = types else { return None };
+    let (SqlType::Array(own), [item, from @ ..]) = (types.first()?, types.get(1..)?) else { return None };
     let element = common(own, item).or_else(|| matches!(item, SqlType::Text).then(|| own.as_ref().clone()))?;
-    let args = vec![SqlType::Array(Box::new(element.clone())), element];
+    let mut args = vec![SqlType::Array(Box::new(element.clone())), element];
+    match from {
+        [] => {}
+        [from] if implied(from, &SqlType::Int4) => args.push(SqlType::Int4),
+        _ => return None,
+    }
     Some(Overload { args, result: SqlType::Int4, call: positions })
 }
 
+/// Where the item is for the first time, or for the first time from a place on. Errors: `22004` for no place.
 fn positions(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let (Some(wanted), Some(item)) = (columns.get(1), types.get(1)) else {
         return Err(external(SqlError::internal("two arguments")));
     };
     let wanted = text::of(wanted, item)?;
-    let rows = items(columns, types, 0)?.into_iter().zip(wanted.as_string_view()).map(|(items, wanted)| {
-        let place = items?.iter().position(|item| item.as_deref() == wanted)?;
-        i32::try_from(place + 1).ok()
+    let from = columns.get(2).map(AsArray::as_primitive::<Int32Type>);
+    let rows = items(columns, types, 0)?.into_iter().zip(wanted.as_string_view()).enumerate();
+    let rows = rows.map(|(row, (items, wanted))| {
+        let Some(items) = items else { return Ok(None) };
+        let n_before = match from {
+            None => 0,
+            Some(from) if from.is_null(row) => {
+                let message = "initial position must not be null";
+                return Err(external(SqlError::new(SqlState::NullValueNotAllowed, message)));
+            }
+            Some(from) => usize::try_from(from.value(row).max(1) - 1).unwrap_or_default(),
+        };
+        let place = items.iter().skip(n_before).position(|item| item.as_deref() == wanted);
+        Ok(place.and_then(|place| i32::try_from(place + n_before + 1).ok()))
     });
-    Ok(Arc::new(rows.collect::<Int32Array>()))
+    Ok(Arc::new(rows.collect::<Result<Int32Array>>()?))
 }
 
 fn overlap(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {

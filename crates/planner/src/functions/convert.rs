@@ -141,7 +141,8 @@ pub(crate) fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> 
         let message = format!("malformed array literal: \"{}\"", shortened(value));
         SqlError::new(SqlState::InvalidTextRepresentation, message)
     };
-    let inner = value.trim().strip_prefix('{').and_then(|v| v.strip_suffix('}')).ok_or_else(malformed)?;
+    let no_array = || malformed().with_detail("Array value must start with \"{\" or dimension information.");
+    let inner = value.trim().strip_prefix('{').ok_or_else(no_array)?.strip_suffix('}').ok_or_else(malformed)?;
     let mut items = vec![];
     let mut chars = inner.chars().peekable();
     while chars.peek().is_some() {

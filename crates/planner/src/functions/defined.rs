@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 };
 use tidewire_types::{SqlError, SqlState, SqlType};
 
+use super::array_join;
 use super::cast::external;
 use super::convert::convert;
 
@@ -135,6 +136,11 @@ impl Defined {
             .map(|f| if *f.data_type() == DataType::UInt64 { SqlType::Int8 } else { SqlType::of(f) })
             .collect();
         (self.definition.0.resolve)(&types).ok_or_else(|| {
+            if self.name == array_join::ARRAY
+                && let Some(error) = array_join::unmatched(&types)
+            {
+                return external(error);
+            }
             let types: Vec<_> = types.iter().map(ToString::to_string).collect();
             let is_operator = !self.name.starts_with(|c: char| c.is_ascii_alphabetic());
             let message = match (is_operator, types.as_slice()) {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
 use datafusion::functions::string::rtrim;
-use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::{arithmetic, arrays, cast, date_fields, defined, json, json_operators, regexp};
+use super::{arithmetic, array_join, array_parts, arrays, cast, date_fields, defined, json, json_operators, regexp};
 use crate::windows;
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -56,7 +55,8 @@ impl ExprPlanner for PostgresOperators {
         if let (Some(l), Some(r)) = (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
             let types = (&l, &r);
             let planned = json_operators::plan(&op, &left, &right, types);
-            if let Some(planned) = planned.or_else(|| arrays::plan(&op, &left, &right, types)) {
+            let planned = planned.or_else(|| arrays::plan(&op, &left, &right, types));
+            if let Some(planned) = planned.or_else(|| array_join::plan(&op, &left, &right, types)) {
                 return Ok(PlannerResult::Planned(planned));
             }
             let is_of_others =
@@ -101,7 +101,7 @@ impl ExprPlanner for PostgresOperators {
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
-    /// `j['a']` is `j -> 'a'`. Arrays begin at 1; DataFusion counts from the end where a subscript is negative.
+    /// `j['a']` is `j -> 'a'`.
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,
@@ -113,12 +113,10 @@ impl ExprPlanner for PostgresOperators {
             GetFieldAccess::NamedStructField { name } if is_json => Expr::Literal(name, None),
             GetFieldAccess::ListIndex { key } if is_json => *key,
             GetFieldAccess::ListIndex { key } => {
-                return Ok(PlannerResult::Planned(array_element(expr, at_least(*key, 0)?)));
+                return Ok(PlannerResult::Planned(array_parts::item(expr, *key)));
             }
-            GetFieldAccess::ListRange { start, stop, stride } => {
-                let (start, stop) = (Box::new(at_least(*start, 1)?), Box::new(at_least(*stop, 0)?));
-                let field_access = GetFieldAccess::ListRange { start, stop, stride };
-                return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access }));
+            GetFieldAccess::ListRange { start, stop, .. } => {
+                return Ok(PlannerResult::Planned(array_parts::slice(expr, *start, *stop)));
             }
             field_access => return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access })),
         };
@@ -146,14 +144,6 @@ impl ExprPlanner for PostgresOperators {
 
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
-    }
-}
-
-/// The subscript, or `least` where it is less.
-fn at_least(subscript: Expr, least: i64) -> Result<Expr> {
-    match &subscript {
-        Expr::Literal(ScalarValue::Int64(Some(value)), _) if *value >= least => Ok(subscript),
-        _ => when(subscript.clone().lt(lit(least)), lit(least)).otherwise(subscript),
     }
 }
 

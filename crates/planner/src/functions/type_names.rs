@@ -22,7 +22,8 @@ pub(super) static PG_TYPEOF: Definition = Definition {
     },
 };
 
-fn without_modifier(sql_type: &SqlType) -> SqlType {
+/// The type as it is without a length, a precision or a scale.
+pub(super) fn without_modifier(sql_type: &SqlType) -> SqlType {
     match sql_type {
         SqlType::Numeric(_) => SqlType::Numeric(None),
         SqlType::Varchar(_) => SqlType::Varchar(None),
