@@ -78,6 +78,7 @@ fn strong_name(expr: &Expr) -> Option<String> {
         },
         Expr::Position { .. } => "position".into(),
         Expr::Overlay { .. } => "overlay".into(),
+        Expr::BinaryOp { op: ast::BinaryOperator::Overlaps, .. } => "overlaps".into(),
         Expr::Ceil { .. } => "ceil".into(),
         Expr::Floor { .. } => "floor".into(),
         Expr::AtTimeZone { .. } => "timezone".into(),

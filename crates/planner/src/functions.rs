@@ -7,6 +7,7 @@ mod array_join;
 mod array_order;
 mod array_parts;
 pub(crate) mod arrays;
+mod byte_parts;
 mod bytes;
 pub(crate) mod cast;
 pub(crate) mod convert;
@@ -15,6 +16,7 @@ mod dates;
 pub(crate) mod datetime_input;
 mod defined;
 mod degrees;
+mod either;
 mod encoding;
 mod floats;
 mod format;
@@ -24,6 +26,7 @@ mod json;
 mod json_build;
 mod json_edit;
 mod json_operators;
+mod json_path;
 mod json_pieces;
 mod make_dates;
 mod math;
@@ -69,6 +72,9 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     all.extend(unary::all());
     all.extend(date_fields::all());
     all.extend(any::all());
+    all.extend(byte_parts::all());
+    all.extend(math::of_both());
+    all.push(dates::date_trunc());
     let tables = [
         array_items::ALL,
         array_join::ALL,
@@ -83,6 +89,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         from_template::ALL,
         json_build::ALL,
         json_edit::ALL,
+        json_path::ALL,
         make_dates::ALL,
         math::ALL,
         nulls::ALL,

@@ -407,8 +407,13 @@ fn rename_function(expr: &mut Expr) {
         "every" => "bool_and",
         "sign" => "signum",
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",
-        "localtimestamp" => {
-            let (kind, data_type) = (ast::CastKind::Cast, ast::DataType::Timestamp(None, ast::TimezoneInfo::None));
+        "localtimestamp" | "localtime" => {
+            let zone = ast::TimezoneInfo::None;
+            let data_type = match name.as_str() {
+                "localtime" => ast::DataType::Time(None, zone),
+                _ => ast::DataType::Timestamp(None, zone),
+            };
+            let kind = ast::CastKind::Cast;
             *expr = Expr::Cast { kind, expr: Box::new(call("now", vec![])), data_type, array: false, format: None };
             return;
         }
@@ -419,6 +424,24 @@ fn rename_function(expr: &mut Expr) {
             {
                 let today = call("current_date", vec![]);
                 list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(today)));
+            }
+            return;
+        }
+        // By the clocks of a zone.
+        "date_trunc" => {
+            if let FunctionArguments::List(list) = &function.args
+                && let [
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(unit)),
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(moment)),
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(zone)),
+                ] = list.args.as_slice()
+            {
+                let data_type = ast::DataType::Timestamp(None, ast::TimezoneInfo::WithTimeZone);
+                let (kind, moment) = (ast::CastKind::Cast, Box::new(moment.clone()));
+                let moment = Expr::Cast { kind, expr: moment, data_type, array: false, format: None };
+                let local = call("timezone", vec![zone.clone(), moment]);
+                let truncated = call("date_trunc", vec![unit.clone(), local]);
+                *expr = call("timezone", vec![zone.clone(), truncated]);
             }
             return;
         }

@@ -12,6 +12,7 @@ pub(crate) fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
         trim(tokens, idx);
         using(tokens, idx);
         offset(tokens, idx);
+        sign(tokens, idx);
         idx += 1;
     }
 }
@@ -81,6 +82,29 @@ fn offset(tokens: &mut Vec<TokenWithSpan>, at: usize) {
     }
 }
 
+/// `j->-1` is `j -> -1`: an operator ends in a sign only if it has characters that no other operator has.
+fn sign(tokens: &mut Vec<TokenWithSpan>, at: usize) {
+    let Some(TokenWithSpan { token: Token::CustomBinaryOperator(text), span }) = tokens.get(at) else { return };
+    let operator = text.trim_end_matches(['+', '-']);
+    let token = match operator {
+        "->" => Token::Arrow,
+        "->>" => Token::LongArrow,
+        "=" => Token::Eq,
+        "<" => Token::Lt,
+        ">" => Token::Gt,
+        "<=" => Token::LtEq,
+        ">=" => Token::GtEq,
+        "<>" => Token::Neq,
+        "*" => Token::Mul,
+        "/" => Token::Div,
+        _ => return,
+    };
+    let signs = text.chars().skip(operator.len()).map(|sign| if sign == '+' { Token::Plus } else { Token::Minus });
+    let parts = std::iter::once(token).chain(signs);
+    let parts: Vec<_> = parts.map(|token| TokenWithSpan::new(token, *span)).collect();
+    tokens.splice(at..=at, parts);
+}
+
 #[cfg(test)]
 mod tests {
     fn parsed(text: &str) -> String {
@@ -96,6 +120,7 @@ mod tests {
             "SELECT TRIM(TRAILING ' ' FROM a), TRIM(BOTH ' ' FROM b)"
         );
         assert_eq!(parsed("SELECT a FROM t ORDER BY a USING >, b USING <"), "SELECT a FROM t ORDER BY a DESC, b ASC");
+        assert_eq!(parsed("SELECT j->-1, j->>-2"), "SELECT j -> -1, j ->> -2");
         let window = "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN '1 day'::interval PRECEDING AND CURRENT ROW) FROM t";
         assert!(parsed(window).contains("INTERVAL '1 day' PRECEDING"), "{}", parsed(window));
     }

@@ -13,4 +13,4 @@ pub use epoch::Epoch;
 pub use error::{Result, SqlError, SqlState};
 pub use hash::{as_grouped, hash_rows, shard_of};
 pub use object::{ObjectId, closest};
-pub use sql_type::{SqlType, TYPE_KEY};
+pub use sql_type::{NUMERIC_SCALE_DEFAULT, SqlType, TYPE_KEY};

@@ -15,7 +15,7 @@ pub const TYPE_KEY: &str = "tidewire.type";
 /// Digits of a `numeric` without precision: as many as 128 bits hold.
 const NUMERIC_PRECISION_MAX: u8 = 38;
 /// Digits after the point of a `numeric` without precision.
-const NUMERIC_SCALE_DEFAULT: i8 = 9;
+pub const NUMERIC_SCALE_DEFAULT: i8 = 9;
 
 /// A column type as SQL names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,17 +13,18 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
 use sqlparser::ast::BinaryOperator as Op;
-use tidewire_types::{SqlError, SqlState, SqlType};
+use tidewire_types::{NUMERIC_SCALE_DEFAULT, SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::floats;
+use super::typed::retyped;
 
 const DAY_US: i64 = 86_400_000_000;
 /// 4714-11-24 BC and 5874897-12-31, PostgreSQL's first and last date.
@@ -61,7 +62,11 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
             _ => None,
         },
         (op, l, r) if is_number(l) && is_number(r) && !is_float(l) && !is_float(r) => {
-            super::numeric::plan(op, left, right, (l, r))
+            super::numeric::plan(op, left, right, (l, r)).or_else(|| {
+                let (left, right) = (Box::new(left.clone()), Box::new(right.clone()));
+                let value = Expr::BinaryExpr(BinaryExpr::new(left, without_scale(op, l, r)?, right));
+                Some(retyped(value, T::Numeric(None)))
+            })
         }
         (op, l, r) if is_number(l) && is_number(r) => match op {
             Op::Plus => call(Function::Add, left, right),
@@ -100,6 +105,30 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         }
         _ => None,
     }
+}
+
+/// The operator, where its value is a numeric without a scale of its own, as an operand is.
+fn without_scale(op: &Op, left: &SqlType, right: &SqlType) -> Option<Operator> {
+    let scale = |t: &SqlType| match t {
+        SqlType::Numeric(Some((_, scale))) => *scale,
+        SqlType::Numeric(None) => NUMERIC_SCALE_DEFAULT,
+        _ => 0,
+    };
+    let has_none = *left == SqlType::Numeric(None) || *right == SqlType::Numeric(None);
+    let keeps_scale = match op {
+        Op::Multiply => scale(left) + scale(right) == NUMERIC_SCALE_DEFAULT,
+        _ => scale(left).max(scale(right)) == NUMERIC_SCALE_DEFAULT,
+    };
+    if !has_none || !keeps_scale {
+        return None;
+    }
+    Some(match op {
+        Op::Plus => Operator::Plus,
+        Op::Minus => Operator::Minus,
+        Op::Multiply => Operator::Multiply,
+        Op::Modulo => Operator::Modulo,
+        _ => return None,
+    })
 }
 
 fn to_timestamp(date: &mut Expr) {

@@ -1,15 +1,19 @@
-//! `age`, `justify_hours`, `justify_days`, `justify_interval`: intervals in the units that people count in.
+//! `age`, `justify_hours`, `justify_days`, `justify_interval`: intervals in the units that people count in; `date_trunc` of
+//! intervals; `overlaps`.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, IntervalMonthDayNanoArray};
-use arrow::datatypes::{IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray};
+use arrow::compute;
+use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDateTime, Timelike};
 use datafusion::common::Result;
+use datafusion::logical_expr::ScalarUDF;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{Definition, Overload};
+use super::either;
 
 const DAY_US: i64 = 86_400_000_000;
 const DAYS_OF_MONTH: i32 = 30;
@@ -26,7 +30,99 @@ pub(super) static ALL: &[Definition] = &[
     Definition { name: "justify_hours", resolve: |types| justify(types, |c, _| each(c, justified_hours)) },
     Definition { name: "justify_days", resolve: |types| justify(types, |c, _| each(c, justified_days)) },
     Definition { name: "justify_interval", resolve: |types| justify(types, |c, _| each(c, justified)) },
+    Definition {
+        name: "overlaps",
+        resolve: |types| {
+            let moment = [SqlType::Time, SqlType::Timestamptz].into_iter().find(|t| types.contains(t));
+            let moment = moment.unwrap_or(SqlType::Timestamp);
+            Overload::exact(types, &[moment.clone(), moment.clone(), moment.clone(), moment], SqlType::Bool, |c, _| {
+                overlaps(c)
+            })
+        },
+    },
 ];
+
+static DATE_TRUNC: Definition = Definition {
+    name: "date_trunc",
+    resolve: |types| match types {
+        [_, SqlType::Interval] => {
+            Overload::exact(types, &[SqlType::Text, SqlType::Interval], SqlType::Interval, |c, _| truncated(c))
+        }
+        _ => None,
+    },
+};
+
+/// `date_trunc(unit, x)`.
+pub(super) fn date_trunc() -> ScalarUDF {
+    either::function(datafusion::functions::datetime::date_trunc(), &DATE_TRUNC)
+}
+
+/// Errors: `22023` for a unit that there is not, `0A000` for weeks.
+fn truncated(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [units, intervals] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let rows = units.as_string_view().iter().zip(intervals.as_primitive::<IntervalMonthDayNanoType>());
+    let rows = rows.map(|(unit, interval)| {
+        unit.zip(interval).map(|(unit, interval)| truncated_to(&unit.to_lowercase(), interval)).transpose()
+    });
+    Ok(Arc::new(rows.collect::<Result<IntervalMonthDayNanoArray, _>>().map_err(external)?))
+}
+
+fn truncated_to(unit: &str, interval: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, SqlError> {
+    let IntervalMonthDayNano { months, days, nanoseconds } = interval;
+    let to_months = |n: i32| Ok(IntervalMonthDayNano::new(months / n * n, 0, 0));
+    let to_nanos = |n: i64| Ok(IntervalMonthDayNano::new(months, days, nanoseconds / n * n));
+    match unit {
+        "microsecond" | "microseconds" => to_nanos(1_000),
+        "millisecond" | "milliseconds" => to_nanos(1_000_000),
+        "second" | "seconds" => to_nanos(1_000_000_000),
+        "minute" | "minutes" => to_nanos(60_000_000_000),
+        "hour" | "hours" => to_nanos(3_600_000_000_000),
+        "day" | "days" => Ok(IntervalMonthDayNano::new(months, days, 0)),
+        "month" | "months" => to_months(1),
+        "quarter" => to_months(3),
+        "year" | "years" => to_months(12),
+        "decade" | "decades" => to_months(120),
+        "century" | "centuries" => to_months(1_200),
+        "millennium" | "millennia" => to_months(12_000),
+        "week" | "weeks" => {
+            let message = format!("unit \"{unit}\" not supported for type interval");
+            let error = SqlError::new(SqlState::FeatureNotSupported, message);
+            Err(error.with_detail("Months usually have fractional weeks."))
+        }
+        unit => {
+            let message = format!("unit \"{unit}\" not recognized for type interval");
+            Err(SqlError::new(SqlState::InvalidParameterValue, message))
+        }
+    }
+}
+
+/// Whether two periods have a moment in common. Each begins at the earlier of its ends, and has that moment; it does not
+/// have the other. One of them may be NULL, where the answer does not depend on it.
+fn overlaps(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let columns: Vec<ArrayRef> =
+        columns.iter().map(|c| compute::cast(c, &DataType::Int64)).collect::<Result<_, _>>()?;
+    let [a, b, c, d] = columns.as_slice() else { return Err(external(SqlError::internal("four arguments"))) };
+    let [a, b, c, d] = [a, b, c, d].map(|column| column.as_primitive::<Int64Type>().iter());
+    let ordered = |start: Option<i64>, end: Option<i64>| match (start, end) {
+        (Some(start), Some(end)) => Some((start.min(end), Some(start.max(end)))),
+        (Some(one), None) | (None, Some(one)) => Some((one, None)),
+        (None, None) => None,
+    };
+    let rows = a.zip(b).zip(c.zip(d)).map(|((a, b), (c, d))| {
+        let (mut first, mut second) = (ordered(a, b)?, ordered(c, d)?);
+        if first.0 > second.0 {
+            std::mem::swap(&mut first, &mut second);
+        }
+        match (first, second) {
+            ((start, Some(_)), (other, Some(_))) if start == other => Some(true),
+            ((start, _), (other, _)) if start == other => None,
+            ((_, None), _) => None,
+            ((_, Some(end)), (other, _)) if other < end => Some(true),
+            (_, (_, end)) => end.map(|_| false),
+        }
+    });
+    Ok(Arc::new(rows.collect::<BooleanArray>()))
+}
 
 fn justify(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
     Overload::exact(types, &[SqlType::Interval], SqlType::Interval, call)

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array};
-use arrow::compute;
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array, make_comparator};
+use arrow::compute::{self, SortOptions};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
 use datafusion::common::{DataFusionError, Result};
+use datafusion::functions::math;
+use datafusion::logical_expr::ScalarUDF;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
+use super::arrays::common;
 use super::cast::external;
 use super::defined::{Definition, Overload, implied};
+use super::either;
 
 /// One in a numeric's own units.
 const ONE: i128 = 1_000_000_000;
@@ -42,6 +46,90 @@ pub(super) static ALL: &[Definition] = &[
         },
     },
 ];
+
+static ROUND: Definition = Definition {
+    name: "round",
+    resolve: |types| match types {
+        // Halves go to the even number beside them.
+        [SqlType::Float4 | SqlType::Float8] => {
+            Overload::exact(types, &[SqlType::Float8], SqlType::Float8, |c, _| by_value(c, f64::round_ties_even))
+        }
+        _ => None,
+    },
+};
+
+static TRUNC: Definition = Definition {
+    name: "trunc",
+    resolve: |types| match types {
+        [SqlType::Numeric(_)] => {
+            Overload::of(types, SqlType::Numeric(None), |c, t| rounded(c, t, f64::trunc, |value, unit| value / unit))
+        }
+        [SqlType::Numeric(_), digits] if implied(digits, &SqlType::Int4) => {
+            let numeric = SqlType::Numeric(None);
+            Some(Overload { args: vec![numeric.clone(), SqlType::Int4], result: numeric, call: |c, _| cut(c) })
+        }
+        _ => None,
+    },
+};
+
+static ABS: Definition = Definition {
+    name: "abs",
+    resolve: |types| match types {
+        [numeric @ SqlType::Numeric(None)] => Overload::of(types, numeric.clone(), |columns, _| {
+            let [values] = columns else { return Err(external(SqlError::internal("one argument"))) };
+            Ok(Arc::new(
+                values
+                    .as_primitive::<Decimal128Type>()
+                    .unary::<_, Decimal128Type>(i128::abs)
+                    .with_data_type(values.data_type().clone()),
+            ))
+        }),
+        _ => None,
+    },
+};
+
+/// Functions that DataFusion has, but for some types.
+pub(super) fn of_both() -> Vec<ScalarUDF> {
+    let theirs = [(math::round(), &ROUND), (math::trunc(), &TRUNC), (math::abs(), &ABS)];
+    theirs.into_iter().map(|(theirs, ours)| either::function(theirs, ours)).collect()
+}
+
+fn by_value(columns: &[ArrayRef], of: fn(f64) -> f64) -> Result<ArrayRef> {
+    let [values] = columns else { return Err(external(SqlError::internal("one argument"))) };
+    Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(of)))
+}
+
+/// The numeric without the digits behind a place, or with zeros up to one before the point.
+fn cut(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [values, digits] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let pairs = values.as_primitive::<Decimal128Type>().iter().zip(digits.as_primitive::<Int32Type>());
+    let cut = pairs.map(|(value, digits)| {
+        let (value, digits) = value.zip(digits)?;
+        let n_cut = u32::try_from(9 - i64::from(digits)).unwrap_or(0);
+        Some(10_i128.checked_pow(n_cut).map_or(0, |unit| value / unit * unit))
+    });
+    Ok(Arc::new(cut.collect::<Decimal128Array>().with_data_type(values.data_type().clone())))
+}
+
+/// How many of the ascending bounds are not above the value. Errors: `22004`.
+fn bounded_buckets(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [values, bounds] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let bounds = bounds.as_list::<i32>();
+    let order = make_comparator(bounds.values(), values, SortOptions::default())?;
+    let buckets = (0..values.len()).map(|row| {
+        if values.is_null(row) || bounds.is_null(row) {
+            return Ok(None);
+        }
+        let at = |idx: usize| bounds.value_offsets().get(idx).map_or(0, |offset| *offset as usize);
+        let places: Vec<usize> = (at(row)..at(row + 1)).collect();
+        if places.iter().any(|place| bounds.values().is_null(*place)) {
+            let message = "thresholds array must not contain NULLs";
+            return Err(external(SqlError::new(SqlState::NullValueNotAllowed, message)));
+        }
+        Ok(i32::try_from(places.partition_point(|place| order(*place, row).is_le())).ok())
+    });
+    Ok(Arc::new(buckets.collect::<Result<Int32Array>>()?))
+}
 
 /// 33! has 37 digits.
 const FACTORIAL: SqlType = SqlType::Numeric(Some((38, 0)));
@@ -133,6 +221,11 @@ fn is_exact(sql_type: &SqlType) -> bool {
 }
 
 fn width_bucket(types: &[SqlType]) -> Option<Overload> {
+    if let [value, SqlType::Array(bound)] = types {
+        let of = if is_exact(value) && is_exact(bound) { SqlType::Numeric(None) } else { common(value, bound)? };
+        let args = vec![of.clone(), SqlType::Array(Box::new(of))];
+        return Some(Overload { args, result: SqlType::Int4, call: |c, _| bounded_buckets(c) });
+    }
     let [value, low, high, count] = types else { return None };
     if !implied(count, &SqlType::Int4) {
         return None;

@@ -7,11 +7,14 @@ use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
 use datafusion::functions::string::rtrim;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::{arithmetic, array_join, array_parts, arrays, cast, date_fields, defined, json, json_operators, regexp};
+use super::{
+    arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
+    json_path, regexp,
+};
 use crate::windows;
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -55,6 +58,7 @@ impl ExprPlanner for PostgresOperators {
         if let (Some(l), Some(r)) = (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
             let types = (&l, &r);
             let planned = json_operators::plan(&op, &left, &right, types);
+            let planned = planned.or_else(|| json_path::plan(&op, &left, &right, types));
             let planned = planned.or_else(|| arrays::plan(&op, &left, &right, types));
             if let Some(planned) = planned.or_else(|| array_join::plan(&op, &left, &right, types)) {
                 return Ok(PlannerResult::Planned(planned));
@@ -138,13 +142,26 @@ impl ExprPlanner for PostgresOperators {
         };
         match args.as_slice() {
             [_, from] if !is_number(from) => Ok(PlannerResult::Planned(defined::call(&regexp::SUBSTRING, args))),
-            _ => Ok(PlannerResult::Original(args)),
+            _ => Ok(planned(byte_parts::substr(), args)),
         }
+    }
+
+    /// `position(x IN y)`: the arguments are y and x.
+    fn plan_position(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(planned(byte_parts::strpos(), args))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(planned(byte_parts::overlay(), args))
     }
 
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
     }
+}
+
+fn planned(function: ScalarUDF, args: Vec<Expr>) -> PlannerResult<Vec<Expr>> {
+    PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args)))
 }
 
 /// A float has no remainder. Errors: `42883`.

@@ -10,6 +10,7 @@ use arrow::datatypes::Int32Type;
 use datafusion::common::Result;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
+use super::byte_parts;
 use super::cast::external;
 use super::defined::{Definition, Overload, implied};
 use super::sets::{Pattern, groups, split_at};
@@ -189,6 +190,7 @@ fn substring(types: &[SqlType]) -> Option<Overload> {
         [text, SqlType::Int2 | SqlType::Int4] if implied(text, &SqlType::Text) => {
             Some(Overload { args: vec![SqlType::Text, SqlType::Int4], result: SqlType::Text, call: from_place })
         }
+        [SqlType::Bytea, _] => byte_parts::part_of(types),
         _ => of_texts(types, first_match),
     }
 }

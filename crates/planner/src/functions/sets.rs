@@ -56,6 +56,8 @@ static DEFINITIONS: &[Definition] = &[
     Definition { name: "jsonb_each_text", columns: &["key", "value"], resolve: json::each },
     Definition { name: "json_object_keys", columns: &[], resolve: json::keys },
     Definition { name: "jsonb_object_keys", columns: &[], resolve: json::keys },
+    Definition { name: "jsonb_path_query", columns: &[], resolve: json::by_path },
+    Definition { name: "jsonb_path_query_tz", columns: &[], resolve: json::by_path },
     Definition { name: "regexp_matches", columns: &[], resolve: text::matches },
     Definition { name: "regexp_split_to_table", columns: &[], resolve: text::split },
     Definition { name: "string_to_table", columns: &[], resolve: text::parts },

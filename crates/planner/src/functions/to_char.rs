@@ -1,9 +1,9 @@
-//! `to_char`, of dates and timestamps here, by PostgreSQL's patterns; DataFusion's takes those of C.
+//! `to_char`, of dates, timestamps and intervals here, by PostgreSQL's patterns; DataFusion's takes those of C.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, StringViewArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use datafusion::common::Result;
 use tidewire_types::{SqlError, SqlState, SqlType};
@@ -12,7 +12,7 @@ use super::cast::external;
 use super::defined::{Definition, Overload};
 use super::number_format;
 
-/// The function. Of intervals there is none.
+/// The function.
 pub(super) static TO_CHAR: Definition = Definition {
     name: "to_char",
     resolve: |types| match types {
@@ -22,9 +22,22 @@ pub(super) static TO_CHAR: Definition = Definition {
         [SqlType::Timestamptz, _] => {
             Overload::exact(types, &[SqlType::Timestamptz, SqlType::Text], SqlType::Text, to_char)
         }
+        [SqlType::Interval, _] => {
+            Overload::exact(types, &[SqlType::Interval, SqlType::Text], SqlType::Text, |c, _| of_intervals(c))
+        }
         _ => number_format::to_char(types),
     },
 };
+
+fn of_intervals(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [intervals, formats] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let rows = intervals.as_primitive::<IntervalMonthDayNanoType>().iter().zip(formats.as_string_view());
+    let rows = rows.map(|pair| {
+        let (Some(interval), Some(format)) = pair else { return Ok(None) };
+        shown(format, |pattern, fill| part_of_interval(interval, pattern, fill)).map(Some).map_err(external)
+    });
+    Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))
+}
 
 fn to_char(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let [moments, formats] = columns else { return Err(external(SqlError::internal("two arguments"))) };
@@ -33,7 +46,10 @@ fn to_char(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
         let (Some(micros), Some(format)) = pair else { return Ok(None) };
         let out_of_range = || SqlError::new(SqlState::DatetimeFieldOverflow, "timestamp out of range");
         let moment = DateTime::from_timestamp_micros(micros).ok_or_else(out_of_range);
-        moment.and_then(|moment| shown(&moment.naive_utc(), format, zone)).map(Some).map_err(external)
+        moment
+            .and_then(|moment| shown(format, |pattern, fill| Ok(part(&moment.naive_utc(), pattern, fill, zone))))
+            .map(Some)
+            .map_err(external)
     });
     Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))
 }
@@ -61,8 +77,8 @@ pub(super) const MONTHS: [&str; 12] = [
 ];
 pub(super) const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// Errors: `0A000` for the modifiers TH and SP.
-fn shown(moment: &NaiveDateTime, format: &str, zone: bool) -> Result<String, SqlError> {
+/// The format with what `part` says for its patterns. Errors: `0A000` for the modifiers TH and SP.
+fn shown(format: &str, part: impl Fn(&str, bool) -> Result<String, SqlError>) -> Result<String, SqlError> {
     let mut output = String::new();
     let mut rest = format;
     let mut fill = true;
@@ -97,7 +113,7 @@ fn shown(moment: &NaiveDateTime, format: &str, zone: bool) -> Result<String, Sql
                 rest.get(..2).unwrap_or_default()
             )));
         }
-        output.push_str(&part(moment, pattern, fill, zone));
+        output.push_str(&part(pattern, fill)?);
         fill = true;
     }
     Ok(output)
@@ -166,6 +182,44 @@ fn part(moment: &NaiveDateTime, pattern: &str, fill: bool, zone: bool) -> String
     }
 }
 
+/// A pattern of an interval's own fields: years and months, days, hours and less. Errors: `22007` for one of dates.
+fn part_of_interval(interval: IntervalMonthDayNano, pattern: &str, fill: bool) -> Result<String, SqlError> {
+    // A sign is one more of two or four digits, and else takes the place of one; of days, too.
+    let number = |value: i64, width: usize| match fill {
+        true if pattern == "DD" => format!("{value:02}"),
+        true => format!("{value:0width$}", width = width + usize::from(value < 0 && matches!(width, 2 | 4))),
+        false => value.to_string(),
+    };
+    let (months, days, micros) = (i64::from(interval.months), i64::from(interval.days), interval.nanoseconds / 1000);
+    let (year, month, seconds, hour) = (months / 12, months % 12, micros / 1_000_000, micros / 3_600_000_000);
+    Ok(match pattern {
+        "HH24" => number(hour, 2),
+        "HH12" | "HH" => number(if hour % 12 == 0 { 12 } else { hour % 12 }, 2),
+        "MI" => number(seconds / 60 % 60, 2),
+        "SS" => number(seconds % 60, 2),
+        "SSSSS" | "SSSS" => seconds.to_string(),
+        "MS" => number(micros % 1_000_000 / 1000, 3),
+        "US" => number(micros % 1_000_000, 6),
+        "MM" => number(month, 2),
+        "DDD" => number(months * 30 + days, 3),
+        "DD" => number(days, 2),
+        "YYYY" => number(year, 4),
+        "YYY" => number(year % 1000, 3),
+        "YY" => number(year % 100, 2),
+        "Y" => (year % 10).to_string(),
+        "Q" if month == 0 => String::new(),
+        "Q" => ((month - 1) / 3 + 1).to_string(),
+        "CC" => number(year / 100, 2),
+        "AM" | "PM" => if hour.rem_euclid(24) < 12 { "AM" } else { "PM" }.into(),
+        "am" | "pm" => if hour.rem_euclid(24) < 12 { "am" } else { "pm" }.into(),
+        _ => {
+            let message = "invalid format specification for an interval value";
+            let error = SqlError::new(SqlState::InvalidDatetimeFormat, message);
+            return Err(error.with_hint("Intervals are not tied to specific calendar dates."));
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::NaiveDate;
@@ -175,7 +229,7 @@ mod tests {
     #[test]
     fn patterns_are_postgresqls() {
         let moment = NaiveDate::from_ymd_opt(2024, 2, 9).unwrap().and_hms_micro_opt(14, 5, 6, 78_000).unwrap();
-        let shown = |format| shown(&moment, format, false).unwrap();
+        let shown = |format| shown(format, |pattern, fill| Ok(part(&moment, pattern, fill, false))).unwrap();
         assert_eq!(shown("YYYY-MM-DD HH24:MI:SS.MS"), "2024-02-09 14:05:06.078");
         assert_eq!(shown("Day, FMMonth DD, HH12:MI am"), "Friday   , February 09, 02:05 pm");
         assert_eq!(shown("MON Dy DDD Q IW \"at YYYY\" yy"), "FEB Fri 040 1 06 at YYYY 24");

@@ -1,4 +1,5 @@
-//! An integer literal is an `integer` where it fits, as in PostgreSQL; DataFusion takes each for a bigint.
+//! An integer literal is an `integer` where it fits, a `bigint` or a `numeric` else, as in PostgreSQL; DataFusion takes each
+//! for a bigint, and one that is too large for that as if it were unsigned.
 //!
 //! Literals get a cast, so that DataFusion finds the types of everything around them while it plans;
 //! [`crate::literals`] makes literals of the casts again. Places of columns (`ORDER BY 1`) and LIMIT stay plain numbers.
@@ -29,11 +30,12 @@ impl VisitorMut for Integers {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Value(_) if fits(expr, "") => cast(expr),
+            Expr::Value(_) if fits::<i32>(expr, "") => cast(expr, INTEGER),
+            Expr::Value(_) if fits::<u64>(expr, "") && !fits::<i64>(expr, "") => cast(expr, WIDE),
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
                 plain(inner);
-                if fits(inner, "-") {
-                    cast(expr);
+                if fits::<i32>(inner, "-") {
+                    cast(expr, INTEGER);
                 }
             }
             Expr::Cast { expr: inner, .. } => plain(inner),
@@ -73,21 +75,25 @@ fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
 }
 
-fn fits(expr: &Expr, sign: &str) -> bool {
+const INTEGER: ast::DataType = ast::DataType::Int4(None);
+/// 2^64 has 20 digits.
+const WIDE: ast::DataType = ast::DataType::Numeric(ast::ExactNumberInfo::PrecisionAndScale(20, 0));
+
+fn fits<T: std::str::FromStr>(expr: &Expr, sign: &str) -> bool {
     let Expr::Value(value) = expr else { return false };
     let Value::Number(digits, _) = &value.value else { return false };
-    format!("{sign}{}", digits.replace('_', "")).parse::<i32>().is_ok()
+    format!("{sign}{}", digits.replace('_', "")).parse::<T>().is_ok()
 }
 
-fn cast(expr: &mut Expr) {
+fn cast(expr: &mut Expr, data_type: ast::DataType) {
     let number = Box::new(std::mem::replace(expr, Expr::value(Value::Null)));
-    let data_type = ast::DataType::Int4(None);
     *expr = Expr::Cast { kind: CastKind::Cast, expr: number, data_type, array: false, format: None };
 }
 
 /// Takes the cast off again.
 fn plain(expr: &mut Expr) {
-    if let Expr::Cast { expr: inner, data_type: ast::DataType::Int4(None), .. } = expr
+    if let Expr::Cast { expr: inner, data_type, .. } = expr
+        && (*data_type == INTEGER || *data_type == WIDE)
         && (is_number(inner) || matches!(inner.as_ref(), Expr::UnaryOp { expr, .. } if is_number(expr)))
     {
         *expr = std::mem::replace(inner, Expr::value(Value::Null));

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result};
@@ -14,6 +14,8 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::column;
 use crate::functions::cast::external;
+use crate::functions::convert::convert;
+use crate::functions::json_path;
 use crate::functions::json_pieces::{Item, as_text, checked, cut, invalid, unquoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,40 @@ pub(super) fn each(name: &'static str, types: &[SqlType]) -> Option<Arc<dyn SetF
 
 pub(super) fn keys(name: &'static str, types: &[SqlType]) -> Option<Arc<dyn SetFunction>> {
     set(name, types, Part::Keys)
+}
+
+/// What a path finds.
+pub(super) fn by_path(name: &'static str, types: &[SqlType]) -> Option<Arc<dyn SetFunction>> {
+    let args = json_path::arguments(types)?;
+    Some(Arc::new(PathSet { name, given: types.to_vec(), args, fields: vec![column(&SqlType::Jsonb, name)] }))
+}
+
+#[derive(Debug)]
+struct PathSet {
+    name: &'static str,
+    given: Vec<SqlType>,
+    args: Vec<SqlType>,
+    fields: Vec<FieldRef>,
+}
+
+impl SetFunction for PathSet {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn fields(&self) -> &[FieldRef] {
+        &self.fields
+    }
+
+    fn call(&self, args: &[ArrayRef], _: usize) -> Result<Sets, DataFusionError> {
+        let types = self.given.iter().zip(&self.args);
+        let columns = args.iter().zip(types).map(|(column, (from, to))| convert(column, from, to, false));
+        let rows = json_path::found(&columns.collect::<Result<Vec<_>>>()?, self.name.ends_with("_tz"), false)?;
+        let rows: Vec<_> = rows.into_iter().map(json_path::Found::values).collect();
+        let counts = rows.iter().map(|values| u32::try_from(values.len()).unwrap_or(u32::MAX)).collect();
+        let values = rows.iter().flatten().map(|value| json_path::text(value).map(Some));
+        Ok(Sets { counts, columns: vec![Arc::new(values.collect::<Result<StringViewArray>>()?)] })
+    }
 }
 
 fn set(name: &'static str, types: &[SqlType], part: Part) -> Option<Arc<dyn SetFunction>> {
