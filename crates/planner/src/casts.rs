@@ -57,15 +57,17 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         // A parameter may have no type yet.
         let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
-        match SqlType::of(&from) {
-            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Float8
-                if target != SqlType::of(&from) =>
-            {
-                let args = vec![cast.expr.as_ref().clone()];
-                Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))))
-            }
-            _ => Ok(Transformed::no(expr)),
+        let is_ours = match SqlType::of(&from) {
+            from @ (SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Float8) => target != from,
+            // DataFusion's statistics would cast the time back, which cannot be done.
+            SqlType::Timestamp | SqlType::Timestamptz => target == SqlType::Time,
+            _ => false,
+        };
+        if !is_ours {
+            return Ok(Transformed::no(expr));
         }
+        let args = vec![cast.expr.as_ref().clone()];
+        Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))))
     })
 }
 

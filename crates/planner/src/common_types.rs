@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Uni
 use tidewire_types::SqlType;
 
 use crate::functions::cast;
-use crate::functions::typed::retyped;
+use crate::functions::typed::{bare, retyped};
 
 /// Gives all expressions and unions of an analyzed plan their types.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -43,6 +43,13 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
+        // A literal that Arrow's cast makes forgets what the items are.
+        if let Expr::Cast(cast) = &expr
+            && bare(cast.field.data_type()).is_some()
+            && is_represented(&SqlType::of(&cast.field), &cast.expr.get_type(schema)?)
+        {
+            return Ok(Transformed::yes(retyped(cast.expr.as_ref().clone(), SqlType::of(&cast.field))));
+        }
         let values = match &mut expr {
             Expr::Case(case) => {
                 // PostgreSQL takes ELSE for the first.
@@ -116,24 +123,22 @@ fn is_null(expr: &Expr) -> bool {
 }
 
 /// The common type of values, where their fields have to say it. None: it is what DataFusion found.
-fn common(types: impl Iterator<Item = SqlType>) -> Option<SqlType> {
+fn common(mut types: impl Iterator<Item = SqlType>) -> Option<SqlType> {
+    let first = types.next()?;
+    types.try_fold(first, |before, next| common_of(before, next)).filter(is_tagged)
+}
+
+fn common_of(before: SqlType, next: SqlType) -> Option<SqlType> {
     use SqlType as T;
-    let base = |t: &T| match t {
-        T::Varchar(_) => T::Varchar(None),
-        other => other.clone(),
-    };
-    let mut common: Option<T> = None;
-    for next in types {
-        common = Some(match common {
-            None => next,
-            Some(before) if before == next => before,
-            Some(T::Numeric(_)) if matches!(next, T::Numeric(_)) => T::Numeric(None),
-            // Of texts, the first one's type counts.
-            Some(before @ (T::Varchar(_) | T::Text)) if matches!(next, T::Varchar(_) | T::Text) => base(&before),
-            Some(_) => return None,
-        });
+    match (before, next) {
+        (before, next) if before == next => Some(before),
+        (T::Numeric(_), T::Numeric(_)) => Some(T::Numeric(None)),
+        // Of texts, the first one's type counts.
+        (T::Varchar(_), T::Varchar(_) | T::Text) => Some(T::Varchar(None)),
+        (T::Text, T::Varchar(_)) => Some(T::Text),
+        (T::Array(before), T::Array(next)) => common_of(*before, *next).map(|item| T::Array(Box::new(item))),
+        _ => None,
     }
-    common.filter(is_tagged)
 }
 
 fn is_tagged(sql_type: &SqlType) -> bool {
@@ -170,9 +175,8 @@ fn union_of_types(union: Union) -> Result<LogicalPlan> {
     for idx in 0..n_columns {
         let fields: Vec<_> =
             union.inputs.iter().filter_map(|input| input.schema().fields().get(idx).cloned()).collect();
-        let same = fields.windows(2).all(|pair| {
-            pair.iter().map(|f| f.metadata()).collect::<Vec<_>>().windows(2).all(|m| m.first() == m.last())
-        });
+        let said: Vec<_> = fields.iter().map(|field| (field.metadata(), field.data_type())).collect();
+        let same = said.windows(2).all(|pair| pair.first() == pair.last());
         if same {
             targets.push(None);
             continue;

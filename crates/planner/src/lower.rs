@@ -11,7 +11,7 @@ mod recursion;
 mod top_n;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -44,7 +44,6 @@ use crate::{properties, rules};
 
 /// Plans a view from its analyzed query.
 pub(crate) fn dataflow(cx: &Context<'_>, logical: Logical, text: &str) -> Result<(Dataflow, Planned)> {
-    check_columns(&logical.schema)?;
     if !logical.parameters.is_empty() {
         return Err(SqlError::new(SqlState::UndefinedParameter, "there is no parameter $1"));
     }
@@ -52,24 +51,25 @@ pub(crate) fn dataflow(cx: &Context<'_>, logical: Logical, text: &str) -> Result
     let mut lowering = Lowering::new(cx, text);
     let plan = lowering.optimize(plan)?;
     let relation = lowering.lower(&plan)?;
-    let relation = lowering.output(relation, plan.schema(), &schema)?;
+    let relation = lowering.output(relation, plan.schema(), &with_different_names(&schema))?;
     let identity = lowering.properties(&relation).identity();
     let nodes = reachable(lowering.nodes, relation.node);
     Ok((Dataflow { nodes, identity }, Planned { plan, parameters, schema, objects, is_lasting: false }))
 }
 
-/// A view's columns must have different names. Errors: `42701`.
-fn check_columns(schema: &Schema) -> Result<()> {
-    let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair.first() == pair.last()) {
-        Some([name, ..]) => {
-            let message = format!("column \"{name}\" specified more than once");
-            Err(SqlError::new(SqlState::DuplicateColumn, message)
-                .with_hint("Give the columns different names with AS."))
-        }
-        _ => Ok(()),
-    }
+/// The schema with another name for a column whose name another one has: a view may still give its columns names.
+fn with_different_names(schema: &SchemaRef) -> SchemaRef {
+    let mut seen = HashSet::new();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(idx, field)| match seen.insert(field.name()) {
+            true => field.clone(),
+            false => Arc::new(field.as_ref().clone().with_name(format!("{}\u{1}{idx}", field.name()))),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// A node, and by which names the plan knows its columns.

@@ -6,6 +6,8 @@ mod array_query;
 mod integers;
 mod like_any;
 mod named_arguments;
+mod named_casts;
+mod not_exists;
 mod operators;
 mod order_names;
 pub(crate) mod outer_tables;
@@ -215,6 +217,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_query(&mut self, query: &mut Query) -> Flow {
         subquery_order::keep(query);
+        named_casts::rewrite(query);
         ControlFlow::Continue(())
     }
 
@@ -267,6 +270,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        not_exists::rewrite(expr);
         if let Expr::Cast { expr: inner, data_type, .. } = expr
             && let Ok(target) = sql_type(data_type)
         {
@@ -317,6 +321,29 @@ impl VisitorMut for Rewriter {
             return flow(plain_interval(interval));
         }
         flow(rewrite_cast(expr))
+    }
+}
+
+/// `count(1)` is `count(*)`: DataFusion has one name for both.
+fn count_of_rows(function: &mut ast::Function) {
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.duplicate_treatment.is_none()
+        && let [FunctionArg::Unnamed(arg)] = list.args.as_mut_slice()
+        && let FunctionArgExpr::Expr(value) = arg
+    {
+        let is_value = match value {
+            Expr::Value(value) => {
+                matches!(value.value, Value::Number(..) | Value::SingleQuotedString(_) | Value::Boolean(_))
+            }
+            // It fits in any type.
+            Expr::Cast { expr, .. } => {
+                matches!(expr.as_ref(), Expr::Value(ast::ValueWithSpan { value: Value::Number(digits, _), .. }) if digits.len() < 3)
+            }
+            _ => false,
+        };
+        if is_value {
+            *arg = FunctionArgExpr::Wildcard;
+        }
     }
 }
 
@@ -405,6 +432,10 @@ fn rename_function(expr: &mut Expr) {
         "ceiling" => "ceil",
         "array_to_json" | "row_to_json" => "to_json",
         "every" => "bool_and",
+        "count" => {
+            count_of_rows(function);
+            return;
+        }
         "sign" => "signum",
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => "now",
         "localtimestamp" | "localtime" => {

@@ -430,7 +430,8 @@ pub(super) fn named_columns(
         .zip(names)
         .map(|(field, name)| ColumnDef::new(name.unwrap_or(field.name()), SqlType::of(field)))
         .collect();
-    check_columns(columns.iter().map(|c| (c.name.as_str(), position)))?;
+    check_columns(columns.iter().map(|c| (c.name.as_str(), position)))
+        .map_err(|error| error.with_hint("Give the columns different names with AS."))?;
     Ok(columns)
 }
 

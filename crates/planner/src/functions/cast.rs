@@ -25,6 +25,11 @@ pub(crate) fn function_name(target: &SqlType) -> Option<String> {
     needs_function(target).then(|| format!("{PREFIX}{target}"))
 }
 
+/// The name of the function that casts to `target`, whoever else can do it.
+pub(crate) fn any_name(target: &SqlType) -> String {
+    format!("{PREFIX}{target}")
+}
+
 fn needs_function(target: &SqlType) -> bool {
     use SqlType as T;
     let integer = matches!(target, T::Int2 | T::Int4 | T::Int8);
@@ -52,13 +57,14 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
         "bytea" => SqlType::Bytea,
         "text" => SqlType::Text,
         "interval" => SqlType::Interval,
-        array if array.ends_with("[]") => array_type(array)?,
+        array if array.ends_with("[]") => spelled(array)?,
+        other if spelled(other).as_ref().is_some_and(is_arrows) => spelled(other)?,
         tag => {
             let metadata = [(TYPE_KEY.to_string(), tag.to_string())].into();
             SqlType::of(&Field::new("", DataType::Utf8View, true).with_metadata(metadata))
         }
     };
-    needs_function(&target).then(|| udf(target, None))
+    (needs_function(&target) || is_arrows(&target)).then(|| udf(target, None))
 }
 
 /// The function for a cast to `target` that Arrow would do in another way. None: the type is none of these.
@@ -68,8 +74,15 @@ pub(crate) fn checked(target: &SqlType) -> Option<Arc<ScalarUDF>> {
     is_checked.then(|| udf(target.clone(), None))
 }
 
-/// The type of arrays that `name` spells as SQL does.
-fn array_type(name: &str) -> Option<SqlType> {
+/// Whether Arrow's own cast to the type would do.
+fn is_arrows(target: &SqlType) -> bool {
+    use SqlType as T;
+    let is_moment = matches!(target, T::Date | T::Time | T::Timestamp | T::Timestamptz);
+    is_moment || matches!(target, T::Bool | T::Float4 | T::Float8 | T::Numeric(_))
+}
+
+/// The type that `name` spells as SQL does.
+fn spelled(name: &str) -> Option<SqlType> {
     let mut parser = Parser::new(&TidewireDialect).try_with_sql(name).ok()?;
     tidewire_sql::sql_type(&parser.parse_data_type().ok()?).ok()
 }
@@ -182,6 +195,8 @@ fn can_cast(from: &SqlType, to: &SqlType) -> bool {
             T::Array(from) => can_cast(from, to),
             from => is_text(from),
         },
+        T::Bool => is_text(from) || matches!(from, T::Bool | T::Int4 | T::Jsonb | T::Null),
+        T::Float4 | T::Float8 | T::Numeric(_) if *from == T::Jsonb => true,
         _ => can_assign(from, to) || is_text(from),
     }
 }
