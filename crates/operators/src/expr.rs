@@ -9,14 +9,22 @@ mod errors;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::physical_plan::PhysicalExpr;
 pub use errors::{sql_error, to_datafusion};
 use tidewire_types::{Delta, Result, SqlError, SqlState};
 
 use crate::StepContext;
+
+/// The value of a row. Of an array it keeps what the field of its items says, which DataFusion's own way forgets.
+pub fn scalar(column: &ArrayRef, row_idx: usize) -> datafusion::common::Result<ScalarValue> {
+    match column.as_list_opt::<i32>() {
+        Some(lists) => Ok(ScalarValue::List(Arc::new(lists.slice(row_idx, 1)))),
+        None => ScalarValue::try_from_array(column, row_idx),
+    }
+}
 
 /// A row that an expression could not be computed for.
 #[derive(Clone, Debug)]

@@ -41,7 +41,9 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Whether it reads columns, and is more than one: a column is evaluated right.
+/// Whether it reads columns, and is more than one: a column is evaluated right. Or it is a subquery's value, of which
+/// DataFusion makes `x IN (SELECT ..)` when it is the only one that is left: that says no where it should say NULL.
 fn reads(item: &Expr) -> bool {
-    !matches!(item, Expr::Column(_)) && item.any_column_refs()
+    let is_subquery = |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_)));
+    item.exists(is_subquery).unwrap_or_default() || !matches!(item, Expr::Column(_)) && item.any_column_refs()
 }

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::distinct::Distinct;
 use super::values::{Mergeable, Values};
-use crate::expr::to_datafusion;
+use crate::expr::{scalar, to_datafusion};
 
 /// Makes a state whose parts can be put together.
 pub(super) type MakeMergeable = Box<dyn Fn() -> Box<dyn Mergeable> + Send + Sync>;
@@ -142,7 +142,7 @@ impl Accumulator for Merged {
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         self.grow(1);
         let state = self.state.state(1).map_err(to_datafusion)?;
-        state.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+        state.iter().map(|column| scalar(column, 0)).collect()
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -420,7 +420,7 @@ impl Accumulator for Buffered {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         self.n_groups = 1;
-        Ok(vec![ScalarValue::try_from_array(&self.rows_of(1)?, 0)?])
+        Ok(vec![scalar(&self.rows_of(1)?, 0)?])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

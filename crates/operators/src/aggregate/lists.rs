@@ -16,7 +16,7 @@ use super::codec::Rows;
 use super::multiset::Multiset;
 use super::ordered::list_value;
 use super::values::Values;
-use crate::expr::sql_error;
+use crate::expr::{scalar, sql_error};
 
 /// How rows are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,7 +171,7 @@ impl Lists {
 
 fn value_of(column: &ArrayRef, data_type: &DataType) -> Result<ScalarValue> {
     let column = if column.data_type() == data_type { Arc::clone(column) } else { cast(column, data_type)? };
-    ScalarValue::try_from_array(&column, 0).map_err(sql_error)
+    scalar(&column, 0).map_err(sql_error)
 }
 
 fn array(args: &[ArrayRef], data_type: &DataType) -> Result<ScalarValue> {

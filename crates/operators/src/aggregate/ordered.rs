@@ -301,7 +301,7 @@ impl<C: Codec> State<C> {
 
 fn scalar(column: &ArrayRef, row_idx: usize, data_type: &DataType) -> Result<ScalarValue> {
     let column = if column.data_type() == data_type { ArrayRef::clone(column) } else { cast(column, data_type)? };
-    ScalarValue::try_from_array(&column, row_idx).map_err(sql_error)
+    crate::expr::scalar(&column, row_idx).map_err(sql_error)
 }
 
 /// An array value of single values; `None` is NULL.

@@ -21,7 +21,7 @@ use tidewire_types::{Result, SqlError};
 
 use super::Call;
 use super::multiset::Multiset;
-use crate::expr::sql_error;
+use crate::expr::{scalar, sql_error};
 
 /// What a group keeps behind one such call.
 pub(super) trait Values: Send + Sync {
@@ -244,7 +244,7 @@ impl Reevaluated {
         let exprs = (0..self.n_args)
             .map(|idx| match columns.get(idx) {
                 Some(values) if self.literal_args && idx > 0 && !values.is_empty() => {
-                    let value = ScalarValue::try_from_array(values, 0).map_err(sql_error)?;
+                    let value = scalar(values, 0).map_err(sql_error)?;
                     Ok(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>)
                 }
                 _ => Ok(column(idx)),

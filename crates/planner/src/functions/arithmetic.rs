@@ -23,8 +23,8 @@ use sqlparser::ast::BinaryOperator as Op;
 use tidewire_types::{NUMERIC_SCALE_DEFAULT, SqlError, SqlState, SqlType};
 
 use super::cast::external;
-use super::floats;
 use super::typed::retyped;
+use super::{dates, floats};
 
 const DAY_US: i64 = 86_400_000_000;
 /// 4714-11-24 BC and 5874897-12-31, PostgreSQL's first and last date.
@@ -78,6 +78,9 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         (Op::Multiply, T::Interval, r) if is_number(r) => call(Function::Scale { divide: false }, left, right),
         (Op::Multiply, l, T::Interval) if is_number(l) => call(Function::Scale { divide: false }, right, left),
         (Op::Divide, T::Interval, r) if is_number(r) => call(Function::Scale { divide: true }, left, right),
+        (Op::Plus, T::Time, T::Interval) => Some(dates::shifted_time(left.clone(), right.clone(), false)),
+        (Op::Plus, T::Interval, T::Time) => Some(dates::shifted_time(right.clone(), left.clone(), false)),
+        (Op::Minus, T::Time, T::Interval) => Some(dates::shifted_time(left.clone(), right.clone(), true)),
         (Op::Minus, l, r) if is_moment(l) && (is_moment(r) || *r == T::Date) => call(Function::Between, left, right),
         (Op::Minus, T::Date, r) if is_moment(r) => call(Function::Between, left, right),
         (Op::Plus | Op::Minus, T::Date, T::Int2 | T::Int4) => {

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use sqlparser::parser::Parser;
+use tidewire_operators::expr::scalar;
 use tidewire_sql::TidewireDialect;
 use tidewire_types::{SqlError, SqlState, SqlType, TYPE_KEY};
 
@@ -153,11 +154,11 @@ impl ScalarUDFImpl for CastTo {
             return Err(external(SqlError::internal("a cast of nothing")));
         };
         let from = args.arg_fields.first().map_or(SqlType::Text, |f| SqlType::of(f));
-        let scalar = matches!(arg, ColumnarValue::Scalar(_));
-        let input = arg.into_array(if scalar { 1 } else { args.number_rows })?;
+        let is_scalar = matches!(arg, ColumnarValue::Scalar(_));
+        let input = arg.into_array(if is_scalar { 1 } else { args.number_rows })?;
         let output = convert(&input, &from, &self.target, self.assign.is_some())?;
-        match scalar {
-            true => Ok(ColumnarValue::Scalar(super::defined::scalar(&output)?)),
+        match is_scalar {
+            true => Ok(ColumnarValue::Scalar(scalar(&output, 0)?)),
             false => Ok(ColumnarValue::Array(output)),
         }
     }

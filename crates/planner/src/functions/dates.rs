@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray, Time64MicrosecondArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
+    TimestampMicrosecondType,
+};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDateTime, Timelike};
 use datafusion::common::Result;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
-use super::defined::{Definition, Overload};
+use super::defined::{self, Definition, Overload};
 use super::either;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -41,6 +44,30 @@ pub(super) static ALL: &[Definition] = &[
         },
     },
 ];
+
+static LATER: Definition =
+    Definition { name: "time plus interval", resolve: |types| shift(types, |c, _| shifted(c, 1)) };
+static EARLIER: Definition =
+    Definition { name: "time minus interval", resolve: |types| shift(types, |c, _| shifted(c, -1)) };
+
+/// `time + interval`, or `time - interval`: on a clock, which goes round, and has no days.
+pub(super) fn shifted_time(time: Expr, interval: Expr, back: bool) -> Expr {
+    defined::call(if back { &EARLIER } else { &LATER }, vec![time, interval])
+}
+
+fn shift(types: &[SqlType], call: defined::Call) -> Option<Overload> {
+    Overload::exact(types, &[SqlType::Time, SqlType::Interval], SqlType::Time, call)
+}
+
+fn shifted(columns: &[ArrayRef], sign: i64) -> Result<ArrayRef> {
+    let [times, intervals] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let rows = times.as_primitive::<Time64MicrosecondType>().iter();
+    let rows = rows.zip(intervals.as_primitive::<IntervalMonthDayNanoType>()).map(|(time, interval)| {
+        let (time, interval) = time.zip(interval)?;
+        Some((time + sign * (interval.nanoseconds / 1000)).rem_euclid(DAY_US))
+    });
+    Ok(Arc::new(rows.collect::<Time64MicrosecondArray>()))
+}
 
 static DATE_TRUNC: Definition = Definition {
     name: "date_trunc",
@@ -124,7 +151,7 @@ fn overlaps(columns: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(rows.collect::<BooleanArray>()))
 }
 
-fn justify(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
+fn justify(types: &[SqlType], call: defined::Call) -> Option<Overload> {
     Overload::exact(types, &[SqlType::Interval], SqlType::Interval, call)
 }
 

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+use tidewire_operators::expr::scalar;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::array_join;
@@ -71,14 +72,6 @@ pub(super) fn implied(given: &SqlType, wanted: &SqlType) -> bool {
         (T::Date | T::Timestamp, T::Timestamp) => true,
         (T::Date | T::Timestamp | T::Timestamptz, T::Timestamptz) => true,
         (given, wanted) => given == wanted || rank(given).is_some_and(|g| rank(wanted).is_some_and(|w| g <= w)),
-    }
-}
-
-/// The only value of an array; DataFusion's own way forgets what the items' field says.
-pub(super) fn scalar(array: &ArrayRef) -> Result<ScalarValue> {
-    match array.as_list_opt::<i32>() {
-        Some(lists) if lists.len() == 1 => Ok(ScalarValue::List(Arc::new(lists.clone()))),
-        _ => ScalarValue::try_from_array(array, 0),
     }
 }
 
@@ -186,7 +179,7 @@ impl ScalarUDFImpl for Defined {
         }
         let output = (overload.call)(&columns, &overload.args)?;
         Ok(match is_scalar {
-            true => ColumnarValue::Scalar(scalar(&output)?),
+            true => ColumnarValue::Scalar(scalar(&output, 0)?),
             false => ColumnarValue::Array(output),
         })
     }

@@ -10,10 +10,10 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use tidewire_operators::expr::scalar;
 use tidewire_types::{SqlError, SqlType};
 
 use super::cast::external;
-use super::defined;
 
 /// The function that returns its argument, as `target`.
 pub(crate) fn typed(target: SqlType) -> Arc<ScalarUDF> {
@@ -75,9 +75,7 @@ impl ScalarUDFImpl for Typed {
         }
         Ok(match value {
             ColumnarValue::Array(array) => ColumnarValue::Array(with_fields(&array, to)?),
-            ColumnarValue::Scalar(scalar) => {
-                ColumnarValue::Scalar(defined::scalar(&with_fields(&scalar.to_array()?, to)?)?)
-            }
+            ColumnarValue::Scalar(value) => ColumnarValue::Scalar(scalar(&with_fields(&value.to_array()?, to)?, 0)?),
         })
     }
 }

@@ -3,12 +3,15 @@
 //! PushDownFilter puts a condition below an aggregate if the aggregate's keys are all that it reads, and so also one that reads
 //! nothing: `NULL`, `$1 > 5`, `(SELECT false)`. Below a GROUP BY that is right. An aggregate without keys makes a row of
 //! nothing, whatever the condition says.
+//!
+//! And it takes `3 = a` and `a = 3`, which it makes of a join's condition itself, for two that cannot both hold, and
+//! `5 < a` for no more than `a >= 5`: literals stand on the right before it sees them.
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::{Aggregate, Expr, Limit, LogicalPlan};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, Limit, LogicalPlan};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
@@ -28,6 +31,9 @@ impl OptimizerRule for PushDownConditions {
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         // No condition passes a limit, and no other limit is without a number.
         let fenced = plan.transform_up_with_subqueries(|plan| {
+            if matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_)) {
+                return plan.map_expressions(|expr| expr.transform_up(literal_right));
+            }
             Ok(match plan {
                 LogicalPlan::Aggregate(aggregate) if makes_a_row_of_nothing(&aggregate) => {
                     let input = Arc::new(LogicalPlan::Aggregate(aggregate));
@@ -47,6 +53,23 @@ impl OptimizerRule for PushDownConditions {
         })?;
         Ok(Transformed::new_transformed(bare.data, pushed.transformed))
     }
+}
+
+/// `3 < a` as `a > 3`.
+fn literal_right(expr: Expr) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(left.as_ref(), Expr::Literal(..)) && !matches!(right.as_ref(), Expr::Literal(..)) =>
+        {
+            match op.swap() {
+                Some(swapped) => {
+                    Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: right, op: swapped, right: left }))
+                }
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            }
+        }
+        other => Transformed::no(other),
+    })
 }
 
 fn makes_a_row_of_nothing(aggregate: &Aggregate) -> bool {
