@@ -312,11 +312,14 @@ fn condition(operator: &JoinOperator) -> Option<&Expr> {
     }
 }
 
-/// Refuses aggregates in aggregates. Errors: `42803`.
+/// Refuses aggregates in aggregates, and in the FILTER of a window. Errors: `42803`.
 pub(crate) fn check_call(expr: &Expr) -> Result<()> {
-    let (Some(_), Expr::Function(function)) = (aggregate_name(expr), expr) else { return Ok(()) };
+    let Expr::Function(function) = expr else { return Ok(()) };
     if function.filter.as_ref().is_some_and(|filter| found(filter.as_ref()).aggregate) {
         return Err(grouping_error("aggregate functions are not allowed in FILTER"));
+    }
+    if aggregate_name(expr).is_none() {
+        return Ok(());
     }
     let (in_args, in_order) = (found(&function.args), found(&function.within_group));
     if in_args.aggregate || in_order.aggregate {

@@ -15,7 +15,7 @@ use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
     json_path, regexp,
 };
-use crate::windows;
+use crate::{common_types, windows};
 
 /// Plans binary operators before DataFusion's own planners see them.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl ExprPlanner for PostgresOperators {
     }
 
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let RawBinaryExpr { op, mut left, mut right } = expr;
+        let RawBinaryExpr { op, left, right } = expr;
+        let (mut left, mut right) = (of_its_type(left, schema), of_its_type(right, schema));
         let access = match op {
             BinaryOperator::Arrow => Some((false, false)),
             BinaryOperator::LongArrow => Some((false, true)),
@@ -158,6 +159,19 @@ impl ExprPlanner for PostgresOperators {
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
     }
+}
+
+/// A CASE and its like with the type that its values have in common.
+fn of_its_type(expr: Expr, schema: &DFSchema) -> Expr {
+    let chooses = match &expr {
+        Expr::Case(_) => true,
+        Expr::ScalarFunction(call) => matches!(call.func.name(), "coalesce" | "greatest" | "least" | "nullif"),
+        _ => false,
+    };
+    if !chooses {
+        return expr;
+    }
+    common_types::in_expr(expr.clone(), schema).unwrap_or(expr)
 }
 
 fn planned(function: ScalarUDF, args: Vec<Expr>) -> PlannerResult<Vec<Expr>> {
