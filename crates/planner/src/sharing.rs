@@ -15,7 +15,9 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
 use tidewire_operators::aggregate::{Aggregate, Function};
 use tidewire_operators::arrangement::Identity;
+use tidewire_operators::flat_map::FlatMap;
 use tidewire_operators::join::Join;
+use tidewire_operators::recursion::BodyNode;
 use tidewire_operators::top_n::TopN;
 use tidewire_operators::window::{self, Window};
 use tidewire_operators::{Kept, Plan};
@@ -108,9 +110,19 @@ fn plans(left: &Plan, right: &Plan) -> bool {
             parameters(l) == parameters(r)
         }
         (Plan::Window(l), Plan::Window(r)) => windows(l, r),
-        // Their names do matter, and whatever else they have.
-        (Plan::FlatMap(_), Plan::FlatMap(_)) | (Plan::Recursion(_), Plan::Recursion(_)) => {
+        // Their names do matter, and whatever else they have; but a NULL in a literal looks like an empty text.
+        (Plan::FlatMap(l), Plan::FlatMap(r)) => {
+            let args = |map: &FlatMap| map.calls.iter().flat_map(|call| call.args.clone()).collect::<Vec<_>>();
             format!("{left:?}") == format!("{right:?}")
+                && exprs(&args(l), &args(r))
+                && exprs(&l.filter, &r.filter)
+        }
+        (Plan::Recursion(l), Plan::Recursion(r)) => {
+            let same = l.body.iter().zip(&r.body).all(|pair| match pair {
+                (BodyNode::Operator(l, _), BodyNode::Operator(r, _)) => plans(l, r),
+                _ => true,
+            });
+            format!("{left:?}") == format!("{right:?}") && same
         }
         _ => false,
     }
