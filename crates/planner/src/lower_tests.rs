@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use expect_test::{Expect, expect};
 use tidewire_operators::{Operator, StepContext};
@@ -15,7 +16,10 @@ fn explain(fixture: &Fixture, sql: &str) -> String {
     let (query, text) = query(sql).unwrap();
     match fixture.context().dataflow(&query, &text) {
         Ok((flow, planned)) => {
-            assert_eq!(flow.nodes.last().unwrap().schema, planned.schema);
+            let types = |schema: &Schema| -> Vec<_> {
+                schema.fields().iter().map(|f| (f.data_type().clone(), f.metadata().clone())).collect()
+            };
+            assert_eq!(types(&flow.nodes.last().unwrap().schema), types(&planned.schema));
             for (id, node) in flow.nodes.iter().enumerate() {
                 assert!(node.inputs.iter().all(|input| *input < id), "inputs come first");
             }
@@ -116,8 +120,14 @@ fn views_become_dataflows() {
                     Input: accounts, columns=[id, country], unique=(id)
             -- UniqueKey([0])
             > SELECT country, count(*) FILTER (WHERE amount > 3), count(DISTINCT p.id), avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
-            42701: column "count" specified more than once
-            HINT: Give the columns different names with AS.
+            IncrementalProjectionExec: expr=[country, count(Int64(1)) FILTER (WHERE p.amount > CAST(Int64(3) AS Int32)) as count, count(DISTINCT p.id) as count, avg(p.amount) as avg, min(p.at) as min], unique=(country)
+              IncrementalFilterExec: predicate=count(Int64(1)) > 1, unique=(country)
+                IncrementalAggregateExec: gby=[country], aggr=[count(*) FILTER (WHERE $), count(DISTINCT id), avg(amount), min(at), count(*)], unique=(country)
+                  IncrementalProjectionExec: expr=[country, amount > 3.00 as $, id, amount, at]
+                    IncrementalJoinExec: join_type=Left, on=[account = id], filter=amount > 3.00
+                      Input: payments, columns=[id, account, amount, at], append_only
+                      Input: accounts, columns=[id, country], unique=(id)
+            -- UniqueKey([0])
             > SELECT country, count(*) FILTER (WHERE amount > 3) AS c, count(DISTINCT p.id) AS d, avg(amount), min(at) FROM payments p LEFT JOIN accounts a ON p.account = a.id AND amount > 3 GROUP BY country HAVING count(*) > 1
             IncrementalProjectionExec: expr=[country, count(Int64(1)) FILTER (WHERE p.amount > CAST(Int64(3) AS Int32)) as c, count(DISTINCT p.id) as d, avg(p.amount) as avg, min(p.at) as min], unique=(country)
               IncrementalFilterExec: predicate=count(Int64(1)) > 1, unique=(country)
@@ -632,8 +642,6 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             "SELECT random() FROM payments",
             "SELECT id FROM payments WHERE at > now() - interval '1 hour'",
             "SELECT current_date",
-            "SELECT id, id FROM payments",
-            "SELECT count(*), count(amount) FROM payments",
             "SELECT id FROM payments WHERE id = $1",
             "SELECT nope FROM payments",
         ],
@@ -650,12 +658,6 @@ fn what_cannot_be_maintained_is_refused_by_name() {
             0A000: a materialized view cannot use current_date()
             DETAIL: Its rows would have to change as time passes, without any input.
             HINT: Compute current_date() in the query that reads the view, or compare with a column there.
-            > SELECT id, id FROM payments
-            42701: column "id" specified more than once
-            HINT: Give the columns different names with AS.
-            > SELECT count(*), count(amount) FROM payments
-            42701: column "count" specified more than once
-            HINT: Give the columns different names with AS.
             > SELECT id FROM payments WHERE id = $1
             42P02: there is no parameter $1
             > SELECT nope FROM payments

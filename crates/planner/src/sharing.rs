@@ -113,9 +113,7 @@ fn plans(left: &Plan, right: &Plan) -> bool {
         // Their names do matter, and whatever else they have; but a NULL in a literal looks like an empty text.
         (Plan::FlatMap(l), Plan::FlatMap(r)) => {
             let args = |map: &FlatMap| map.calls.iter().flat_map(|call| call.args.clone()).collect::<Vec<_>>();
-            format!("{left:?}") == format!("{right:?}")
-                && exprs(&args(l), &args(r))
-                && exprs(&l.filter, &r.filter)
+            format!("{left:?}") == format!("{right:?}") && exprs(&args(l), &args(r)) && exprs(&l.filter, &r.filter)
         }
         (Plan::Recursion(l), Plan::Recursion(r)) => {
             let same = l.body.iter().zip(&r.body).all(|pair| match pair {
