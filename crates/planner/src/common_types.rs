@@ -125,7 +125,7 @@ fn is_null(expr: &Expr) -> bool {
 /// The common type of values, where their fields have to say it. None: it is what DataFusion found.
 fn common(mut types: impl Iterator<Item = SqlType>) -> Option<SqlType> {
     let first = types.next()?;
-    types.try_fold(first, |before, next| common_of(before, next)).filter(is_tagged)
+    types.try_fold(first, common_of).filter(is_tagged)
 }
 
 fn common_of(before: SqlType, next: SqlType) -> Option<SqlType> {
