@@ -13,7 +13,7 @@ use datafusion::prelude::SessionContext;
 use tidewire_catalog::{CheckDef, ColumnDef, Kind, Object};
 use tidewire_operators::arrangement::{Arrangement, Identity};
 use tidewire_planner::{RowExprs, show};
-use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType};
+use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, SqlState, SqlType, as_grouped, hash_rows};
 use tokio::sync::oneshot;
 
 /// What one transaction writes, and who waits for it.
@@ -270,8 +270,29 @@ fn repeated_rows(rows: &RecordBatch) -> Result<Vec<bool>> {
     if rows.num_rows() < 2 {
         return Ok(vec![false; rows.num_rows()]);
     }
-    let mut seen = HashSet::with_capacity(rows.num_rows());
-    Ok(owned_rows(&converter(rows)?, rows)?.map(|row| !seen.insert(row)).collect())
+    let mut hashes = vec![];
+    hash_rows(rows.columns(), rows.num_rows(), &mut hashes)?;
+    let mut by_hash: Vec<(u64, usize)> = hashes.into_iter().zip(0..).collect();
+    by_hash.sort_unstable();
+    let mut repeated = vec![false; rows.num_rows()];
+    // Mostly no two rows have one hash, and there is nothing to compare.
+    let mut compared = None;
+    for alike in by_hash.chunk_by(|l, r| l.0 == r.0).filter(|alike| alike.len() > 1) {
+        let values = match &compared {
+            Some(values) => values,
+            None => {
+                let columns: Vec<ArrayRef> = rows.columns().iter().map(as_grouped).collect();
+                compared.insert(converter(rows)?.convert_columns(&columns)?)
+            }
+        };
+        let mut seen = HashSet::with_capacity(alike.len());
+        for (_, idx) in alike {
+            if let Some(repeated) = repeated.get_mut(*idx) {
+                *repeated = !seen.insert(values.row(*idx));
+            }
+        }
+    }
+    Ok(repeated)
 }
 
 /// The values of a row, as messages show them.
