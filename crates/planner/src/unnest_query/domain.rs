@@ -112,9 +112,9 @@ fn narrowed(plan: &LogicalPlan, wanted: &[Column]) -> Result<LogicalPlan> {
         LogicalPlan::Aggregate(aggregate) => {
             let keys = written_once(&aggregate.group_expr).into_iter().zip(aggregate.schema.columns());
             let keys: Vec<_> = keys.filter(|(_, column)| wanted.contains(column)).collect();
-            // With grouping sets a key is NULL in some rows.
+            // With grouping sets a key is NULL in some rows; without keys there is a row of no input.
             let is_plain = aggregate.group_expr.iter().all(|expr| !matches!(expr, Expr::GroupingSet(_)));
-            if !is_plain || keys.len() < wanted.len() {
+            if !is_plain || aggregate.group_expr.is_empty() || keys.len() < wanted.len() {
                 return Ok(plan.clone());
             }
             let input = narrowed(&aggregate.input, &columns_of(keys.iter().map(|(expr, _)| *expr)))?;
