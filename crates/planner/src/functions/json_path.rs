@@ -19,6 +19,8 @@ use super::json_operators::documents;
 
 /// Operators and steps of a path: each may be one more level of the recursion that reads it and runs it.
 const STEPS_MAX: usize = 200;
+/// Brackets inside each other, and signs in a row: the library's parser takes five times as long for each more.
+const NESTED_MAX: usize = 5;
 
 /// The functions. What is said with `_tz` compares moments with times, which are UTC's.
 pub(super) static ALL: &[Definition] = &[
@@ -195,15 +197,29 @@ pub(super) fn found(columns: &[ArrayRef], tz: bool, all_silent: bool) -> Result<
 /// Errors: `42601`, `54001`.
 fn read(path: &str) -> Result<JsonPath> {
     let mut is_quoted = false;
-    let mut n_steps = 0;
+    let (mut n_steps, mut n_open, mut n_nested, mut n_signs) = (0, 0_usize, 0, 0);
     let mut chars = path.chars();
     while let Some(c) = chars.next() {
         match c {
             '\\' => _ = chars.next(),
             '"' => is_quoted = !is_quoted,
-            c if !is_quoted && c.is_ascii_punctuation() => n_steps += 1,
-            _ => {}
+            c if !is_quoted && c.is_ascii_punctuation() => {
+                n_steps += 1;
+                n_open = match c {
+                    '(' | '[' => n_open + 1,
+                    ')' | ']' => n_open.saturating_sub(1),
+                    _ => n_open,
+                };
+                n_signs = if matches!(c, '!' | '-' | '+') { n_signs + 1 } else { 0 };
+                n_nested = n_nested.max(n_open).max(n_signs);
+            }
+            c if c.is_whitespace() => {}
+            _ => n_signs = 0,
         }
+    }
+    if n_nested > NESTED_MAX {
+        let error = SqlError::new(SqlState::StatementTooComplex, "the jsonpath is nested too deep");
+        return Err(external(error.with_detail(format!("At most {NESTED_MAX} brackets may be inside each other."))));
     }
     if n_steps > STEPS_MAX {
         let error = SqlError::new(SqlState::StatementTooComplex, "the jsonpath has too many steps");
