@@ -69,7 +69,12 @@ fn compared_in_sets(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     compared_as_operators(expr, schema)?.transform_data(|expr| {
         each_nullif(expr, |value, other| {
             let args = vec![value.clone(), as_doubles(value.clone(), other.clone(), schema).1];
-            Ok(Expr::ScalarFunction(ScalarFunction::new_udf(datafusion::functions::core::nullif(), args)))
+            let function = datafusion::functions::core::nullif();
+            let call = Expr::ScalarFunction(ScalarFunction::new_udf(function, args));
+            // An integer keeps its own type; a cast is no part of a name.
+            let own = value.get_type(schema)?;
+            let is_narrow = own.is_integer() && other.get_type(schema)?.is_integer();
+            Ok(if is_narrow { Expr::Cast(Cast::new(Box::new(call), own)) } else { call })
         })
     })
 }
