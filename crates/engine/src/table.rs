@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::prelude::SessionContext;
 use tidewire_catalog::{CheckDef, ColumnDef, Kind, Object};
 use tidewire_operators::arrangement::{Arrangement, Identity};
@@ -259,9 +259,15 @@ pub fn converter(rows: &RecordBatch) -> Result<RowConverter> {
     Ok(RowConverter::new(fields)?)
 }
 
-/// Rows that can be compared.
+/// Rows that can be compared, as GROUP BY does it.
+fn compared_rows(converter: &RowConverter, rows: &RecordBatch) -> Result<Rows> {
+    let columns: Vec<ArrayRef> = rows.columns().iter().map(as_grouped).collect();
+    Ok(converter.convert_columns(&columns)?)
+}
+
+/// Rows that can be compared, each by itself.
 pub fn owned_rows(converter: &RowConverter, rows: &RecordBatch) -> Result<impl Iterator<Item = OwnedRow>> {
-    let rows = converter.convert_columns(rows.columns())?;
+    let rows = compared_rows(converter, rows)?;
     Ok((0..rows.num_rows()).map(move |idx| rows.row(idx).owned()))
 }
 
@@ -280,10 +286,7 @@ fn repeated_rows(rows: &RecordBatch) -> Result<Vec<bool>> {
     for alike in by_hash.chunk_by(|l, r| l.0 == r.0).filter(|alike| alike.len() > 1) {
         let values = match &compared {
             Some(values) => values,
-            None => {
-                let columns: Vec<ArrayRef> = rows.columns().iter().map(as_grouped).collect();
-                compared.insert(converter(rows)?.convert_columns(&columns)?)
-            }
+            None => compared.insert(compared_rows(&converter(rows)?, rows)?),
         };
         let mut seen = HashSet::with_capacity(alike.len());
         for (_, idx) in alike {

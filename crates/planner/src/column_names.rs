@@ -10,7 +10,7 @@ use tidewire_sql::{fold, sql_type};
 use tidewire_types::SqlType;
 
 /// Begins the hidden suffix. No identifier that a user can type sensibly contains it.
-const SUFFIX: char = '\u{1}';
+pub(crate) const SUFFIX: char = '\u{1}';
 
 /// The name as users see it.
 pub(crate) fn visible(name: &str) -> &str {

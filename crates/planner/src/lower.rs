@@ -33,7 +33,7 @@ use tidewire_catalog::{Kind, Object};
 use tidewire_operators::{Plan, filter, project, single_row, union};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
-use crate::column_names::visible;
+use crate::column_names::{SUFFIX, visible};
 use crate::dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 use crate::errors::planning_error;
 use crate::flat_map::FlatMap;
@@ -66,7 +66,7 @@ fn with_different_names(schema: &SchemaRef) -> SchemaRef {
         .enumerate()
         .map(|(idx, field)| match seen.insert(field.name()) {
             true => field.clone(),
-            false => Arc::new(field.as_ref().clone().with_name(format!("{}\u{1}{idx}", field.name()))),
+            false => Arc::new(field.as_ref().clone().with_name(format!("{}{SUFFIX}{idx}", field.name()))),
         })
         .collect();
     Arc::new(Schema::new(fields))

@@ -92,10 +92,10 @@ fn remove(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
                 .enumerate()
                 .filter(|(_, matched)| !**matched)
                 .map(|(idx, _)| (0, place(&lists, row, idx)))
-                .collect(),
+                .collect::<Vec<_>>(),
         )
     });
-    collected(&lists, &[lists.values()], kept)
+    collected(lists.data_type(), &[lists.values()], kept)
 }
 
 fn replace(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
@@ -103,9 +103,9 @@ fn replace(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let Some(others) = columns.get(2) else { return Err(missing()) };
     let replaced = rows.iter().enumerate().map(|(row, matched)| {
         let item = |(idx, matched): (usize, &bool)| if *matched { (1, row) } else { (0, place(&lists, row, idx)) };
-        Some(matched.as_ref()?.iter().enumerate().map(item).collect())
+        Some(matched.as_ref()?.iter().enumerate().map(item).collect::<Vec<_>>())
     });
-    collected(&lists, &[lists.values(), others], replaced)
+    collected(lists.data_type(), &[lists.values(), others], replaced)
 }
 
 fn positions(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
@@ -134,9 +134,9 @@ fn trim(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
             let message = format!("number of elements to trim must be between 0 and {n_items}");
             external(SqlError::new(SqlState::ArraySubscriptError, message))
         })?;
-        kept.push(Some((0..n_kept).map(|idx| (0, place(lists, row, idx))).collect()));
+        kept.push(Some((0..n_kept).map(|idx| (0, place(lists, row, idx))).collect::<Vec<_>>()));
     }
-    collected(lists, &[lists.values()], kept.into_iter())
+    collected(lists.data_type(), &[lists.values()], kept.into_iter())
 }
 
 /// Errors: `0A000` for more than one dimension, `22004`, `54000`.
@@ -170,23 +170,23 @@ fn place(lists: &ListArray, row: usize, idx: usize) -> usize {
     lists.value_offsets().get(row).map_or(0, |offset| *offset as usize) + idx
 }
 
-/// Arrays like `lists`, each of items that are told by the array of `from` and the place in it.
-fn collected(
-    lists: &ListArray,
-    from: &[&ArrayRef],
-    rows: impl Iterator<Item = Option<Vec<(usize, usize)>>>,
+/// Arrays of that type, each of items that are told by the array of `from` and the place in it.
+pub(super) fn collected<I: IntoIterator<Item = (usize, usize)>>(
+    lists: &DataType,
+    from: &[&dyn Array],
+    rows: impl Iterator<Item = Option<I>>,
 ) -> Result<ArrayRef> {
-    let DataType::List(field) = lists.data_type() else { return Err(external(SqlError::internal("no array"))) };
+    let DataType::List(field) = lists else { return Err(external(SqlError::internal("no array"))) };
     let mut places = vec![];
     let mut offsets = vec![0_i32];
     let mut valid = vec![];
     for row in rows {
         valid.push(row.is_some());
-        places.extend(row.unwrap_or_default());
-        offsets.push(places.len() as i32);
+        places.extend(row.into_iter().flatten());
+        let end = i32::try_from(places.len()).map_err(|_| external(SqlError::internal("too many items at once")))?;
+        offsets.push(end);
     }
-    let from: Vec<&dyn Array> = from.iter().map(|items| items.as_ref()).collect();
-    let items = compute::interleave(&from, &places)?;
+    let items = compute::interleave(from, &places)?;
     let nulls = NullBuffer::from(valid);
     Ok(Arc::new(ListArray::try_new(field.clone(), OffsetBuffer::new(offsets.into()), items, Some(nulls))?))
 }

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute;
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator as Op;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
+use super::array_items::collected;
 use super::arrays::common;
 use super::cast::external;
 use super::defined::{self, Definition, Overload};
@@ -167,23 +168,16 @@ fn array_of(left: &SqlType, right: &SqlType) -> Option<SqlType> {
 fn joined(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let missing = || external(SqlError::internal("two arguments, one of them an array"));
     let ([left, right], [left_type, right_type]) = (columns, types) else { return Err(missing()) };
-    let SqlType::Array(item) = (if is_array(left_type) { left_type } else { right_type }) else {
-        return Err(missing());
-    };
+    let array = if is_array(left_type) { left_type } else { right_type };
     let sides = [Side::of(left, left_type), Side::of(right, right_type)];
-    let (mut places, mut offsets, mut valid) = (vec![], vec![0_i32], vec![]);
-    for row in 0..left.len() {
-        for (idx, side) in sides.iter().enumerate() {
-            places.extend(side.items_of(row).map(|place| (idx, place)));
-        }
-        let end = i32::try_from(places.len()).map_err(|_| external(SqlError::internal("too many items at once")))?;
-        offsets.push(end);
-        valid.push(sides.iter().any(|side| side.is_valid(row)));
-    }
-    let from: Vec<&dyn Array> = sides.iter().map(Side::items).collect();
-    let items = compute::interleave(&from, &places)?;
-    let (field, offsets) = (Arc::new(item.field("item", true)), OffsetBuffer::new(offsets.into()));
-    Ok(Arc::new(ListArray::try_new(field, offsets, items, Some(NullBuffer::from(valid)))?))
+    let rows = (0..left.len()).map(|row| {
+        let items_of = |(idx, side): (usize, &Side<'_>)| side.items_of(row).map(move |place| (idx, place));
+        sides
+            .iter()
+            .any(|side| side.is_valid(row))
+            .then(|| sides.iter().enumerate().flat_map(items_of).collect::<Vec<_>>())
+    });
+    collected(&array.data_type(), &sides.each_ref().map(Side::items), rows)
 }
 
 /// One side of `||`.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringViewArray};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::Int64Type;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 use tidewire_types::{SqlError, SqlType};
 
+use super::array_items::collected;
 use super::arrays::items;
 use super::cast::external;
 use super::defined::{self, Definition, Overload, implied};
@@ -96,24 +96,16 @@ fn range(lists: &ListArray, row: usize) -> Option<std::ops::Range<i64>> {
 fn sliced(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let [lists, from, to] = columns else { return Err(missing()) };
     let lists = lists.as_list_opt::<i32>().ok_or_else(missing)?;
-    let DataType::List(field) = lists.data_type() else { return Err(missing()) };
-    let bounds = from.as_primitive::<Int64Type>().iter().zip(to.as_primitive::<Int64Type>());
-    let (mut places, mut offsets, mut valid) = (vec![], vec![0_i32], vec![]);
-    for (row, bounds) in bounds.enumerate() {
-        let kept = match (bounds, range(lists, row)) {
-            ((Some(from), Some(to)), Some(all)) if lists.is_valid(row) => {
-                let from = all.start.saturating_add(from.max(1) - 1);
-                Some(from..all.end.min(all.start.saturating_add(to.max(0))))
-            }
-            _ => None,
+    let bounds = from.as_primitive::<Int64Type>().iter().zip(to.as_primitive::<Int64Type>()).enumerate();
+    let rows = bounds.map(|(row, bounds)| {
+        let ((Some(from), Some(to)), Some(all), true) = (bounds, range(lists, row), lists.is_valid(row)) else {
+            return None;
         };
-        valid.push(kept.is_some());
-        places.extend(kept.into_iter().flatten().map(|place| (0, place as usize)));
-        offsets.push(places.len() as i32);
-    }
-    let items = compute::interleave(&[lists.values().as_ref()], &places)?;
-    let nulls = NullBuffer::from(valid);
-    Ok(Arc::new(ListArray::try_new(field.clone(), OffsetBuffer::new(offsets.into()), items, Some(nulls))?))
+        let from = all.start.saturating_add(from.max(1) - 1);
+        let end = all.end.min(all.start.saturating_add(to.max(0)));
+        Some((from..end).map(|place| (0, place as usize)))
+    });
+    collected(lists.data_type(), &[lists.values()], rows)
 }
 
 /// The items as texts with a text between them; a NULL as the third argument, or left out.

@@ -98,7 +98,7 @@ pub(super) fn call(
 
 /// Equal by its name.
 #[derive(Debug)]
-struct Same(&'static Definition);
+pub(super) struct Same(pub(super) &'static Definition);
 
 impl PartialEq for Same {
     fn eq(&self, other: &Same) -> bool {

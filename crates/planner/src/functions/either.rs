@@ -11,37 +11,20 @@ use datafusion::logical_expr::{
 };
 use tidewire_types::SqlType;
 
-use super::defined::{self, Definition};
+use super::defined::{self, Definition, Same};
 
 /// `theirs`, but for the types that `ours` takes.
 pub(super) fn function(theirs: Arc<ScalarUDF>, ours: &'static Definition) -> ScalarUDF {
     let signature = Signature::user_defined(theirs.signature().volatility);
     let aliases = theirs.aliases().to_vec();
-    ScalarUDF::from(Either { theirs, ours: defined::function(ours), takes: Takes(ours), aliases, signature })
-}
-
-#[derive(Debug)]
-struct Takes(&'static Definition);
-
-impl PartialEq for Takes {
-    fn eq(&self, other: &Takes) -> bool {
-        self.0.name == other.0.name
-    }
-}
-
-impl Eq for Takes {}
-
-impl std::hash::Hash for Takes {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
-    }
+    ScalarUDF::from(Either { theirs, ours: defined::function(ours), takes: Same(ours), aliases, signature })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Either {
     theirs: Arc<ScalarUDF>,
     ours: ScalarUDF,
-    takes: Takes,
+    takes: Same,
     aliases: Vec<String>,
     signature: Signature,
 }

@@ -24,10 +24,22 @@ const NESTED_MAX: usize = 5;
 
 /// The functions. What is said with `_tz` compares moments with times, which are UTC's.
 pub(super) static ALL: &[Definition] = &[
-    Definition { name: "jsonb_path_exists", resolve: |types| of_path(types, SqlType::Bool, |c, _| exists(c, false)) },
-    Definition { name: "jsonb_path_exists_tz", resolve: |types| of_path(types, SqlType::Bool, |c, _| exists(c, true)) },
-    Definition { name: "jsonb_path_match", resolve: |types| of_path(types, SqlType::Bool, |c, _| matches(c, false)) },
-    Definition { name: "jsonb_path_match_tz", resolve: |types| of_path(types, SqlType::Bool, |c, _| matches(c, true)) },
+    Definition {
+        name: "jsonb_path_exists",
+        resolve: |types| of_path(types, SqlType::Bool, |c, _| exists(c, false, false)),
+    },
+    Definition {
+        name: "jsonb_path_exists_tz",
+        resolve: |types| of_path(types, SqlType::Bool, |c, _| exists(c, true, false)),
+    },
+    Definition {
+        name: "jsonb_path_match",
+        resolve: |types| of_path(types, SqlType::Bool, |c, _| matches(c, false, false)),
+    },
+    Definition {
+        name: "jsonb_path_match_tz",
+        resolve: |types| of_path(types, SqlType::Bool, |c, _| matches(c, true, false)),
+    },
     Definition {
         name: "jsonb_path_query_array",
         resolve: |types| of_path(types, SqlType::Jsonb, |c, _| all_of(c, false)),
@@ -46,8 +58,9 @@ pub(super) static ALL: &[Definition] = &[
     },
 ];
 
-static EXISTS: Definition = Definition { name: "@?", resolve: |types| operator(types, |c, _| exists_or_null(c)) };
-static MATCHES: Definition = Definition { name: "@@", resolve: |types| operator(types, |c, _| matches_or_null(c)) };
+static EXISTS: Definition = Definition { name: "@?", resolve: |types| operator(types, |c, _| exists(c, false, true)) };
+static MATCHES: Definition =
+    Definition { name: "@@", resolve: |types| operator(types, |c, _| matches(c, false, true)) };
 
 /// The call that computes `left op right`, where that is a path's operator.
 pub(super) fn plan(op: &Op, left: &Expr, right: &Expr, types: (&SqlType, &SqlType)) -> Option<Expr> {
@@ -63,7 +76,7 @@ pub(super) fn plan(op: &Op, left: &Expr, right: &Expr, types: (&SqlType, &SqlTyp
 pub(super) fn arguments(types: &[SqlType]) -> Option<Vec<SqlType>> {
     let wanted = [SqlType::Jsonb, SqlType::Text, SqlType::Jsonb, SqlType::Bool];
     let wanted = wanted.get(..types.len()).filter(|wanted| wanted.len() >= 2)?;
-    Overload::exact(types, wanted, SqlType::Bool, |c, _| exists(c, false)).map(|overload| overload.args)
+    Overload::exact(types, wanted, SqlType::Bool, |c, _| exists(c, false, false)).map(|overload| overload.args)
 }
 
 fn of_path(types: &[SqlType], result: SqlType, call: Call) -> Option<Overload> {
@@ -74,31 +87,19 @@ fn operator(types: &[SqlType], call: Call) -> Option<Overload> {
     Overload::exact(types, &[SqlType::Jsonb, SqlType::Text], SqlType::Bool, call)
 }
 
-fn exists(columns: &[ArrayRef], tz: bool) -> Result<ArrayRef> {
-    Ok(Arc::new(found(columns, tz, false)?.into_iter().map(any).collect::<BooleanArray>()))
-}
-
-fn exists_or_null(columns: &[ArrayRef]) -> Result<ArrayRef> {
-    Ok(Arc::new(found(columns, false, true)?.into_iter().map(any).collect::<BooleanArray>()))
-}
-
-fn any(found: Found) -> Option<bool> {
-    if let Found::Values(values) = found { Some(!values.is_empty()) } else { None }
+fn exists(columns: &[ArrayRef], tz: bool, all_silent: bool) -> Result<ArrayRef> {
+    let any = |found| if let Found::Values(values) = found { Some(!values.is_empty()) } else { None };
+    Ok(Arc::new(found(columns, tz, all_silent)?.into_iter().map(any).collect::<BooleanArray>()))
 }
 
 /// Errors: `22038` where the path's result is not one boolean.
-fn matches(columns: &[ArrayRef], tz: bool) -> Result<ArrayRef> {
+fn matches(columns: &[ArrayRef], tz: bool, all_silent: bool) -> Result<ArrayRef> {
     let silent = silent(columns);
-    let rows = found(columns, tz, false)?.into_iter().enumerate().map(|(row, found)| match is_true(&found) {
-        Err(_) if silent.get(row) == Some(&true) => Ok(None),
+    let rows = found(columns, tz, all_silent)?.into_iter().enumerate().map(|(row, found)| match is_true(&found) {
+        Err(_) if all_silent || silent.get(row) == Some(&true) => Ok(None),
         other => other.map_err(|error| failed(&error)),
     });
     Ok(Arc::new(rows.collect::<Result<BooleanArray>>()?))
-}
-
-fn matches_or_null(columns: &[ArrayRef]) -> Result<ArrayRef> {
-    let rows = found(columns, false, true)?.into_iter().map(|found| is_true(&found).unwrap_or_default());
-    Ok(Arc::new(rows.collect::<BooleanArray>()))
 }
 
 fn is_true(found: &Found) -> Result<Option<bool>, EvalError> {
