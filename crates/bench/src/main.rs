@@ -15,6 +15,7 @@ mod json;
 mod kafka;
 mod latency;
 mod lookup;
+mod memory;
 mod server;
 mod tpch;
 
@@ -47,7 +48,7 @@ static BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "changes",
-        help: "[THOUSAND ROWS] [CHANGES]: one-row changes under a view, and how their cost grows with the rows",
+        help: "[THOUSAND ROWS] [CHANGES] [VIEW]: one-row changes under a view, and how their cost grows with the rows",
         run: changes::run,
     },
     Benchmark {
@@ -57,7 +58,7 @@ static BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "build",
-        help: "[MILLION ROWS]: CREATE MATERIALIZED VIEW over rows that are there, beside the query as a batch",
+        help: "[MILLION ROWS] [VIEW]: CREATE MATERIALIZED VIEW over rows that are there, beside the query as a batch",
         run: build::run,
     },
     Benchmark {
@@ -84,6 +85,11 @@ static BENCHMARKS: &[Benchmark] = &[
         name: "lookup",
         help: "[THOUSAND ROWS] [LOOKUPS]: rows of a view by key, beside a scan of it",
         run: lookup::run,
+    },
+    Benchmark {
+        name: "memory",
+        help: "[GIGABYTES]: touches memory, so that a host has given it to this machine; measures nothing",
+        run: memory::run,
     },
 ];
 

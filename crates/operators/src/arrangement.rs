@@ -18,7 +18,7 @@ pub(crate) mod store;
 mod tests;
 mod views;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,6 +59,10 @@ pub struct Arrangement {
     n_rows: usize,
     /// The segment that the next `vacuum` looks at first.
     vacuum_idx: usize,
+    /// Segments of which half the rows were dead, and may be so.
+    worn: BTreeSet<usize>,
+    /// The store's segments that readers see: its `n_remakes`.
+    published: Option<u64>,
 }
 
 /// What is known of a relation's rows.
@@ -94,8 +98,20 @@ impl Arrangement {
         let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
         let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
         let (index, indexes) = (Index::default(), Indexes::default());
-        let pending = Ranges::default();
-        Ok(Arrangement { reader, store, index, pending, indexes, identity, key_idxs, n_rows: 0, vacuum_idx: 0 })
+        let (pending, worn) = (Ranges::default(), BTreeSet::new());
+        Ok(Arrangement {
+            reader,
+            store,
+            index,
+            pending,
+            indexes,
+            identity,
+            key_idxs,
+            n_rows: 0,
+            vacuum_idx: 0,
+            worn,
+            published: None,
+        })
     }
 
     /// Applies the changes of one epoch. Removals are matched to rows by the identity; within one call removals and
@@ -162,7 +178,7 @@ impl Arrangement {
             std::iter::once(own).chain(others).collect::<Result<Vec<_>>>()
         })?;
         let same = |slot, other| store.equals_stored(key_idxs, slot, other, true);
-        match self.index.insert_all(&loads, n_threads, same) {
+        match self.index.insert_all(loads, n_threads, same) {
             true => Ok(()),
             false => Err(second_row()),
         }
@@ -270,6 +286,7 @@ impl Arrangement {
         if let Some((life, offset)) = self.store.at(slot) {
             life.kill(offset, epoch);
             self.indexes.died(slot);
+            self.wear(slot);
         }
     }
 
@@ -392,9 +409,8 @@ impl Arrangement {
                 && let Some(slot) = slots.next()
             {
                 self.index.insert(hash, slot);
-                if let Some((life, offset)) = self.store.at(slot) {
-                    life.set_weight(offset, weight);
-                }
+                let grown = self.store.at(slot).map_or(0, |(life, offset)| life.set_weight(offset, weight));
+                self.store.grew(grown);
             }
             let n_rows = self.n_rows as i64 - old + weight;
             self.n_rows = usize::try_from(n_rows).map_err(|_| too_many())?;
@@ -403,14 +419,15 @@ impl Arrangement {
     }
 
     /// Lets readers see what is there.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let tail_idx = self.store.tail_idx();
-        let segments = self.store.segments().filter(move |(idx, _)| Some(*idx) != tail_idx);
+        let is_other = self.published.replace(self.store.n_remakes()) != Some(self.store.n_remakes());
+        let segments = is_other.then(|| self.store.segments().filter(move |(idx, _)| Some(*idx) != tail_idx));
         let tail = tail_idx.and_then(|idx| Some((idx, self.store.segment(idx)?)));
         fn extent((idx, s): (usize, &store::Segment<Arc<Life>>)) -> (usize, &Arc<Life>, usize) {
             (idx, &s.slots, s.n_rows)
         }
-        self.reader.publish(segments.map(extent), tail.map(extent));
+        self.reader.publish(segments.map(|segments| segments.map(extent)), tail.map(extent));
     }
 
     /// Forgets rows that died at or before `epoch`: no reader will ask for an earlier one. Works a bounded slice a
@@ -434,16 +451,29 @@ impl Arrangement {
     }
 
     /// Segments that are worth a look.
-    fn vacuum_candidates(&self) -> Vec<usize> {
-        let worth = |(idx, s): &(usize, &store::Segment<Arc<Life>>)| {
-            let is_open = self.store.tail_idx() == Some(*idx) && s.slots.capacity() > s.n_rows;
-            !is_open && s.slots.n_dead() * 2 >= s.n_rows
-        };
-        let mut idxs: Vec<usize> = self.store.segments().filter(worth).map(|(idx, _)| idx).collect();
+    fn vacuum_candidates(&mut self) -> Vec<usize> {
+        let (store, mut idxs) = (&self.store, vec![]);
+        self.worn.retain(|idx| {
+            let Some(segment) = store.segment(*idx) else { return false };
+            let is_open = store.tail_idx() == Some(*idx) && segment.slots.capacity() > segment.n_rows;
+            let is_worn = is_worn(segment);
+            if is_worn && !is_open {
+                idxs.push(*idx);
+            }
+            is_worn || is_open
+        });
         let start = idxs.partition_point(|idx| *idx < self.vacuum_idx);
         idxs.rotate_left(start);
         idxs.truncate(VACUUM_SEGMENTS_MAX);
         idxs
+    }
+
+    /// A row of that slot's segment is dead since.
+    fn wear(&mut self, slot: u32) {
+        let idx = (slot >> SEGMENT_BITS) as usize;
+        if self.store.segment(idx).is_some_and(is_worn) {
+            self.worn.insert(idx);
+        }
     }
 
     fn vacuum_slice(&mut self, candidates: &[usize], epoch: Epoch, locked: &mut Locked<'_>) -> Result<bool> {
@@ -482,13 +512,21 @@ impl Arrangement {
         let mut new = vec![];
         self.store.append(&cells, &rows, &mut new)?;
         for ((old, new), hash) in old.iter().zip(&new).zip(&hashes) {
-            if let (Some((from, old)), Some((to, new))) = (self.store.at(*old), self.store.at(*new)) {
-                to.copy_from(new, from, old);
-            }
+            let grown = match (self.store.at(*old), self.store.at(*new)) {
+                (Some((from, old)), Some((to, new))) => to.copy_from(new, from, old),
+                _ => 0,
+            };
+            self.store.grew(grown);
+            self.wear(*new);
             self.index.replace(*hash, *old, *new);
         }
         self.indexes.moved(&self.store, &old, &new, locked)
     }
+}
+
+/// Whether half the rows are dead.
+fn is_worn(segment: &store::Segment<Arc<Life>>) -> bool {
+    segment.slots.n_dead() * 2 >= segment.n_rows
 }
 
 /// Index entries of the rows at `slots`.

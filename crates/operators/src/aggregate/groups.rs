@@ -79,7 +79,9 @@ impl Slots {
     }
 
     fn bytes(&self) -> usize {
-        self.chunks.iter().map(Vec::capacity).sum::<usize>() * size_of::<u64>()
+        let first = self.chunks.first().map_or(0, Vec::capacity);
+        let others = self.chunks.len().saturating_sub(1) * CHUNK_LEN * self.width;
+        (first + others) * size_of::<u64>()
             + self.chunks.capacity() * size_of::<Vec<u64>>()
             + self.free.capacity() * size_of::<u32>()
     }

@@ -372,15 +372,16 @@ impl Index {
     /// of them at once, `same` is asked only of those with the same hash.
     pub(crate) fn put_all<T>(
         &mut self,
-        load: &Load,
+        load: Load,
         state: &mut T,
         same: impl Fn(&T, Pair) -> bool,
         done: impl Fn(&mut T, u64, u32, u32),
     ) {
         self.make_tables(load.len());
         let mask = self.tables.len() - 1;
-        for (idx, group) in load.groups.iter().enumerate() {
-            self.n_used += self.tables[idx & mask].put_all(group, state, &same, &done);
+        // Each group is given up once it is in: the next table takes its memory.
+        for (idx, group) in load.groups.into_iter().enumerate() {
+            self.n_used += self.tables[idx & mask].put_all(&group, state, &same, &done);
         }
     }
 
@@ -388,33 +389,37 @@ impl Index {
     /// are shared out to threads. False where two are the same; the index is then of no use.
     pub(crate) fn insert_all(
         &mut self,
-        loads: &[Load],
+        loads: Vec<Load>,
         n_threads: usize,
         same: impl Fn(u32, u32) -> bool + Sync,
     ) -> bool {
         self.make_tables(loads.iter().map(Load::len).sum());
         let n_tables = self.tables.len();
-        let fill = |first: usize, tables: &mut [Table]| {
+        // The groups of each table; one table alone takes all.
+        let mut groups: Vec<Vec<Group>> = (0..n_tables).map(|_| vec![]).collect();
+        for (idx, group) in loads.into_iter().flat_map(|load| load.groups.into_iter().enumerate()) {
+            groups[idx & (n_tables - 1)].push(group);
+        }
+        let fill = |tables: &mut [Table], groups: &mut [Vec<Group>]| {
             let (mut n_new, mut is_unique) = (0, true);
-            for (idx, table) in (first..).zip(tables) {
-                // One table alone takes all groups.
-                let groups = || loads.iter().flat_map(|load| load.groups.iter().skip(idx).step_by(n_tables));
-                table.reserve(groups().map(|group| group.entries.len()).sum());
-                for group in groups() {
+            for (table, groups) in tables.iter_mut().zip(groups) {
+                table.reserve(groups.iter().map(|group| group.entries.len()).sum());
+                // Each is given up once it is in: the next table takes its memory.
+                for group in std::mem::take(groups) {
                     let same = |_: &bool, pair: Pair| same(pair.old, pair.new);
                     let done = |is_unique: &mut bool, _, _, old| *is_unique &= old == NONE;
-                    n_new += table.put_all(group, &mut is_unique, same, done);
+                    n_new += table.put_all(&group, &mut is_unique, same, done);
                 }
             }
             (n_new, is_unique)
         };
         let n_each = n_tables.div_ceil(n_threads.max(1));
-        let mut parts = (0..).step_by(n_each).zip(self.tables.chunks_mut(n_each));
+        let mut parts = self.tables.chunks_mut(n_each).zip(groups.chunks_mut(n_each));
         let fill = &fill;
         let filled: Vec<_> = std::thread::scope(|scope| {
             let own = parts.next();
-            let threads: Vec<_> = parts.map(|(first, tables)| scope.spawn(move || fill(first, tables))).collect();
-            let own = own.map(|(first, tables)| fill(first, tables));
+            let threads: Vec<_> = parts.map(|(tables, groups)| scope.spawn(move || fill(tables, groups))).collect();
+            let own = own.map(|(tables, groups)| fill(tables, groups));
             own.into_iter().chain(threads.into_iter().map(|thread| thread.join().unwrap_or((0, false)))).collect()
         });
         self.n_used += filled.iter().map(|(n_new, _)| n_new).sum::<usize>();
@@ -535,27 +540,30 @@ mod tests {
                     index.put(hash, slot, |_| true);
                 }
             }
-            let mut load = Load::new(n as usize);
+            let load = || {
+                let mut load = Load::new(n as usize);
+                (10..n).for_each(|slot| load.push(hash(key(slot)), slot));
+                load
+            };
             let mut expected = vec![];
             for slot in 10..n {
-                load.push(hash(key(slot)), slot);
                 expected.push((slot, one_by_one.put(hash(key(slot)), slot, |_| true)));
             }
             let mut done = vec![];
             let same = |_: &Vec<(u32, u32)>, pair: Pair| key(pair.old) == key(pair.new);
-            at_once.put_all(&load, &mut done, same, |done, _, new, old| done.push((new, old)));
+            at_once.put_all(load(), &mut done, same, |done, _, new, old| done.push((new, old)));
             done.sort_unstable();
             assert_eq!(done, expected);
             assert_eq!(at_once.len(), one_by_one.len());
             assert!((0..n).all(|slot| at_once.first(hash(key(slot))) == one_by_one.first(hash(key(slot)))));
             assert!(n < 5_000 || at_once.bytes() <= one_by_one.bytes() * 6 / 5, "{}", at_once.bytes());
-            assert_eq!(Index::default().insert_all(&[load], 2, |old, new| key(old) == key(new)), n <= 10);
+            assert_eq!(Index::default().insert_all(vec![load()], 2, |old, new| key(old) == key(new)), n <= 10);
             let loads = [0, 1].map(|half| {
                 let mut load = Load::of_unique(n as usize / 2);
                 (0..n).filter(|slot| slot % 2 == half).for_each(|slot| load.push(hash(slot), slot));
                 load
             });
-            assert!(unique.insert_all(&loads, 2, |old, new| old == new));
+            assert!(unique.insert_all(loads.into(), 2, |old, new| old == new));
             assert_eq!(unique.len(), n as usize);
             assert!((0..n).all(|slot| unique.first(hash(slot)) == slot));
         }
@@ -572,7 +580,7 @@ mod tests {
             assert!(pair.same_hash && key(pair.old) == key(pair.new));
             true
         };
-        index.put_all(&load, &mut done, same, |done, _, new, old| done.push((new, old)));
+        index.put_all(load, &mut done, same, |done, _, new, old| done.push((new, old)));
         done.sort_unstable();
         assert!(done.into_iter().eq((0..10_000u32).map(|slot| (slot, slot.checked_sub(5_000).unwrap_or(NONE)))));
         assert_eq!(index.len(), 5_000);

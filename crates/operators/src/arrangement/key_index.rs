@@ -41,6 +41,8 @@ pub(crate) struct Map {
     heads: Index,
     /// By segment, then by offset.
     links: Vec<Option<Box<[Link]>>>,
+    /// In all segments.
+    n_links: usize,
     n_rows: usize,
 }
 
@@ -130,6 +132,7 @@ impl Map {
         }
         if let Some(place @ None) = self.links.get_mut(segment_idx) {
             *place = Some(vec![NO_LINK; segment_rows(segment_idx)].into());
+            self.n_links += segment_rows(segment_idx);
         }
         if let Some(place) = self.link_mut(slot) {
             *place = link;
@@ -199,14 +202,13 @@ impl Map {
     }
 
     fn forget_segment(&mut self, segment_idx: usize) {
-        if let Some(links) = self.links.get_mut(segment_idx) {
-            *links = None;
+        if let Some(links) = self.links.get_mut(segment_idx).and_then(Option::take) {
+            self.n_links -= links.len();
         }
     }
 
     fn bytes(&self) -> usize {
-        let links = self.links.iter().flatten().map(|links| size_of_val(&**links)).sum::<usize>();
-        self.heads.bytes() + links + self.links.capacity() * size_of::<Option<Box<[Link]>>>()
+        self.heads.bytes() + self.n_links * size_of::<Link>() + self.links.capacity() * size_of::<Option<Box<[Link]>>>()
     }
 }
 

@@ -105,18 +105,21 @@ impl Life {
         weight.map_or(1, |place| place.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_weight(&self, offset: usize, weight: i64) {
-        if weight == 1 && self.weights.get().is_none() {
-            return;
+    /// How many bytes more it takes since.
+    pub(crate) fn set_weight(&self, offset: usize, weight: i64) -> usize {
+        let has_weights = self.has_weights();
+        if weight == 1 && !has_weights {
+            return 0;
         }
         let weights = self.weights.get_or_init(|| (0..self.epochs.len()).map(|_| AtomicI64::new(1)).collect());
         if let Some(place) = weights.get(offset) {
             place.store(weight, Ordering::Relaxed);
         }
+        if has_weights { 0 } else { weights.len() * size_of::<i64>() }
     }
 
-    /// Makes row `offset` what `from_offset` of another segment is.
-    pub(crate) fn copy_from(&self, offset: usize, from: &Life, from_offset: usize) {
+    /// Makes row `offset` what `from_offset` of another segment is; how many bytes more it takes since.
+    pub(crate) fn copy_from(&self, offset: usize, from: &Life, from_offset: usize) -> usize {
         let epochs = from.epochs.get(from_offset).map_or(0, |place| place.load(Ordering::Relaxed));
         if let Some(place) = self.epochs.get(offset) {
             place.store(epochs, Ordering::Relaxed);
@@ -125,7 +128,7 @@ impl Life {
         if epochs as u32 != Epoch::NEVER.0 {
             self.n_dead.store(self.n_dead() + 1, Ordering::Relaxed);
         }
-        self.set_weight(offset, from.weight(from_offset));
+        self.set_weight(offset, from.weight(from_offset))
     }
 
     /// Which of the first `len` rows are there at `epoch`; None: all.
@@ -196,23 +199,26 @@ impl ArrangementReader {
         self.schema.clone()
     }
 
-    /// Shows these segments from now on, all at once.
+    /// Shows these segments from now on, all at once; None: the sealed ones are those that it shows.
     pub(crate) fn publish<'a>(
         &self,
-        sealed: impl Iterator<Item = (usize, &'a Arc<Life>, usize)> + Clone,
+        sealed: Option<impl Iterator<Item = (usize, &'a Arc<Life>, usize)>>,
         tail: Option<(usize, &Arc<Life>, usize)>,
     ) {
-        let is_same = |(a, b): (&Extent, (usize, &Arc<Life>, usize))| Arc::ptr_eq(&a.life, b.1) && a.len == b.2;
         let extent = |(segment_idx, life, len): (usize, &Arc<Life>, usize)| {
             let life = life.clone();
             Extent { segment_idx, life, len }
         };
-        // Only the writer publishes, so that the list cannot change between these two looks at it.
-        let before = self.published.lock().sealed.clone();
-        let unchanged = before.len() == sealed.clone().count() && before.iter().zip(sealed.clone()).all(is_same);
-        let sealed = if unchanged { before } else { Arc::new(sealed.map(extent).collect()) };
+        let sealed = sealed.map(|sealed| Arc::new(sealed.map(extent).collect()));
         let tail = tail.map(extent);
-        *self.published.lock() = Published { sealed, tail };
+        let mut published = self.published.lock();
+        // What it showed is given up after the lock: this may be the last that holds it.
+        let before = match sealed {
+            Some(sealed) => std::mem::replace(&mut *published, Published { sealed, tail }),
+            None => Published { sealed: Arc::default(), tail: std::mem::replace(&mut published.tail, tail) },
+        };
+        drop(published);
+        drop(before);
     }
 
     /// Rows that are published, those that are dead and not yet gone too.

@@ -2,8 +2,10 @@
 //!
 //! A slot is `segment << 16 | offset`. The first segments are small, so that a small relation is small; a segment's
 //! number is used again after it was freed, so that slots do not run out. Invariant: a slot that was given out means
-//! the same row until its segment is freed (or, in a private store, the row is overwritten).
+//! the same row until its segment is freed (or, in a private store, the row is overwritten); `n_bytes` is what all
+//! segments take: nothing that a change of one row does may look at all of them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -19,6 +21,8 @@ pub(crate) const SEGMENT_MASK: u32 = (1 << SEGMENT_BITS) - 1;
 const SEGMENT_ROWS_MIN: usize = 256;
 /// The last number is not used: the slot `u32::MAX` means "none".
 const SEGMENTS_MAX: usize = (1 << (32 - SEGMENT_BITS)) - 1;
+/// Slots up to which only the segments that they are in are looked at.
+const FEW_SLOTS_MAX: usize = 32;
 
 /// Rows that the segment with this number holds: 256, 1 k, 4 k, 16 k, then 64 k.
 pub(crate) fn segment_rows(segment_idx: usize) -> usize {
@@ -48,6 +52,19 @@ pub(crate) struct Store<S> {
     /// The segment that rows are appended to.
     tail_idx: Option<usize>,
     free: Vec<usize>,
+    n_bytes: usize,
+    /// How often segments were made and freed.
+    n_remakes: u64,
+}
+
+impl<S: Slots> Segment<S> {
+    fn bytes(&self) -> usize {
+        self.slots.bytes() + self.column_bytes()
+    }
+
+    fn column_bytes(&self) -> usize {
+        self.columns.iter().map(Column::bytes).sum()
+    }
 }
 
 /// Many slots that mostly follow each other: ranges, each within one segment.
@@ -85,7 +102,7 @@ impl Ranges {
 impl<S: Slots> Store<S> {
     pub(crate) fn new(schema: SchemaRef) -> Result<Store<S>> {
         let kinds = schema.fields().iter().map(|f| Kind::new(f.data_type())).collect::<Result<_>>()?;
-        Ok(Store { schema, kinds, segments: vec![], tail_idx: None, free: vec![] })
+        Ok(Store { schema, kinds, segments: vec![], tail_idx: None, free: vec![], n_bytes: 0, n_remakes: 0 })
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -115,7 +132,9 @@ impl<S: Slots> Store<S> {
             let tail_idx = self.tail()?;
             let Some(Some(tail)) = self.segments.get_mut(tail_idx) else { return Err(no_column()) };
             let (now, later) = rows.split_at(rows.len().min(tail.capacity - tail.n_rows));
+            let n_before = tail.column_bytes();
             tail.columns.iter_mut().zip(cells).for_each(|(column, cells)| column.append(cells, now));
+            self.n_bytes += tail.column_bytes() - n_before;
             let first = (tail_idx as u32) << SEGMENT_BITS | tail.n_rows as u32;
             slots.extend(first..first + now.len() as u32);
             tail.n_rows += now.len();
@@ -139,7 +158,10 @@ impl<S: Slots> Store<S> {
         let capacity = segment_rows(idx);
         let columns: Vec<_> = self.kinds.iter().map(|kind| Column::new(kind, capacity)).collect();
         let slots = S::new(capacity, &columns);
-        let segment = Some(Segment { columns, slots, n_rows: 0, capacity });
+        let segment = Segment { columns, slots, n_rows: 0, capacity };
+        self.n_bytes += segment.bytes();
+        self.n_remakes += 1;
+        let segment = Some(segment);
         match self.segments.get_mut(idx) {
             Some(place) => *place = segment,
             None => self.segments.push(segment),
@@ -154,7 +176,12 @@ impl<S: Slots> Store<S> {
             let segment = self.segments.get_mut((slot >> SEGMENT_BITS) as usize).and_then(Option::as_mut);
             let columns = segment.map_or(&mut [][..], |segment| &mut segment.columns);
             let offset = (slot & SEGMENT_MASK) as usize;
-            let n_set = columns.iter_mut().zip(cells).filter_map(|(c, v)| c.set(offset, v, *row).then_some(())).count();
+            let mut n_set = 0;
+            for (column, value) in columns.iter_mut().zip(cells) {
+                let n_before = column.bytes();
+                n_set += usize::from(column.set(offset, value, *row));
+                self.n_bytes = self.n_bytes + column.bytes() - n_before;
+            }
             if n_set != self.kinds.len() {
                 return Err(SqlError::internal("a stored row cannot be overwritten"));
             }
@@ -164,7 +191,9 @@ impl<S: Slots> Store<S> {
 
     /// Frees a segment: its slots mean nothing from now on.
     pub(crate) fn free(&mut self, segment_idx: usize) {
-        if self.segments.get_mut(segment_idx).is_some_and(|place| place.take().is_some()) {
+        if let Some(segment) = self.segments.get_mut(segment_idx).and_then(Option::take) {
+            self.n_bytes -= segment.bytes();
+            self.n_remakes += 1;
             self.free.push(segment_idx);
         }
         if self.tail_idx == Some(segment_idx) {
@@ -177,16 +206,23 @@ impl<S: Slots> Store<S> {
         self.segments = vec![];
         self.tail_idx = None;
         self.free = vec![];
+        self.n_bytes = 0;
+        self.n_remakes += 1;
+    }
+
+    /// What is kept of a slot beside its row takes so many bytes more.
+    pub(crate) fn grew(&mut self, n_bytes: usize) {
+        self.n_bytes += n_bytes;
+    }
+
+    /// Another number whenever there are other segments, or another one is appended to.
+    pub(crate) fn n_remakes(&self) -> u64 {
+        self.n_remakes
     }
 
     #[inline]
     pub(crate) fn segment(&self, segment_idx: usize) -> Option<&Segment<S>> {
         self.segments.get(segment_idx).and_then(Option::as_ref)
-    }
-
-    #[inline]
-    pub(crate) fn segment_mut(&mut self, segment_idx: usize) -> Option<&mut Segment<S>> {
-        self.segments.get_mut(segment_idx).and_then(Option::as_mut)
     }
 
     /// The segment of a slot and the offset in it.
@@ -198,7 +234,7 @@ impl<S: Slots> Store<S> {
 
     #[inline]
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(&mut S, usize)> {
-        let segment = self.segment_mut((slot >> SEGMENT_BITS) as usize)?;
+        let segment = self.segments.get_mut((slot >> SEGMENT_BITS) as usize)?.as_mut()?;
         Some((&mut segment.slots, (slot & SEGMENT_MASK) as usize))
     }
 
@@ -210,30 +246,38 @@ impl<S: Slots> Store<S> {
         self.tail_idx
     }
 
-    /// One column of the segments that `slots` are in, by number. Few slots of many segments look at their own only.
-    fn columns(&self, column_idx: usize, slots: &[u32]) -> Vec<Option<&Column>> {
-        if slots.len() >= self.segments.len() {
-            return self.segments.iter().map(|s| s.as_ref().and_then(|s| s.columns.get(column_idx))).collect();
+    /// One column of segments, and the slots with the places in that list for the segments' numbers. Of few slots only the
+    /// segments that they are in are listed.
+    fn columns<'s>(&self, column_idx: usize, slots: &'s [u32]) -> (Vec<Option<&Column>>, Cow<'s, [u32]>) {
+        if slots.len() >= self.segments.len().min(FEW_SLOTS_MAX) {
+            let columns = self.segments.iter().map(|s| s.as_ref().and_then(|s| s.columns.get(column_idx)));
+            return (columns.collect(), Cow::Borrowed(slots));
         }
-        let mut columns = vec![None; self.segments.len()];
-        for idx in slots.iter().map(|slot| (slot >> SEGMENT_BITS) as usize) {
-            if let Some(place) = columns.get_mut(idx) {
-                *place = self.segment(idx).and_then(|s| s.columns.get(column_idx));
-            }
-        }
-        columns
+        let mut idxs: Vec<u32> = Vec::with_capacity(slots.len());
+        let place = |slot: &u32| {
+            let idx = slot >> SEGMENT_BITS;
+            let place = idxs.iter().position(|known| *known == idx).unwrap_or_else(|| {
+                idxs.push(idx);
+                idxs.len() - 1
+            });
+            if *slot == u32::MAX { *slot } else { (place as u32) << SEGMENT_BITS | slot & SEGMENT_MASK }
+        };
+        let slots = slots.iter().map(place).collect();
+        let column = |idx: &u32| self.segment(*idx as usize).and_then(|s| s.columns.get(column_idx));
+        (idxs.iter().map(column).collect(), slots)
     }
 
     /// One column's cells at `slots`; a slot that is not there reads as NULL.
     pub(crate) fn gather_cells(&self, column_idx: usize, slots: &[u32]) -> Result<Cells> {
         let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
-        Ok(column::gather(kind, &self.columns(column_idx, slots), slots))
+        let (columns, slots) = self.columns(column_idx, slots);
+        Ok(column::gather(kind, &columns, &slots))
     }
 
     /// One column at `slots`; a slot that is not there reads as NULL.
     pub(crate) fn gather(&self, column_idx: usize, slots: &[u32]) -> Result<ArrayRef> {
         let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;
-        kind.decode(column::gather(kind, &self.columns(column_idx, slots), slots))
+        kind.decode(self.gather_cells(column_idx, slots)?)
     }
 
     /// The rows at `slots`.
@@ -255,7 +299,8 @@ impl<S: Slots> Store<S> {
     ) {
         for (column_idx, cells) in column_idxs.iter().zip(cells) {
             if let Some(kind) = self.kinds.get(*column_idx) {
-                column::compare(kind, &self.columns(*column_idx, slots), slots, cells, rows, by_value, mask);
+                let (columns, slots) = self.columns(*column_idx, slots);
+                column::compare(kind, &columns, &slots, cells, rows, by_value, mask);
             }
         }
     }
@@ -284,9 +329,8 @@ impl<S: Slots> Store<S> {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let segment = |s: &Segment<S>| s.slots.bytes() + s.columns.iter().map(Column::bytes).sum::<usize>();
-        self.segments.iter().flatten().map(segment).sum::<usize>()
-            + self.segments.capacity() * size_of::<Option<Segment<S>>>()
+        debug_assert_eq!(self.n_bytes, self.segments.iter().flatten().map(Segment::bytes).sum::<usize>());
+        self.n_bytes + self.segments.capacity() * size_of::<Option<Segment<S>>>()
     }
 }
 

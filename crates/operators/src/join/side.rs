@@ -65,14 +65,16 @@ impl Slots for Links {
     }
 }
 
-/// Sets a value in a list that is made when something else than the default is set.
-fn set<T: Copy + PartialEq>(list: &mut Vec<T>, capacity: usize, offset: usize, value: T, default: T) {
+/// Sets a value in a list that is made when something else than the default is set; the bytes of a list that was made.
+fn set<T: Copy + PartialEq>(list: &mut Vec<T>, capacity: usize, offset: usize, value: T, default: T) -> usize {
+    let n_before = list.capacity();
     if list.is_empty() && value != default {
         list.resize(capacity, default);
     }
     if let Some(place) = list.get_mut(offset) {
         *place = value;
     }
+    (list.capacity() - n_before) * size_of::<T>()
 }
 
 /// What is known of a side before it has rows.
@@ -293,20 +295,23 @@ impl Side {
 
     pub(super) fn set_count(&mut self, slot: u32, count: Count) {
         if let Some((links, offset)) = self.store.at_mut(slot) {
-            set(&mut links.counts, links.capacity, offset, count, Count::default());
+            let grown = set(&mut links.counts, links.capacity, offset, count, Count::default());
+            self.store.grew(grown);
         }
     }
 
     fn set_weight(&mut self, slot: u32, weight: i64) {
         self.is_weighted |= weight != 1;
         if let Some((links, offset)) = self.store.at_mut(slot) {
-            set(&mut links.weights, links.capacity, offset, weight, 1);
+            let grown = set(&mut links.weights, links.capacity, offset, weight, 1);
+            self.store.grew(grown);
         }
     }
 
     fn set_next(&mut self, slot: u32, next: u32) {
         if let Some((links, offset)) = self.store.at_mut(slot) {
-            set(&mut links.next, links.capacity, offset, next, NONE);
+            let grown = set(&mut links.next, links.capacity, offset, next, NONE);
+            self.store.grew(grown);
         }
     }
 
@@ -325,7 +330,8 @@ impl Side {
 
     fn set_prev(&mut self, slot: u32, prev: u32) {
         if let Some((links, offset)) = self.store.at_mut(slot) {
-            set(&mut links.prev, links.capacity, offset, prev, NONE);
+            let grown = set(&mut links.prev, links.capacity, offset, prev, NONE);
+            self.store.grew(grown);
         }
     }
 
@@ -407,7 +413,7 @@ impl Side {
             let is_exact = side.exact == Exact::Tag || side.exact == Exact::Hash && pair.same_hash;
             is_exact || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
         };
-        index.put_all(&load, self, same, Side::chain);
+        index.put_all(load, self, same, Side::chain);
         self.index = index;
         self.index_rows()
     }
