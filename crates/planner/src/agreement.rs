@@ -1,7 +1,8 @@
 //! Values of one type agree before DataFusion coerces them: those of CASE, coalesce(), an array, a column of a UNION.
 //!
-//! Among them a string literal is read as the type of the others, and numbers beside a float are floats: DataFusion would
-//! make texts and numerics of them. What fields say beyond an Arrow type comes after coercion (`common_types.rs`).
+//! Among them a string literal is read as the type of the others, numbers beside a float are floats, and dates beside
+//! timestamps are timestamps: DataFusion would make texts, numerics and nanoseconds of them. What fields say beyond an
+//! Arrow type comes after coercion (`common_types.rs`).
 
 use std::sync::Arc;
 
@@ -12,11 +13,13 @@ use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
 use tidewire_types::SqlType;
 
-use crate::functions::{float_of, read_as};
+use crate::functions::{cast, float_of, read_as};
+use crate::type_classes::check_one_type;
 
-/// What the values have in common, where a float or a literal is among them.
+/// What the values have in common, where a float or a literal is among them, or moments of several types.
 struct Common {
     float: Option<DataType>,
+    moment: Option<SqlType>,
     literal: Option<(SqlType, DataType)>,
 }
 
@@ -26,11 +29,12 @@ impl Common {
         let types: Vec<_> = typed.iter().map(|field| field.data_type().clone()).collect();
         let is_mixed = types.windows(2).any(|pair| pair.first() != pair.last());
         let float = float_of(&types);
-        let literal = typed.first().map(|first| {
-            let wide = float.clone().unwrap_or_else(|| first.data_type().clone());
-            (SqlType::of(first), wide)
+        let moment = widest_moment(typed).filter(|_| is_mixed);
+        let literal = typed.first().map(|first| match &moment {
+            Some(moment) => (moment.clone(), moment.data_type()),
+            None => (SqlType::of(first), float.clone().unwrap_or_else(|| first.data_type().clone())),
         });
-        Common { float: float.filter(|_| is_mixed), literal }
+        Common { float: float.filter(|_| is_mixed), moment, literal }
     }
 
     fn read(&self, value: Expr, schema: &DFSchema) -> Expr {
@@ -38,6 +42,13 @@ impl Common {
             Some((target, data_type)) => read_as(value, target, data_type),
             None => value,
         };
+        if let Some(target) = &self.moment {
+            let is_other = value.to_field(schema).is_ok_and(|(_, own)| {
+                let own = SqlType::of(&own);
+                is_moment(&own) && own != *target
+            });
+            return if is_other { cast::to_moment(value, target) } else { value };
+        }
         match &self.float {
             Some(float) if value.get_type(schema).is_ok_and(|own| own.is_numeric() && own != *float) => {
                 Expr::Cast(Cast::new(Box::new(value), float.clone()))
@@ -45,6 +56,17 @@ impl Common {
             _ => value,
         }
     }
+}
+
+fn is_moment(sql_type: &SqlType) -> bool {
+    matches!(sql_type, SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz)
+}
+
+/// The type that has all moments of these types, where they are all moments. DataFusion would make nanoseconds of them.
+fn widest_moment(typed: &[FieldRef]) -> Option<SqlType> {
+    let types: Vec<_> = typed.iter().map(|field| SqlType::of(field)).collect();
+    let by_width = [SqlType::Timestamptz, SqlType::Timestamp, SqlType::Date];
+    types.iter().all(is_moment).then(|| by_width.into_iter().find(|t| types.contains(t))).flatten()
 }
 
 /// None: it is a literal that takes the type of the others, or cannot be told.
@@ -56,14 +78,16 @@ fn typed_field(value: &Expr, schema: &DFSchema) -> Option<FieldRef> {
     value.to_field(schema).ok().map(|(_, field)| field).filter(|field| !field.data_type().is_null())
 }
 
-/// Makes values agree that are to have one type.
-pub(crate) fn agree(values: Vec<&mut Expr>, schema: &DFSchema) {
+/// Makes values agree that are to have one type: those of `what`. Errors: `42804` where they cannot.
+pub(crate) fn agree(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<()> {
     let typed: Vec<_> = values.iter().filter_map(|value| typed_field(value, schema)).collect();
+    check_one_type(what, &typed.iter().map(|field| SqlType::of(field)).collect::<Vec<_>>())?;
     let common = Common::of(&typed);
     for value in values {
         let taken = std::mem::replace(value, Expr::Literal(ScalarValue::Null, None));
         *value = common.read(taken, schema);
     }
+    Ok(())
 }
 
 /// The union of inputs whose columns agree.

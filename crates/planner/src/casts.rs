@@ -1,5 +1,6 @@
-//! Casts that Arrow does in another way: a text that becomes a float, a date or a time is read as PostgreSQL reads it, a
-//! literal while the statement is planned; a double that is too large for a real is an error.
+//! Casts that Arrow does in another way, or should not do: a text that becomes a float, a date or a time is read as
+//! PostgreSQL reads it, a literal while the statement is planned; a double that is too large for a real is an error; a date
+//! that is infinite becomes a timestamp that is.
 //!
 //! `today` and its like become calls of `now()`, which a view refuses.
 
@@ -49,23 +50,17 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
         let Expr::Cast(cast) = &expr else { return Ok(Transformed::no(expr)) };
         let target = SqlType::of(&cast.field);
-        let Some(function) = cast::checked(&target) else { return Ok(Transformed::no(expr)) };
         if let Expr::Literal(value, _) = cast.expr.as_ref()
             && let Some(Some(text)) = value.try_as_str()
+            && cast::is_read(&target)
         {
             return Ok(Transformed::yes(read_literal(text, &target)?));
         }
         // A parameter may have no type yet.
         let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
-        let is_ours = match SqlType::of(&from) {
-            from @ (SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Float8) => target != from,
-            // DataFusion's statistics would cast the time back, which cannot be done.
-            SqlType::Timestamp | SqlType::Timestamptz => target == SqlType::Time,
-            _ => false,
-        };
-        if !is_ours {
-            return Ok(Transformed::no(expr));
-        }
+        let from = SqlType::of(&from);
+        cast::check_cast(&from, &target)?;
+        let Some(function) = cast::checked(&from, &target) else { return Ok(Transformed::no(expr)) };
         let args = vec![cast.expr.as_ref().clone()];
         Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args))))
     })

@@ -17,13 +17,14 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, when};
+use sqlparser::ast::BinaryOperator;
 use tidewire_types::SqlType;
 
 use crate::agreement::{agree, united};
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::{self, NULLIF};
 use crate::functions::typed::retyped;
-use crate::functions::{as_double, as_doubles, cast, comparable, meet_as_doubles};
+use crate::functions::{as_doubles, cast, comparable, met, met_as};
 use crate::grouping_sets::has_sets;
 use crate::{casts, literals};
 
@@ -90,7 +91,7 @@ fn each_nullif(expr: Expr, write: impl Fn(&Expr, &Expr) -> Result<Expr>) -> Resu
 }
 
 fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
-    let (left, right) = comparable(value.clone(), other.clone(), schema);
+    let (left, right) = comparable(&BinaryOperator::Eq, value.clone(), other.clone(), schema)?;
     let own = SqlType::of(&value.to_field(schema)?.1);
     let target = nullif::type_of(&own, &SqlType::of(&other.to_field(schema)?.1));
     let data_type = match value.get_type(schema)? {
@@ -112,12 +113,14 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
     expr.transform_up(|expr| {
         let changed = match expr.clone() {
             Expr::InList(InList { expr, list, negated }) => {
-                let (expr, list) = compared(*expr, list, schema);
+                let (expr, list) = compared(*expr, list, schema)?;
                 Expr::InList(InList { expr: Box::new(expr), list, negated })
             }
             Expr::Between(Between { expr, negated, low, high }) => {
-                let (_, low) = comparable((*expr).clone(), *low, schema);
-                let (expr, high) = comparable(*expr, *high, schema);
+                let (own, low) = comparable(&BinaryOperator::GtEq, (*expr).clone(), *low, schema)?;
+                comparable(&BinaryOperator::LtEq, *expr, (*high).clone(), schema)?;
+                let (expr, high) = comparable(&BinaryOperator::LtEq, own, *high, schema)?;
+                let low = met(expr.clone(), low, schema).1;
                 Expr::Between(Between { expr: Box::new(expr), negated, low: Box::new(low), high: Box::new(high) })
             }
             Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
@@ -130,7 +133,7 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             }
             // Those of ANY and ALL were planned without the rules for operators.
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
-                let (left, right) = comparable(*left, *right, schema);
+                let (left, right) = comparable(&named(op), *left, *right, schema)?;
                 Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
             }
             // DataFusion takes `x # x` for 0 even where x is NULL, unless it does not see that both are the same.
@@ -139,16 +142,16 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             }
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) => {
                 let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.into_iter().unzip();
-                let (expr, whens) = compared(*expr, whens.into_iter().map(|w| *w).collect(), schema);
+                let (expr, whens) = compared(*expr, whens.into_iter().map(|w| *w).collect(), schema)?;
                 let mut when_then_expr: Vec<_> = whens.into_iter().map(Box::new).zip(thens).collect();
                 let mut else_expr = else_expr;
                 let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-                agree(thens.chain(else_expr.as_deref_mut()).collect(), schema);
+                agree("CASE", thens.chain(else_expr.as_deref_mut()).collect(), schema)?;
                 Expr::Case(Case { expr: Some(Box::new(expr)), when_then_expr, else_expr })
             }
             Expr::Case(Case { expr: None, mut when_then_expr, mut else_expr }) => {
                 let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-                agree(thens.chain(else_expr.as_deref_mut()).collect(), schema);
+                agree("CASE", thens.chain(else_expr.as_deref_mut()).collect(), schema)?;
                 Expr::Case(Case { expr: None, when_then_expr, else_expr })
             }
             Expr::ScalarFunction(mut call) if TEXT_FUNCTIONS.contains(&call.func.name()) => {
@@ -158,7 +161,11 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             Expr::ScalarFunction(mut call)
                 if matches!(call.func.name(), "coalesce" | "greatest" | "least" | "make_array") =>
             {
-                agree(call.args.iter_mut().collect(), schema);
+                let what = match call.func.name() {
+                    "make_array" => "ARRAY".to_owned(),
+                    name => name.to_uppercase(),
+                };
+                agree(&what, call.args.iter_mut().collect(), schema)?;
                 Expr::ScalarFunction(call)
             }
             _ => return Ok(Transformed::no(expr)),
@@ -205,25 +212,38 @@ fn compared_with_rows(expr: Expr, subquery: Subquery, schema: &DFSchema) -> Resu
     let rows = subquery.subquery.schema();
     let (Ok((_, own)), [column]) = (expr.to_field(schema), rows.fields().as_ref()) else { return Ok((expr, subquery)) };
     let (own, other) = (SqlType::of(&own), SqlType::of(column));
-    if !meet_as_doubles(&own, &other) {
-        return Ok((expr, subquery));
-    }
     let (qualifier, field) = rows.qualified_field(0);
-    let value = as_double(Expr::from((qualifier, field)), &other);
-    let value = value.alias_qualified(qualifier.cloned(), field.name());
-    let plan = Projection::try_new(vec![value], subquery.subquery.clone())?;
-    Ok((as_double(expr, &own), subquery.with_plan(Arc::new(LogicalPlan::Projection(plan)))))
+    let of_rows = Expr::from((qualifier, field));
+    let (value, of_row) = (met_as(expr.clone(), &own, &other), met_as(of_rows.clone(), &other, &own));
+    if of_row == of_rows {
+        return Ok((value, subquery));
+    }
+    let of_row = of_row.alias_qualified(qualifier.cloned(), field.name());
+    let plan = Projection::try_new(vec![of_row], subquery.subquery.clone())?;
+    Ok((value, subquery.with_plan(Arc::new(LogicalPlan::Projection(plan)))))
 }
 
-/// The expression, and what it is compared with.
-fn compared(expr: Expr, others: Vec<Expr>, schema: &DFSchema) -> (Expr, Vec<Expr>) {
+/// The expression, and what it is compared with by `=`.
+fn compared(expr: Expr, others: Vec<Expr>, schema: &DFSchema) -> Result<(Expr, Vec<Expr>)> {
     let mut own = expr.clone();
     let others = others.into_iter().map(|other| {
-        let (left, right) = comparable(expr.clone(), other, schema);
-        own = as_doubles(left, own.clone(), schema).0;
-        right
+        let (left, right) = comparable(&BinaryOperator::Eq, expr.clone(), other, schema)?;
+        own = met(left, own.clone(), schema).0;
+        Ok(right)
     });
-    let others: Vec<_> = others.collect();
-    let others = others.into_iter().map(|other| as_doubles(own.clone(), other, schema).1).collect();
-    (own, others)
+    let others = others.collect::<Result<Vec<_>>>()?;
+    let others = others.into_iter().map(|other| met(own.clone(), other, schema).1).collect();
+    Ok((own, others))
+}
+
+/// The operator as SQL has it: IS DISTINCT FROM compares as `=` does.
+fn named(op: Operator) -> BinaryOperator {
+    match op {
+        Operator::NotEq => BinaryOperator::NotEq,
+        Operator::Lt => BinaryOperator::Lt,
+        Operator::LtEq => BinaryOperator::LtEq,
+        Operator::Gt => BinaryOperator::Gt,
+        Operator::GtEq => BinaryOperator::GtEq,
+        _ => BinaryOperator::Eq,
+    }
 }

@@ -236,6 +236,12 @@ fn no_function(call: &str) -> (SqlError, Option<String>) {
     let (name, types) = call.split_once('(').unwrap_or((call, ""));
     let types = types.strip_suffix(')').unwrap_or(types);
     let types: Vec<_> = types.split(", ").filter(|t| !t.is_empty()).map(type_name).collect();
+    if let ("coalesce" | "greatest" | "least", [first, others @ ..]) = (name, types.as_slice())
+        && let Some(other) = others.iter().find(|other| *other != first)
+    {
+        let message = format!("{} types {first} and {other} cannot be matched", name.to_uppercase());
+        return (SqlError::new(SqlState::DatatypeMismatch, message), None);
+    }
     let error =
         SqlError::new(SqlState::UndefinedFunction, format!("function {name}({}) does not exist", types.join(", ")))
             .with_hint(

@@ -35,6 +35,7 @@ mod set_returning;
 mod sharing;
 mod single_distinct;
 mod spans;
+mod type_classes;
 mod unnest_query;
 mod using;
 mod whole_rows;

@@ -298,7 +298,7 @@ fn views_become_dataflows() {
             -- Bag
             > SELECT a.id FROM accounts a JOIN payments b ON a.opened < b.at
             IncrementalProjectionExec: expr=[id]
-              IncrementalJoinExec: join_type=Inner, on=[], filter=CAST(opened AS Timestamp(Nanosecond, None)) < CAST(at AS Timestamp(Nanosecond, None))
+              IncrementalJoinExec: join_type=Inner, on=[], filter=timestamp with time zone(opened) < at
                 Input: accounts, columns=[id, opened], unique=(id)
                 Input: payments, columns=[at], append_only
             -- Bag
@@ -407,11 +407,11 @@ fn views_become_dataflows() {
                         IncrementalFilterExec: predicate=NOT mark, unique=(id)
                           IncrementalJoinExec: join_type=LeftMark, on=[id = column, opened = $], unique=(id)
                             Input: accounts, columns=[id, opened], unique=(id)
-                            IncrementalProjectionExec: expr=[account as column, at as column, CAST(at AS Date32) as $], append_only
-                              IncrementalFilterExec: predicate=account IS NOT NULL AND CAST(at AS Date32) IS NOT NULL, append_only
+                            IncrementalProjectionExec: expr=[account as column, at as column, date(at) as $], append_only
+                              IncrementalFilterExec: predicate=account IS NOT NULL AND date(at) IS NOT NULL, append_only
                                 #1 Input: payments, columns=[account, at], append_only
                       IncrementalProjectionExec: expr=[account], append_only
-                        IncrementalFilterExec: predicate=CAST(at AS Date32) IS NULL AND account IS NOT NULL, append_only
+                        IncrementalFilterExec: predicate=account IS NOT NULL AND date(at) IS NULL, append_only
                           see #1
                   IncrementalProjectionExec: expr=[account as column], append_only
                     IncrementalFilterExec: predicate=account IS NOT NULL, append_only
@@ -440,7 +440,7 @@ fn views_become_dataflows() {
             -- UniqueKey([0])
             > SELECT a.id, p.id AS pid FROM accounts a RIGHT JOIN payments p ON p.account = a.id AND a.opened < p.at
             IncrementalProjectionExec: expr=[id, id as pid]
-              IncrementalJoinExec: join_type=Right, on=[id = account], filter=CAST(opened AS Timestamp(Nanosecond, None)) < CAST(at AS Timestamp(Nanosecond, None))
+              IncrementalJoinExec: join_type=Right, on=[id = account], filter=timestamp with time zone(opened) < at
                 Input: accounts, columns=[id, opened], unique=(id)
                 Input: payments, columns=[id, account, at], append_only
             -- Bag
@@ -526,16 +526,15 @@ fn views_become_dataflows() {
             -- UniqueKey([0])
             > SELECT id, (SELECT sum(amount) FROM payments p WHERE p.at > a.opened) AS later FROM accounts a
             IncrementalProjectionExec: expr=[id, column as later], unique=(id)
-              IncrementalJoinExec: join_type=Left, on=[$ = column], null_equals_null, unique=(id)
-                IncrementalProjectionExec: expr=[id, opened, CAST(opened AS Timestamp(Nanosecond, None)) as $], unique=(id)
-                  Input: accounts, columns=[id, opened], unique=(id)
+              IncrementalJoinExec: join_type=Left, on=[opened = column], null_equals_null, unique=(id)
+                Input: accounts, columns=[id, opened], unique=(id)
                 IncrementalProjectionExec: expr=[sum(p.amount) as column, outer as column], unique=(column)
                   IncrementalAggregateExec: gby=[outer], aggr=[sum(amount)], unique=(outer)
                     IncrementalProjectionExec: expr=[amount, outer as outer]
-                      IncrementalJoinExec: join_type=Inner, on=[], filter=CAST(at AS Timestamp(Nanosecond, None)) > outer
+                      IncrementalJoinExec: join_type=Inner, on=[], filter=at > timestamp with time zone(outer)
                         Input: payments, columns=[amount, at], append_only
                         IncrementalAggregateExec: gby=[outer], aggr=[], unique=(outer)
-                          IncrementalProjectionExec: expr=[CAST(opened AS Timestamp(Nanosecond, None)) as outer]
+                          IncrementalProjectionExec: expr=[opened as outer]
                             Input: accounts, columns=[opened]
             -- UniqueKey([0])
             > SELECT id, (SELECT country FROM accounts a WHERE a.id = p.account) AS country, (SELECT max(p2.id) FROM payments p2 WHERE p2.account = p.account) AS other FROM payments p

@@ -9,17 +9,18 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{Column, DataFusionError, Result, ScalarValue, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, JoinConstraint, Result, ScalarValue, TableReference};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, lit, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, lit, when};
 use sqlparser::ast::{self, Ident, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor};
-use tidewire_types::{SqlError, SqlState, SqlType};
+use tidewire_types::{SqlError, SqlType};
 
 use crate::column_names::visible;
 use crate::dml::select;
 use crate::flat_map::{Call, FlatMap};
 use crate::functions::sets;
 use crate::provider::to_datafusion;
+use crate::type_classes::check_one_type;
 
 /// Begins the names of the unions that stand for other operations.
 const PREFIX: &str = "set operation\u{1}";
@@ -71,6 +72,13 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> Result<()> {
                 }
             }
             LogicalPlan::Union(union) => check_union(&union.inputs, "UNION")?,
+            LogicalPlan::Values(values) => check_values(&values.values)?,
+            LogicalPlan::Join(join) if join.join_constraint == JoinConstraint::Using => {
+                let (left, right) = (join.left.schema(), join.right.schema());
+                for (l, r) in &join.on {
+                    check_one_type("JOIN/USING", [&type_of(l, left)?, &type_of(r, right)?])?;
+                }
+            }
             _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
@@ -82,13 +90,30 @@ fn check_union(inputs: &[Arc<LogicalPlan>], operation: &str) -> Result<()> {
     let [left, right, ..] = inputs else { return Ok(()) };
     for idx in 0..left.schema().fields().len().min(right.schema().fields().len()) {
         let (Some(left), Some(right)) = (column_type(left, idx), column_type(right, idx)) else { continue };
-        use SqlType as T;
-        let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
-        let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
-        if is_number(&left) && is_text(&right) || is_text(&left) && is_number(&right) {
-            let message = format!("{operation} types {left} and {right} cannot be matched");
-            return Err(to_datafusion(SqlError::new(SqlState::DatatypeMismatch, message)));
-        }
+        check_one_type(operation, [&left, &right])?;
+    }
+    Ok(())
+}
+
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<SqlType> {
+    expr.to_field(schema).map(|(_, field)| SqlType::of(&field))
+}
+
+/// The builder has made one Arrow type of each column by then.
+fn check_values(rows: &[Vec<Expr>]) -> Result<()> {
+    let schema = DFSchema::empty();
+    let own = |expr: &Expr| {
+        let expr = match expr {
+            Expr::Cast(cast) => cast.expr.as_ref(),
+            other => other,
+        };
+        let is_open = matches!(expr, Expr::Literal(value, _) if value.is_null() || value.data_type().is_string());
+        if is_open { None } else { type_of(expr, &schema).ok() }
+    };
+    let n_columns = rows.first().map_or(0, Vec::len);
+    for idx in 0..n_columns {
+        let types: Vec<_> = rows.iter().filter_map(|row| row.get(idx).and_then(own)).collect();
+        check_one_type("VALUES", &types)?;
     }
     Ok(())
 }

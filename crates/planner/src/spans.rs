@@ -1,4 +1,4 @@
-//! What Arrow compares in another way than PostgreSQL is compared by a key: intervals and arrays.
+//! What Arrow compares in another way than PostgreSQL is compared by a key: intervals, arrays and jsonb.
 //!
 //! Intervals are equal, and come before each other, by their length: a month has 30 days, a day 24 hours.
 //! Arrow compares months, then days, then the time. So everything that compares intervals or tells them apart does so by
@@ -9,6 +9,8 @@
 //!
 //! Arrays are ordered by bytes that are in PostgreSQL's order: Arrow has a NULL inside an array where NULLS FIRST or LAST
 //! has the array that is NULL, and DataFusion's threshold of a LIMIT compares arrays in yet another way.
+//!
+//! jsonb, a text to Arrow, is compared and ordered by such bytes too. Groups and DISTINCT still tell it apart by its text.
 
 use std::collections::HashSet;
 
@@ -55,9 +57,15 @@ fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::List(_)))
 }
 
+fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {
+    // Asked of all expressions that are compared: most are no texts.
+    matches!(expr.get_type(schema), Ok(DataType::Utf8View))
+        && matches!(expr.to_field(schema), Ok((_, field)) if SqlType::of(&field) == SqlType::Jsonb)
+}
+
 /// Whether the expression is not compared as it is.
 pub(crate) fn has_key(expr: &Expr, schema: &DFSchema) -> bool {
-    is_interval(expr, schema) || is_array(expr, schema)
+    is_interval(expr, schema) || is_array(expr, schema) || is_jsonb(expr, schema)
 }
 
 /// The expression as a key: its span if it is an interval.
@@ -67,7 +75,13 @@ fn key(expr: Expr, schema: &DFSchema) -> Expr {
 
 /// The expression as a key that values are ordered by.
 pub(crate) fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
-    if is_array(&expr, schema) { functions::in_order(expr) } else { key(expr, schema) }
+    if is_array(&expr, schema) {
+        functions::in_order(expr)
+    } else if is_jsonb(&expr, schema) {
+        functions::in_json_order(expr)
+    } else {
+        key(expr, schema)
+    }
 }
 
 fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
@@ -106,6 +120,9 @@ fn compared_by(expr: &Expr, schema: &DFSchema) -> Option<Key> {
     let is_of_two = matches!(expr, Expr::BinaryExpr(_));
     if is_interval(first, schema) && (!is_of_two || operands.iter().all(|operand| is_interval(operand, schema))) {
         return Some(span);
+    }
+    if is_jsonb(first, schema) && operands.iter().all(|operand| is_jsonb(operand, schema)) {
+        return Some(functions::in_json_order);
     }
     // Arrow finds the same arrays equal, and an index is asked for them as they are.
     let is_order = match expr {
@@ -146,9 +163,10 @@ fn compares(op: Operator) -> bool {
 
 fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
-    if matches!(call.func.name(), "greatest" | "least") && call.args.first().is_some_and(|arg| is_array(arg, schema)) {
+    let is_by_bytes = |arg: &Expr| is_array(arg, schema) || is_jsonb(arg, schema);
+    if matches!(call.func.name(), "greatest" | "least") && call.args.first().is_some_and(is_by_bytes) {
         let is_greatest = call.func.name() == "greatest";
-        return Ok(Transformed::yes(functions::extreme_array(call.args, is_greatest)));
+        return Ok(Transformed::yes(functions::extreme_in_order(call.args, is_greatest)));
     }
     if !call.args.iter().any(|arg| is_interval(arg, schema)) {
         return unchanged(call);
@@ -212,9 +230,13 @@ fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         }
         LogicalPlan::Join(join) => {
             let on = join.on.into_iter().map(|(left, right)| {
-                match is_interval(&left, join.left.schema()) && is_interval(&right, join.right.schema()) {
-                    true => (span(left), span(right)),
-                    false => (left, right),
+                let (lefts, rights) = (join.left.schema(), join.right.schema());
+                if is_interval(&left, lefts) && is_interval(&right, rights) {
+                    (span(left), span(right))
+                } else if is_jsonb(&left, lefts) && is_jsonb(&right, rights) {
+                    (functions::in_json_order(left), functions::in_json_order(right))
+                } else {
+                    (left, right)
                 }
             });
             LogicalPlan::Join(Join { on: on.collect(), ..join })

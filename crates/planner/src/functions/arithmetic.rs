@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
@@ -22,7 +22,8 @@ use datafusion::physical_expr_common::datum::apply;
 use sqlparser::ast::BinaryOperator as Op;
 use tidewire_types::{NUMERIC_SCALE_DEFAULT, SqlError, SqlState, SqlType};
 
-use super::cast::external;
+use super::cast::{self, external};
+use super::moments::is_finite;
 use super::typed::retyped;
 use super::{dates, floats};
 
@@ -98,12 +99,12 @@ pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema
         }
         (Op::Plus, T::Date, T::Time) | (Op::Plus | Op::Minus, T::Timestamp | T::Timestamptz, T::Time) => {
             to_timestamp_if_date(left, &left_type);
-            to_duration(right);
+            as_moment(right, &T::Interval);
             None
         }
         (Op::Plus, T::Time, T::Date | T::Timestamp | T::Timestamptz) => {
             to_timestamp_if_date(right, &right_type);
-            to_duration(left);
+            as_moment(left, &T::Interval);
             None
         }
         _ => None,
@@ -135,8 +136,7 @@ fn without_scale(op: &Op, left: &SqlType, right: &SqlType) -> Option<Operator> {
 }
 
 fn to_timestamp(date: &mut Expr) {
-    let inner = std::mem::replace(date, Expr::Literal(ScalarValue::Null, None));
-    *date = Expr::Cast(Cast::new(Box::new(inner), SqlType::Timestamp.data_type()));
+    as_moment(date, &SqlType::Timestamp);
 }
 
 fn to_timestamp_if_date(expr: &mut Expr, own: &SqlType) {
@@ -145,11 +145,9 @@ fn to_timestamp_if_date(expr: &mut Expr, own: &SqlType) {
     }
 }
 
-/// A time as how long it is after midnight, in the unit of timestamps: DataFusion's own way counts nanoseconds.
-fn to_duration(time: &mut Expr) {
-    let inner = std::mem::replace(time, Expr::Literal(ScalarValue::Null, None));
-    let micros = Expr::Cast(Cast::new(Box::new(inner), DataType::Int64));
-    *time = Expr::Cast(Cast::new(Box::new(micros), DataType::Duration(TimeUnit::Microsecond)));
+fn as_moment(expr: &mut Expr, target: &SqlType) {
+    let inner = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+    *expr = cast::to_moment(inner, target);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -354,6 +352,9 @@ fn between(left: &ArrayRef, right: &ArrayRef) -> Result<IntervalMonthDayNanoArra
     pairs
         .map(|pair| {
             let (Some(left), Some(right)) = pair else { return Ok(None) };
+            if !is_finite(left) || !is_finite(right) {
+                return Err(no_difference("timestamps"));
+            }
             let micros = left.checked_sub(right).ok_or_else(interval_overflow)?;
             let days = i32::try_from(micros / DAY_US).map_err(|_| interval_overflow())?;
             Ok(Some(IntervalMonthDayNano::new(0, days, micros % DAY_US * 1000)))
@@ -366,6 +367,7 @@ fn later(dates: &ArrayRef, days: &ArrayRef, back: bool) -> Result<ArrayRef> {
     let days = compute::cast(days, &DataType::Int32)?;
     let pairs = dates.as_primitive::<Date32Type>().iter().zip(days.as_primitive::<Int32Type>());
     let moved = pairs.map(|pair| match pair {
+        (Some(date @ (i32::MIN | i32::MAX)), Some(_)) => Ok(Some(date)),
         (Some(date), Some(days)) => {
             let moved = if back { date.checked_sub(days) } else { date.checked_add(days) };
             let in_range = moved.filter(|date| (DATE_MIN..=DATE_MAX).contains(date));
@@ -379,8 +381,18 @@ fn later(dates: &ArrayRef, days: &ArrayRef, back: bool) -> Result<ArrayRef> {
 
 fn days_between(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
     let pairs = left.as_primitive::<Date32Type>().iter().zip(right.as_primitive::<Date32Type>());
-    let days = pairs.map(|(left, right)| left?.checked_sub(right?));
-    Ok(Arc::new(days.collect::<Int32Array>()))
+    let days = pairs.map(|(left, right)| {
+        let (Some(left), Some(right)) = (left, right) else { return Ok(None) };
+        match [left, right].iter().any(|date| matches!(*date, i32::MIN | i32::MAX)) {
+            true => Err(no_difference("dates")),
+            false => Ok(left.checked_sub(right)),
+        }
+    });
+    Ok(Arc::new(days.collect::<Result<Int32Array>>()?))
+}
+
+fn no_difference(of: &str) -> DataFusionError {
+    external(SqlError::new(SqlState::DatetimeFieldOverflow, format!("cannot subtract infinite {of}")))
 }
 
 fn scale(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Result<IntervalMonthDayNanoArray> {
@@ -390,26 +402,29 @@ fn scale(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Result<Inter
     pairs
         .map(|pair| match pair {
             (Some(_), Some(0.0)) if divide => Err(division_by_zero()),
-            (Some(interval), Some(factor)) => scaled(interval, if divide { 1.0 / factor } else { factor }).map(Some),
+            (Some(interval), Some(factor)) if divide => scaled(interval, |value| value / factor).map(Some),
+            (Some(interval), Some(factor)) => scaled(interval, |value| value * factor).map(Some),
             _ => Ok(None),
         })
         .collect()
 }
 
 /// A fraction of a month is counted in days of it (30), that of a day in its hours (24).
-fn scaled(interval: IntervalMonthDayNano, factor: f64) -> Result<IntervalMonthDayNano> {
+fn scaled(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
     let whole = |value: f64, max: f64| match value.is_finite() && value.abs() < max {
         true => Ok(value),
         false => Err(interval_overflow()),
     };
     // What a binary fraction adds or lacks is far below a microsecond.
-    let rounded = |value: f64| (value * 1e6).round() / 1e6;
-    let months = whole(rounded(f64::from(interval.months) * factor), 2e9)?;
-    let month_days = rounded((months - months.trunc()) * 30.0);
-    let days = whole(rounded(f64::from(interval.days) * factor), 2e9)?;
-    let seconds = rounded((days - days.trunc() + month_days - month_days.trunc()) * 86_400.0);
-    let micros = whole((interval.nanoseconds as f64 / 1e3 * factor + seconds * 1e6).round(), 9e15)?;
-    let days = whole(days.trunc() + month_days.trunc(), 2e9)?;
+    let rounded = |value: f64| (value * 1e6).round_ties_even() / 1e6;
+    let months = whole(by(f64::from(interval.months)), 2e9)?;
+    let month_days = rounded(months.fract() * 30.0);
+    let days = whole(by(f64::from(interval.days)), 2e9)?;
+    let seconds = rounded((days.fract() + month_days.fract()) * 86_400.0);
+    let whole_days = (seconds / 86_400.0).trunc();
+    let seconds = seconds - whole_days * 86_400.0;
+    let micros = whole((by(interval.nanoseconds as f64 / 1e3) + seconds * 1e6).round_ties_even(), 9e15)?;
+    let days = whole(days.trunc() + month_days.trunc() + whole_days, 2e9)?;
     Ok(IntervalMonthDayNano::new(months.trunc() as i32, days as i32, micros as i64 * 1000))
 }
 
@@ -423,12 +438,12 @@ mod tests {
 
     #[test]
     fn intervals_are_scaled_as_in_postgresql() {
-        let month_and_a_half = scaled(IntervalMonthDayNano::new(1, 0, 0), 1.5).unwrap();
+        let month_and_a_half = scaled(IntervalMonthDayNano::new(1, 0, 0), |value| value * 1.5).unwrap();
         assert_eq!(month_and_a_half, IntervalMonthDayNano::new(1, 15, 0));
-        let half_days = scaled(IntervalMonthDayNano::new(0, 3, 0), 0.5).unwrap();
+        let half_days = scaled(IntervalMonthDayNano::new(0, 3, 0), |value| value * 0.5).unwrap();
         assert_eq!(half_days, IntervalMonthDayNano::new(0, 1, 43_200_000_000_000));
-        assert_eq!(scaled(IntervalMonthDayNano::new(0, 0, 9_000), 1.0 / 3.0).unwrap().nanoseconds, 3_000);
-        assert!(scaled(IntervalMonthDayNano::new(1, 0, 0), f64::NAN).is_err());
-        assert!(scaled(IntervalMonthDayNano::new(0, 1, 0), 1e10).is_err());
+        assert_eq!(scaled(IntervalMonthDayNano::new(0, 0, 9_000), |value| value / 3.0).unwrap().nanoseconds, 3_000);
+        assert!(scaled(IntervalMonthDayNano::new(1, 0, 0), |_| f64::NAN).is_err());
+        assert!(scaled(IntervalMonthDayNano::new(0, 1, 0), |value| value * 1e10).is_err());
     }
 }

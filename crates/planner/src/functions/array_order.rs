@@ -1,4 +1,4 @@
-//! The bytes by which arrays are compared, and the greatest and the least of some.
+//! The bytes by which arrays are compared, and the greatest and the least of some values that are compared by bytes.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use datafusion::logical_expr::Expr;
 use tidewire_types::SqlType;
 
 use super::defined::{self, Definition, Overload};
+use super::json_order::in_order_of_values;
 use super::spans::{first, spans_of_items};
 
 /// Bytes in the order of arrays: item by item, NULL behind all other items, and a longer array behind its beginning.
@@ -26,32 +27,28 @@ pub(crate) fn in_order(array: Expr) -> Expr {
     defined::call(&IN_ORDER, vec![array])
 }
 
-static GREATEST_ARRAY: Definition = Definition {
-    name: "greatest array",
-    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, true)),
-};
+static GREATEST: Definition =
+    Definition { name: "greatest in order", resolve: |types| of_one_type(types, |c, types| extreme(c, types, true)) };
 
-static LEAST_ARRAY: Definition = Definition {
-    name: "least array",
-    resolve: |types| of_arrays(types, |c, types| extreme_of_arrays(c, types, false)),
-};
+static LEAST: Definition =
+    Definition { name: "least in order", resolve: |types| of_one_type(types, |c, types| extreme(c, types, false)) };
 
-/// `greatest(..)` or `least(..)` of arrays.
-pub(crate) fn extreme_array(arrays: Vec<Expr>, is_greatest: bool) -> Expr {
-    defined::call(if is_greatest { &GREATEST_ARRAY } else { &LEAST_ARRAY }, arrays)
+/// `greatest(..)` or `least(..)` of arrays, or of jsonb.
+pub(crate) fn extreme_in_order(values: Vec<Expr>, is_greatest: bool) -> Expr {
+    defined::call(if is_greatest { &GREATEST } else { &LEAST }, values)
 }
 
-fn of_arrays(types: &[SqlType], call: defined::Call) -> Option<Overload> {
-    let array = types.iter().find(|t| matches!(t, SqlType::Array(_)))?;
-    Some(Overload { args: vec![array.clone(); types.len()], result: array.clone(), call })
+fn of_one_type(types: &[SqlType], call: defined::Call) -> Option<Overload> {
+    let own = types.iter().find(|t| matches!(t, SqlType::Array(_) | SqlType::Jsonb))?;
+    Some(Overload { args: vec![own.clone(); types.len()], result: own.clone(), call })
 }
 
-/// Of each row's arrays the first one in order, or the last one; those that are NULL do not count.
-fn extreme_of_arrays(columns: &[ArrayRef], types: &[SqlType], is_greatest: bool) -> Result<ArrayRef> {
-    let keys = columns
-        .iter()
-        .zip(types)
-        .map(|(column, array)| in_order_of_items(std::slice::from_ref(column), std::slice::from_ref(array)));
+/// Of each row's values the first one in order, or the last one; those that are NULL do not count.
+fn extreme(columns: &[ArrayRef], types: &[SqlType], is_greatest: bool) -> Result<ArrayRef> {
+    let keys = columns.iter().zip(types).map(|(column, own)| match own {
+        SqlType::Jsonb => in_order_of_values(column),
+        own => in_order_of_items(std::slice::from_ref(column), std::slice::from_ref(own)),
+    });
     let keys = keys.collect::<Result<Vec<_>>>()?;
     let keys: Vec<_> = keys.iter().map(|keys| keys.as_binary_view()).collect();
     let of_row = |row: usize| {

@@ -68,11 +68,32 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
     (needs_function(&target) || is_arrows(&target)).then(|| udf(target, None))
 }
 
-/// The function for a cast to `target` that Arrow would do in another way. None: the type is none of these.
-pub(crate) fn checked(target: &SqlType) -> Option<Arc<ScalarUDF>> {
+/// The function for a cast that Arrow would do in another way. None: Arrow does it well.
+pub(crate) fn checked(from: &SqlType, target: &SqlType) -> Option<Arc<ScalarUDF>> {
     use SqlType as T;
-    let is_checked = matches!(target, T::Float4 | T::Float8 | T::Date | T::Time | T::Timestamp | T::Timestamptz);
-    is_checked.then(|| udf(target.clone(), None))
+    let is_moment = |t: &T| matches!(t, T::Date | T::Timestamp | T::Timestamptz);
+    let is_ours = match (from, target) {
+        (from, target) if from == target => false,
+        (T::Text | T::Varchar(_) | T::Char(_), target) => is_read(target),
+        (T::Float8, T::Float4) => true,
+        (from, target) if is_moment(from) => is_moment(target) || *target == T::Time,
+        (T::Interval, T::Time) => true,
+        (T::Jsonb, T::Bool) => true,
+        (T::Jsonb, target) => is_number(target),
+        _ => false,
+    };
+    is_ours.then(|| udf(target.clone(), None))
+}
+
+/// Whether a text is read as the type in another way than Arrow's.
+pub(crate) fn is_read(target: &SqlType) -> bool {
+    use SqlType as T;
+    matches!(target, T::Float4 | T::Float8 | T::Date | T::Time | T::Timestamp | T::Timestamptz)
+}
+
+/// A moment as one of another type.
+pub(crate) fn to_moment(value: Expr, target: &SqlType) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(udf(target.clone(), None), vec![value]))
 }
 
 /// Whether Arrow's own cast to the type would do.
@@ -168,12 +189,10 @@ impl CastTo {
     /// Refuses types that cannot be converted.
     fn check(&self, from: &SqlType) -> Result<()> {
         let target = &self.target;
-        let checked = match &self.assign {
-            Some(Assign { column, literal }) => check_assignment(column, from, target, *literal),
-            None if can_cast(from, target) => Ok(()),
-            None => Err(SqlError::new(SqlState::CannotCoerce, format!("cannot cast type {from} to {target}"))),
-        };
-        checked.map_err(external)
+        match &self.assign {
+            Some(Assign { column, literal }) => check_assignment(column, from, target, *literal).map_err(external),
+            None => check_cast(from, target),
+        }
     }
 }
 
@@ -186,19 +205,27 @@ fn is_number(sql_type: &SqlType) -> bool {
     matches!(sql_type, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_))
 }
 
-/// Explicit casts to the types of [`needs_function`].
+/// What PostgreSQL converts where it is asked to.
 fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     use SqlType as T;
-    match to {
-        T::Int2 | T::Int4 | T::Int8 => is_text(from) || is_number(from) || matches!(from, T::Bool | T::Jsonb),
-        T::Uuid | T::Bytea => is_text(from) || from == to,
-        T::Array(to) => match from {
-            T::Array(from) => can_cast(from, to),
-            from => is_text(from),
-        },
-        T::Bool => is_text(from) || matches!(from, T::Bool | T::Int4 | T::Jsonb | T::Null),
-        T::Float4 | T::Float8 | T::Numeric(_) if *from == T::Jsonb => true,
-        _ => can_assign(from, to) || is_text(from),
+    match (from, to) {
+        (from, to) if from == to || is_text(from) || is_text(to) => true,
+        (T::Bool, T::Int4) | (T::Int4 | T::Jsonb, T::Bool) => true,
+        (T::Jsonb, to) if is_number(to) => true,
+        (T::Time, T::Interval) | (T::Interval, T::Time) => true,
+        (T::Array(from), T::Array(to)) => can_cast(from, to),
+        (from, to) => can_assign(from, to),
+    }
+}
+
+/// Errors: `42846` for types of which none becomes the other.
+pub(crate) fn check_cast(from: &SqlType, to: &SqlType) -> Result<()> {
+    match can_cast(from, to) {
+        true => Ok(()),
+        false => {
+            let message = format!("cannot cast type {from} to {to}");
+            Err(external(SqlError::new(SqlState::CannotCoerce, message)))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewBuilder, Float32Array, Float64Array, Int64Array, IntervalMonthDayNanoArray,
-    StringViewArray, StringViewBuilder,
+    ListArray, StringViewArray, StringViewBuilder,
 };
 use arrow::compute::{self, CastOptions};
 use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type};
@@ -23,6 +23,7 @@ use super::cast::external;
 use super::datetime_input;
 use super::floats::in_range;
 use super::interval::parse_interval;
+use super::moments;
 use super::text;
 
 /// Errors of a value are errors of the statement, not NULLs.
@@ -75,19 +76,38 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
             Ok(Arc::new(reals.collect::<Result<Float32Array, _>>().map_err(external)?))
         }
         SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, assign),
+        SqlType::Array(element) => match from {
+            SqlType::Array(own) if input.data_type() != &to.data_type() || own != element => {
+                to_items(input.as_list(), own, element, assign)
+            }
+            _ => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
+        },
         SqlType::Int2 | SqlType::Int4 | SqlType::Int8 if *from == SqlType::Jsonb => {
-            let numbers = to_text(text::of(input, from)?.as_string_view(), |value| json_number(value, to))?;
+            let numbers = of_json(input, to)?;
             let numbers = compute::cast_with_options(&numbers, &SqlType::Numeric(None).data_type(), &STRICT)?;
             to_integer(&numbers, &to.data_type())
         }
+        SqlType::Float4 | SqlType::Float8 | SqlType::Numeric(_) | SqlType::Bool if *from == SqlType::Jsonb => {
+            convert(&of_json(input, to)?, &SqlType::Text, to, assign)
+        }
         SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_integer(input, &to.data_type()),
-        to => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
+        to => match moments::converted(input, from, to) {
+            Some(converted) => converted,
+            None => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
+        },
     }
 }
 
-/// Errors: `22023` for a json that is no number.
-fn json_number(json: &str, to: &SqlType) -> Result<String, SqlError> {
+/// The numbers, or the booleans, that jsonb is, as text. Errors: `22023` for something else.
+fn of_json(documents: &ArrayRef, to: &SqlType) -> Result<ArrayRef> {
+    to_text(text::of(documents, &SqlType::Jsonb)?.as_string_view(), |value| json_scalar(value, to))
+}
+
+fn json_scalar(json: &str, to: &SqlType) -> Result<String, SqlError> {
+    let is_boolean = *to == SqlType::Bool;
     let kind = match json.chars().next() {
+        Some('t' | 'f') if is_boolean => return Ok(json.to_owned()),
+        Some('0'..='9' | '-') if is_boolean => "numeric",
         Some('0'..='9' | '-') => return Ok(json.to_owned()),
         Some('n') => "null",
         Some('"') => "string",
@@ -132,7 +152,14 @@ fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<
     let items = convert(&items, &SqlType::Text, element, assign)?;
     let field = Arc::new(element.field("item", true));
     let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
-    Ok(Arc::new(arrow::array::ListArray::try_new(field, offsets, items, Some(valid.into()))?))
+    Ok(Arc::new(ListArray::try_new(field, offsets, items, Some(valid.into()))?))
+}
+
+/// Arrays of items of another type.
+fn to_items(input: &ListArray, own: &SqlType, element: &SqlType, assign: bool) -> Result<ArrayRef> {
+    let items = convert(input.values(), own, element, assign)?;
+    let field = Arc::new(element.field("item", true));
+    Ok(Arc::new(ListArray::try_new(field, input.offsets().clone(), items, input.nulls().cloned())?))
 }
 
 /// The items of an array that is written as text.

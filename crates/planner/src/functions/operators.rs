@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
-use datafusion::functions::string::rtrim;
+use datafusion::functions::string::{rtrim, starts_with};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
@@ -15,6 +15,7 @@ use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
     json_path, regexp,
 };
+use crate::type_classes::are_compared;
 use crate::{common_types, windows};
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -83,6 +84,9 @@ impl ExprPlanner for PostgresOperators {
                 right = typed(right, &left, schema);
             } else if is_bytes(&right) {
                 left = typed(left, &right, schema);
+            }
+            if is_bytes(&left) && is_bytes(&right) {
+                // They are bytes together.
             } else if is_text(&left, schema) {
                 right = shown(right, schema);
             } else if is_text(&right, schema) {
@@ -92,9 +96,13 @@ impl ExprPlanner for PostgresOperators {
         if op == BinaryOperator::Modulo {
             check_modulo(&left, &right, schema)?;
         }
+        if op == BinaryOperator::PGStartsWith {
+            return Ok(PlannerResult::Planned(starts_with().call(vec![left, right])));
+        }
         if let Some(planned) = arithmetic::plan(&op, &mut left, &mut right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }
+        check_operands(&op, &left, &right, schema)?;
         if !takes_type_of_other_side(&op) {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
@@ -102,7 +110,7 @@ impl ExprPlanner for PostgresOperators {
         let right = typed(right, &left, schema);
         check_comparable(&op, &left, &right, schema)?;
         let (left, right) = without_blanks(left, right, schema);
-        let (left, right) = as_doubles(left, right, schema);
+        let (left, right) = met(left, right, schema);
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
@@ -190,23 +198,42 @@ fn check_modulo(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
     }
 }
 
-/// A number and a text are not compared: DataFusion would read each text as a number. Errors: `42883`.
+/// What DataFusion's own operators are left with: numbers, and moments and intervals. Errors: `42883` for other types.
+fn check_operands(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
+    use {BinaryOperator as Op, SqlType as T};
+    let (Some(l), Some(r)) = (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema)) else {
+        return Ok(());
+    };
+    let is_integer = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8);
+    let is_number = |t: &T| is_integer(t) || matches!(t, T::Float4 | T::Float8 | T::Numeric(_));
+    let is_moment = |t: &T| matches!(t, T::Timestamp | T::Timestamptz | T::Interval);
+    let is_joined = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_) | T::Bytea | T::Jsonb | T::Array(_));
+    let exists = match op {
+        _ if l == T::Null || r == T::Null => true,
+        Op::Plus => {
+            is_number(&l) && is_number(&r) || is_moment(&l) && r == T::Interval || l == T::Interval && is_moment(&r)
+        }
+        Op::Minus => is_number(&l) && is_number(&r) || is_moment(&l) && r == T::Interval,
+        Op::Multiply | Op::Divide | Op::Modulo => is_number(&l) && is_number(&r),
+        Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseXor | Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => {
+            is_integer(&l) && is_integer(&r)
+        }
+        Op::StringConcat => is_joined(&l) || is_joined(&r),
+        _ => true,
+    };
+    if exists { Ok(()) } else { Err(no_operator(&l, op, &r)) }
+}
+
+/// DataFusion would read a text as a number, and take an integer for a date. Errors: `42883`.
 fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
-    use SqlType as T;
     // A parameter takes whatever type the other side has.
     if matches!(left, Expr::Placeholder(_)) || matches!(right, Expr::Placeholder(_)) {
         return Ok(());
     }
-    let (Some(left), Some(right)) = (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema)) else {
-        return Ok(());
-    };
-    let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
-    let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
-    let is_mixed = is_number(&left) && is_text(&right) || is_text(&left) && is_number(&right);
-    if !is_mixed {
-        return Ok(());
+    match (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema)) {
+        (Some(left), Some(right)) if !are_compared(&left, &right) => Err(no_operator(&left, op, &right)),
+        _ => Ok(()),
     }
-    Err(no_operator(&left, op, &right))
 }
 
 fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusion::common::DataFusionError {
@@ -218,12 +245,34 @@ fn no_operator(left: &SqlType, op: &BinaryOperator, right: &SqlType) -> datafusi
     )
 }
 
-/// Both sides of a comparison that is no binary operator, as that of `=` would get them.
-pub(crate) fn comparable(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+/// Both sides of a comparison that is no binary operator, as that of `op` would get them. Errors: `42883`.
+pub(crate) fn comparable(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
     let left = typed(left, &right, schema);
     let right = typed(right, &left, schema);
+    check_comparable(op, &left, &right, schema)?;
     let (left, right) = without_blanks(left, right, schema);
-    as_doubles(left, right, schema)
+    Ok(met(left, right, schema))
+}
+
+/// Both sides of a comparison as the type in which PostgreSQL compares them.
+pub(crate) fn met(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    match (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
+        (Some(l), Some(r)) => (met_as(left, &l, &r), met_as(right, &r, &l)),
+        _ => (left, right),
+    }
+}
+
+/// One side, as what it is compared with the other as. DataFusion would make nanoseconds of a date and a timestamp, which
+/// reach from 1677 to 2262 only.
+pub(crate) fn met_as(expr: Expr, own: &SqlType, other: &SqlType) -> Expr {
+    use SqlType as T;
+    match (own, other) {
+        (T::Date, T::Timestamp | T::Timestamptz) | (T::Timestamp, T::Timestamptz) | (T::Time, T::Interval) => {
+            cast::to_moment(expr, other)
+        }
+        (own, other) if meet_as_doubles(own, other) => as_double(expr, own),
+        _ => expr,
+    }
 }
 
 /// A float is compared with a number of another type as a double: DataFusion would make numerics or reals of both.
@@ -235,7 +284,7 @@ pub(crate) fn as_doubles(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, E
 }
 
 /// Whether values of two types are compared as doubles.
-pub(crate) fn meet_as_doubles(left: &SqlType, right: &SqlType) -> bool {
+fn meet_as_doubles(left: &SqlType, right: &SqlType) -> bool {
     use SqlType as T;
     let is_float = |t: &T| matches!(t, T::Float4 | T::Float8);
     let is_number = |t: &T| is_float(t) || matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Numeric(_));

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::moments::is_finite;
 
 /// `timezone(zone, timestamp)`, which the operator stands for.
 pub(super) fn timezone() -> ScalarUDF {
@@ -72,11 +73,15 @@ impl ScalarUDFImpl for Timezone {
             let name = zones.value(row);
             let tz = match last {
                 Some((known, tz)) if known == name => tz,
-                _ => zone(name)?,
+                _ => posix_zone(name)?,
             };
             last = Some((name, tz));
             let time = times.value(row);
-            output.push(if to_moment { moment(time, tz) } else { local(time, tz) });
+            output.push(match is_finite(time) {
+                false => Some(time),
+                true if to_moment => moment(time, tz),
+                true => local(time, tz),
+            });
         }
         let output = TimestampMicrosecondArray::from(output);
         let output: ArrayRef = if to_moment { Arc::new(output.with_timezone("UTC")) } else { Arc::new(output) };
@@ -84,10 +89,30 @@ impl ScalarUDFImpl for Timezone {
     }
 }
 
-/// Errors: `22023`.
+/// A zone by its name, or by its offset: `+03` is three hours ahead. Errors: `22023`.
 pub(super) fn zone(name: &str) -> Result<Tz> {
     let unknown = || SqlError::new(SqlState::InvalidParameterValue, format!("time zone \"{name}\" not recognized"));
     Tz::from_str(name).map_err(|_| external(unknown()))
+}
+
+/// A zone by its name, or as POSIX writes it: `+03` and `UTC+3` are three hours behind. Errors: `22023`.
+fn posix_zone(name: &str) -> Result<Tz> {
+    let posix = name.find(['+', '-']).map(|at| name.split_at(at));
+    let posix = posix.filter(|(letters, _)| letters.is_empty() || letters.len() >= 3).and_then(|(letters, offset)| {
+        let is_name = letters.chars().all(|c| c.is_ascii_alphabetic());
+        is_name.then(|| posix_offset(offset)).flatten()
+    });
+    posix.and_then(|offset| Tz::from_str(&offset).ok()).map_or_else(|| zone(name), Ok)
+}
+
+/// `+3`, `-03` or `+03:30` with the other sign, as ISO writes it. None: it is none of these.
+fn posix_offset(offset: &str) -> Option<String> {
+    let (sign, rest) = offset.split_at_checked(1)?;
+    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
+    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() <= 2);
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    let sign = if sign == "+" { '-' } else { '+' };
+    Some(format!("{sign}{hours:02}:{minutes:02}"))
 }
 
 /// The moment when clocks in the zone show this time. A time that clocks skip is read with the offset before it.

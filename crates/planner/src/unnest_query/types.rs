@@ -1,4 +1,4 @@
-//! Which types IN, ANY and ALL compare: as PostgreSQL, not text with anything else. DataFusion would cast every row.
+//! Which types IN, ANY and ALL compare: as PostgreSQL. DataFusion would cast every row.
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -10,6 +10,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::rows;
 use crate::provider::to_datafusion;
+use crate::type_classes::are_compared;
 
 /// Checks a plan whose types were not changed yet. Errors: `42883`.
 pub(crate) fn check_types(plan: &LogicalPlan) -> Result<()> {
@@ -53,11 +54,7 @@ fn check_value(expr: &Expr, schema: &DFSchema, op: &str, right: &Field) -> Resul
 
 fn comparable(left: &Field, op: &str, right: &Field) -> Result<()> {
     let (l, r) = (SqlType::of(left), SqlType::of(right));
-    // CASE and its like are told to be a text here although their values are uuids or documents.
-    let is_text = |t: &SqlType| {
-        matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Jsonb)
-    };
-    if is_text(&l) == is_text(&r) || matches!(l, SqlType::Null) || matches!(r, SqlType::Null) {
+    if are_compared(&l, &r) {
         return Ok(());
     }
     let message = format!("operator does not exist: {l} {op} {r}");
