@@ -14,12 +14,13 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Uni
 use tidewire_types::SqlType;
 
 use crate::functions::{cast, float_of, read_as};
-use crate::type_classes::check_one_type;
+use crate::type_classes::{check_one_type, is_moment, is_number};
 
-/// What the values have in common, where a float or a literal is among them, or moments of several types.
+/// What the values have in common, where a float or a literal is among them, or moments or arrays of several types.
 struct Common {
     float: Option<DataType>,
-    moment: Option<SqlType>,
+    /// The moments, or the arrays.
+    wide: Option<SqlType>,
     literal: Option<(SqlType, DataType)>,
 }
 
@@ -29,12 +30,12 @@ impl Common {
         let types: Vec<_> = typed.iter().map(|field| field.data_type().clone()).collect();
         let is_mixed = types.windows(2).any(|pair| pair.first() != pair.last());
         let float = float_of(&types);
-        let moment = widest_moment(typed).filter(|_| is_mixed);
-        let literal = typed.first().map(|first| match &moment {
-            Some(moment) => (moment.clone(), moment.data_type()),
+        let wide = widest_moment(typed).or_else(|| widest_array(typed)).filter(|_| is_mixed);
+        let literal = typed.first().map(|first| match &wide {
+            Some(wide) => (wide.clone(), wide.data_type()),
             None => (SqlType::of(first), float.clone().unwrap_or_else(|| first.data_type().clone())),
         });
-        Common { float: float.filter(|_| is_mixed), moment, literal }
+        Common { float: float.filter(|_| is_mixed), wide, literal }
     }
 
     fn read(&self, value: Expr, schema: &DFSchema) -> Expr {
@@ -42,12 +43,14 @@ impl Common {
             Some((target, data_type)) => read_as(value, target, data_type),
             None => value,
         };
-        if let Some(target) = &self.moment {
-            let is_other = value.to_field(schema).is_ok_and(|(_, own)| {
-                let own = SqlType::of(&own);
-                is_moment(&own) && own != *target
-            });
-            return if is_other { cast::to_moment(value, target) } else { value };
+        if let Some(target) = &self.wide {
+            let own = value.to_field(schema).map(|(_, own)| SqlType::of(&own));
+            return match (own, target) {
+                (Ok(own), target) if own == *target => value,
+                (Ok(SqlType::Array(_)), SqlType::Array(_)) => cast::to(value, target),
+                (Ok(own), target) if is_moment(&own) => cast::to_moment(value, target),
+                _ => value,
+            };
         }
         match &self.float {
             Some(float) if value.get_type(schema).is_ok_and(|own| own.is_numeric() && own != *float) => {
@@ -58,15 +61,28 @@ impl Common {
     }
 }
 
-fn is_moment(sql_type: &SqlType) -> bool {
-    matches!(sql_type, SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz)
-}
-
 /// The type that has all moments of these types, where they are all moments. DataFusion would make nanoseconds of them.
 fn widest_moment(typed: &[FieldRef]) -> Option<SqlType> {
     let types: Vec<_> = typed.iter().map(|field| SqlType::of(field)).collect();
     let by_width = [SqlType::Timestamptz, SqlType::Timestamp, SqlType::Date];
     types.iter().all(is_moment).then(|| by_width.into_iter().find(|t| types.contains(t))).flatten()
+}
+
+/// The type that has all these arrays of numbers.
+fn widest_array(typed: &[FieldRef]) -> Option<SqlType> {
+    use SqlType as T;
+    let item = |field: &FieldRef| match T::of(field) {
+        T::Array(item) => Some(*item).filter(is_number),
+        _ => None,
+    };
+    let items: Vec<T> = typed.iter().map(item).collect::<Option<_>>()?;
+    let widest = match float_of(&items.iter().map(T::data_type).collect::<Vec<_>>()) {
+        Some(DataType::Float32) => T::Float4,
+        Some(_) => T::Float8,
+        None if items.iter().any(|item| matches!(item, T::Numeric(_))) => T::Numeric(None),
+        None => [T::Int8, T::Int4, T::Int2].into_iter().find(|t| items.contains(t))?,
+    };
+    Some(T::Array(Box::new(widest)))
 }
 
 /// None: it is a literal that takes the type of the others, or cannot be told.

@@ -5,14 +5,21 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use crate::provider::to_datafusion;
 
+pub(crate) fn is_number(sql_type: &SqlType) -> bool {
+    use SqlType as T;
+    matches!(sql_type, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_))
+}
+
+pub(crate) fn is_moment(sql_type: &SqlType) -> bool {
+    matches!(sql_type, SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz)
+}
+
 /// Whether values of both can be of one type without being asked to: those of CASE, of an array, of a column of a UNION.
 pub(crate) fn meet(left: &SqlType, right: &SqlType) -> bool {
     use SqlType as T;
-    let is_number = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_));
     let is_text = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_));
     // CASE and its like are told to be a text before the analyzer has run, although their values are none.
     let may_be_text = |t: &T| is_text(t) || matches!(t, T::Uuid | T::Json | T::Jsonb);
-    let is_moment = |t: &T| matches!(t, T::Date | T::Timestamp | T::Timestamptz);
     match (left, right) {
         (T::Null, _) | (_, T::Null) => true,
         (T::Array(left), T::Array(right)) => meet(left, right),

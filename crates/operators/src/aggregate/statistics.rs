@@ -298,7 +298,7 @@ impl Sums {
         // Each is n times the sum of the products of deviations.
         let syy = || centered(self.n, &self.yy, &self.y, &self.y).max(0.0);
         let sxx = || centered(self.n, xx, x, x).max(0.0);
-        let sxy = || centered(self.n, xy, x, &self.y);
+        let sxy = || nan_or(x, nan_or(&self.y, centered(self.n, xy, x, &self.y)));
         let syy_or_nan = || nan_or(&self.y, syy());
         let sxx_or_nan = || nan_or(x, sxx());
         let is_sample = matches!(function, S::VarSamp | S::StddevSamp | S::CovarSamp);

@@ -17,6 +17,7 @@ use tidewire_sql::TidewireDialect;
 use tidewire_types::{SqlError, SqlState, SqlType, TYPE_KEY};
 
 use super::convert::convert;
+use crate::type_classes::{is_moment, is_number};
 
 /// The prefix of the names that [`crate::rewrite`] gives these casts; no user's function can have it.
 const PREFIX: &str = "cast to ";
@@ -71,7 +72,6 @@ pub(crate) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
 /// The function for a cast that Arrow would do in another way. None: Arrow does it well.
 pub(crate) fn checked(from: &SqlType, target: &SqlType) -> Option<Arc<ScalarUDF>> {
     use SqlType as T;
-    let is_moment = |t: &T| matches!(t, T::Date | T::Timestamp | T::Timestamptz);
     let is_ours = match (from, target) {
         (from, target) if from == target => false,
         (T::Text | T::Varchar(_) | T::Char(_), target) => is_read(target),
@@ -200,11 +200,6 @@ fn is_text(sql_type: &SqlType) -> bool {
     matches!(sql_type, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Null)
 }
 
-fn is_number(sql_type: &SqlType) -> bool {
-    use SqlType as T;
-    matches!(sql_type, T::Int2 | T::Int4 | T::Int8 | T::Float4 | T::Float8 | T::Numeric(_))
-}
-
 /// What PostgreSQL converts where it is asked to.
 fn can_cast(from: &SqlType, to: &SqlType) -> bool {
     use SqlType as T;
@@ -235,7 +230,7 @@ fn can_assign(from: &SqlType, to: &SqlType) -> bool {
     match (from, to) {
         (T::Null, _) | (_, T::Text | T::Varchar(_) | T::Char(_)) => true,
         (T::Json | T::Jsonb, T::Json | T::Jsonb) => true,
-        (T::Date | T::Timestamp | T::Timestamptz, T::Date | T::Timestamp | T::Timestamptz) => true,
+        (from, to) if is_moment(from) && is_moment(to) => true,
         (T::Timestamp | T::Timestamptz, T::Time) => true,
         (T::Array(from), T::Array(to)) => can_assign(from, to),
         (T::Struct(from), T::Struct(to)) => {

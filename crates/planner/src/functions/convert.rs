@@ -142,7 +142,12 @@ fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<
     let mut n_items = 0_i32;
     for value in input {
         valid.push(value.is_some());
-        for item in value.map(array_items).transpose().map_err(external)?.unwrap_or_default() {
+        for item in value
+            .map(|value| parsed_items(value, matches!(element, SqlType::Array(_))))
+            .transpose()
+            .map_err(external)?
+            .unwrap_or_default()
+        {
             items.append_option(item);
             n_items += 1;
         }
@@ -164,6 +169,11 @@ fn to_items(input: &ListArray, own: &SqlType, element: &SqlType, assign: bool) -
 
 /// The items of an array that is written as text.
 pub(crate) fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> {
+    parsed_items(value, false)
+}
+
+/// The same; of an array of arrays each item is an array that is written as text.
+fn parsed_items(value: &str, of_arrays: bool) -> Result<Vec<Option<String>>, SqlError> {
     let malformed = || {
         let message = format!("malformed array literal: \"{}\"", shortened(value));
         SqlError::new(SqlState::InvalidTextRepresentation, message)
@@ -188,7 +198,16 @@ pub(crate) fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> 
                 Some(c) if quoted && !inside && c.is_whitespace() => {}
                 Some('\\') => item.push(chars.next().ok_or_else(malformed)?),
                 Some(',') if !inside => break,
-                Some('{' | '}') if !inside => return Err(SqlError::unsupported("an array of arrays written as text")),
+                Some('{') if of_arrays && !quoted && item.trim().is_empty() => {
+                    item = inner_array(&mut chars).ok_or_else(malformed)?;
+                    quoted = true;
+                }
+                Some('{') if !inside => {
+                    let error =
+                        SqlError::unsupported("an array of arrays written as text, whose type has one dimension,");
+                    return Err(error.with_hint("Write the type with all its dimensions, as integer[][]."));
+                }
+                Some('}') if !inside => return Err(malformed()),
                 Some(c) => item.push(c),
                 None if inside => return Err(malformed()),
                 None => break,
@@ -198,6 +217,23 @@ pub(crate) fn array_items(value: &str) -> Result<Vec<Option<String>>, SqlError> 
         items.push((quoted || !text.eq_ignore_ascii_case("null")).then_some(text));
     }
     Ok(items)
+}
+
+/// An array inside of one, whose brace is read, up to its end.
+fn inner_array(chars: &mut impl Iterator<Item = char>) -> Option<String> {
+    let (mut text, mut depth, mut inside) = (String::from("{"), 1, false);
+    while depth > 0 {
+        let c = chars.next()?;
+        text.push(c);
+        match c {
+            '\\' => text.push(chars.next()?),
+            '"' => inside = !inside,
+            '{' if !inside => depth += 1,
+            '}' if !inside => depth -= 1,
+            _ => {}
+        }
+    }
+    Some(text)
 }
 
 fn to_text(input: &StringViewArray, convert: impl Fn(&str) -> Result<String, SqlError>) -> Result<ArrayRef> {

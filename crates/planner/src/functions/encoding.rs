@@ -1,4 +1,4 @@
-//! `encode` and `decode`: bytes as text in hexadecimal digits, in base64, or with escapes. DataFusion's base64 has neither
+//! `encode` and `decode`: bytes as text in hexadecimal digits, in base64, or with escapes; `unistr`. DataFusion's base64 has neither
 //! padding nor lines.
 
 use std::fmt::Write;
@@ -22,7 +22,62 @@ pub(super) static ALL: &[Definition] = &[
         name: "decode",
         resolve: |types| Overload::exact(types, &[SqlType::Text, SqlType::Text], SqlType::Bytea, decode),
     },
+    Definition {
+        name: "unistr",
+        resolve: |types| Overload::exact(types, &[SqlType::Text], SqlType::Text, |columns, _| unescaped(columns)),
+    },
 ];
+
+/// `\0041`, `\+000041`, `\u0041` and `\U00000041` as the character with that number, `\\` as a backslash.
+///
+/// Errors: `42601` for another escape, `22023` for the number of no character.
+fn unescaped(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [texts] = columns else { return Err(external(SqlError::internal("one argument"))) };
+    let texts = texts.as_string_view().iter().map(|text| text.map(unistr).transpose());
+    Ok(Arc::new(texts.collect::<Result<StringViewArray, _>>().map_err(external)?))
+}
+
+fn unistr(text: &str) -> Result<String, SqlError> {
+    let bad = || {
+        SqlError::new(SqlState::SyntaxError, "invalid Unicode escape")
+            .with_hint("Unicode escapes must be \\XXXX, \\+XXXXXX, \\uXXXX, or \\UXXXXXXXX.")
+    };
+    let (mut output, mut rest, mut high) = (String::new(), text, None);
+    loop {
+        let (plain, escaped) = rest.split_once('\\').map_or((rest, None), |(plain, escaped)| (plain, Some(escaped)));
+        if high.is_some() && (!plain.is_empty() || escaped.is_none()) {
+            return Err(invalid("invalid Unicode surrogate pair"));
+        }
+        output.push_str(plain);
+        let Some(escaped) = escaped else { return Ok(output) };
+        if let Some(behind) = escaped.strip_prefix('\\').filter(|_| high.is_none()) {
+            output.push('\\');
+            rest = behind;
+            continue;
+        }
+        let (digits, n_digits) = match escaped.chars().next() {
+            Some('u') => (escaped.get(1..), 4),
+            Some('U') => (escaped.get(1..), 8),
+            Some('+') => (escaped.get(1..), 6),
+            _ => (Some(escaped), 4),
+        };
+        let (digits, behind) = digits.and_then(|digits| digits.split_at_checked(n_digits)).ok_or_else(bad)?;
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).ok_or_else(bad)?;
+        rest = behind;
+        let number = match (high.take(), number) {
+            (None, 0xD800..0xDC00) => {
+                high = Some(number);
+                continue;
+            }
+            (Some(high), 0xDC00..0xE000) => 0x10000 + ((high - 0xD800) << 10) + (number - 0xDC00),
+            (Some(_), _) | (None, 0xDC00..0xE000) => return Err(invalid("invalid Unicode surrogate pair")),
+            (None, number) => number,
+        };
+        let character = char::from_u32(number).filter(|c| *c != '\0');
+        output.push(character.ok_or_else(|| invalid(format!("invalid Unicode code point: {number:04X}")))?);
+    }
+}
 
 /// How many characters a line of base64 has.
 const LINE_CHARS: usize = 76;
@@ -45,7 +100,7 @@ fn format_of(name: &str) -> Result<Format, SqlError> {
     }
 }
 
-fn invalid(message: String) -> SqlError {
+fn invalid(message: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::InvalidParameterValue, message)
 }
 
@@ -112,7 +167,7 @@ fn from_base64(text: &str) -> Result<Vec<u8>, SqlError> {
                 bits <<= 6;
                 n_padding += 1;
             }
-            Some(_) => return Err(invalid("unexpected \"=\" while decoding base64 sequence".into())),
+            Some(_) => return Err(invalid("unexpected \"=\" while decoding base64 sequence")),
             None => {
                 let message = format!("invalid symbol \"{}\" found while decoding base64 sequence", char::from(c));
                 return Err(invalid(message));
@@ -126,7 +181,7 @@ fn from_base64(text: &str) -> Result<Vec<u8>, SqlError> {
     }
     match n_digits {
         0 => Ok(bytes),
-        _ => Err(invalid("invalid base64 end sequence".into())
+        _ => Err(invalid("invalid base64 end sequence")
             .with_hint("Input data is missing padding, is truncated, or is otherwise corrupted.")),
     }
 }

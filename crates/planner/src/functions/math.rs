@@ -1,14 +1,14 @@
-//! `ceil`, `floor`, `sign`, `width_bucket` and `div`, of numerics as PostgreSQL's.
+//! `ceil`, `floor`, `sign`, `gcd`, `lcm`, `scale`, `width_bucket` and `div`, of numerics as PostgreSQL's.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array, make_comparator};
 use arrow::compute::{self, SortOptions};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::functions::math;
 use datafusion::logical_expr::ScalarUDF;
-use tidewire_types::{SqlError, SqlState, SqlType};
+use tidewire_types::{NUMERIC_SCALE_DEFAULT, SqlError, SqlState, SqlType};
 
 use super::arrays::common;
 use super::cast::external;
@@ -30,8 +30,21 @@ pub(super) static ALL: &[Definition] = &[
     },
     Definition { name: "floor", resolve: |types| whole(types, |c, t| rounded(c, t, f64::floor, i128::div_euclid)) },
     Definition { name: "signum", resolve: |types| whole(types, |c, t| rounded(c, t, sign, |value, _| value.signum())) },
-    Definition { name: "gcd", resolve: |types| of_integers(types, |c, t| by_pair(c, t, gcd)) },
-    Definition { name: "lcm", resolve: |types| of_integers(types, |c, t| by_pair(c, t, lcm)) },
+    Definition { name: "gcd", resolve: |types| of_pairs(types, |c, t| by_pair(c, t, |l, r| Some(gcd(l, r)))) },
+    Definition { name: "lcm", resolve: |types| of_pairs(types, |c, t| by_pair(c, t, lcm)) },
+    Definition { name: "scale", resolve: |types| of_numeric(types, SqlType::Int4, scales) },
+    Definition { name: "min_scale", resolve: |types| of_numeric(types, SqlType::Int4, least_scales) },
+    Definition {
+        name: "trim_scale",
+        resolve: |types| match types {
+            // One without a scale is shown without zeros at its end.
+            [SqlType::Numeric(Some((_, NUMERIC_SCALE_DEFAULT..)))] => Overload::of(types, types.first()?.clone(), same),
+            _ => {
+                let numeric = SqlType::Numeric(None);
+                Overload::exact(types, &[numeric.clone()], numeric, same)
+            }
+        },
+    },
     Definition {
         name: "factorial",
         resolve: |types| Overload::exact(types, &[SqlType::Int8], FACTORIAL, |c, _| factorials(c)),
@@ -149,26 +162,79 @@ fn factorials(columns: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(values.with_data_type(FACTORIAL.data_type())))
 }
 
-fn of_integers(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
-    let integer = if types.contains(&SqlType::Int8) { SqlType::Int8 } else { SqlType::Int4 };
-    Overload::exact(types, &[integer.clone(), integer.clone()], integer, call)
+/// Of two integers, or of two numerics.
+fn of_pairs(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
+    let has = |wanted: fn(&SqlType) -> bool| types.iter().any(wanted);
+    let of = if has(|t| matches!(t, SqlType::Numeric(_))) {
+        SqlType::Numeric(None)
+    } else if types.contains(&SqlType::Int8) {
+        SqlType::Int8
+    } else {
+        SqlType::Int4
+    };
+    Overload::exact(types, &[of.clone(), of.clone()], of, call)
 }
 
 /// Errors: `22003` for a value that the type does not hold.
-fn by_pair(columns: &[ArrayRef], types: &[SqlType], of: impl Fn(i128, i128) -> i128) -> Result<ArrayRef> {
+fn by_pair(columns: &[ArrayRef], types: &[SqlType], of: impl Fn(i128, i128) -> Option<i128>) -> Result<ArrayRef> {
     let [left, right] = columns else { return Err(external(SqlError::internal("two arguments"))) };
-    let (left, right) = (compute::cast(left, &DataType::Int64)?, compute::cast(right, &DataType::Int64)?);
-    let pairs = left.as_primitive::<Int64Type>().iter().zip(right.as_primitive::<Int64Type>());
     let of_type = types.first().cloned().unwrap_or(SqlType::Int8);
-    let max = if of_type == SqlType::Int4 { i128::from(i32::MAX) } else { i128::from(i64::MAX) };
+    let max = match of_type {
+        SqlType::Int4 => i128::from(i32::MAX),
+        SqlType::Int8 => i128::from(i64::MAX),
+        _ => i128::MAX,
+    };
+    // A numeric in its own units, of which both have the same.
+    let units = match of_type.data_type() {
+        decimal @ DataType::Decimal128(..) => decimal,
+        _ => DataType::Decimal128(38, 0),
+    };
+    let (left, right) = (compute::cast(left, &units)?, compute::cast(right, &units)?);
+    let pairs = left.as_primitive::<Decimal128Type>().iter().zip(right.as_primitive::<Decimal128Type>());
     let values = pairs.map(|pair| {
         let (Some(left), Some(right)) = pair else { return Ok(None) };
-        let value = of(i128::from(left), i128::from(right));
         let out_of_range = || SqlError::new(SqlState::NumericValueOutOfRange, format!("{of_type} out of range"));
-        i64::try_from(value).ok().filter(|_| value <= max).map(Some).ok_or_else(|| external(out_of_range()))
+        of(left, right).filter(|value| *value <= max).map(Some).ok_or_else(|| external(out_of_range()))
     });
-    let values: Int64Array = values.collect::<Result<_>>()?;
-    Ok(compute::cast(&values, &of_type.data_type())?)
+    let values: Decimal128Array = values.collect::<Result<_>>()?;
+    Ok(compute::cast(&values.with_data_type(units), &of_type.data_type())?)
+}
+
+fn of_numeric(types: &[SqlType], result: SqlType, call: super::defined::Call) -> Option<Overload> {
+    match types {
+        [SqlType::Numeric(Some(_))] => Overload::of(types, result, call),
+        _ => Overload::exact(types, &[SqlType::Numeric(None)], result, call),
+    }
+}
+
+fn same(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    columns.first().cloned().ok_or_else(|| external(SqlError::internal("no argument")))
+}
+
+/// The digits behind the point: those of the type, or of the value where the type has none.
+fn scales(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
+    let [SqlType::Numeric(Some((_, scale)))] = types else { return least_scales(columns, types) };
+    let values = same(columns, types)?;
+    let scales = values.as_primitive::<Decimal128Type>().iter().map(|value| value.map(|_| i32::from(*scale)));
+    Ok(Arc::new(scales.collect::<Int32Array>()))
+}
+
+/// The digits behind the point that are needed.
+fn least_scales(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
+    let values = same(columns, &[])?;
+    let DataType::Decimal128(_, scale) = *values.data_type() else {
+        return Err(external(SqlError::internal("a numeric")));
+    };
+    let least = |mut value: i128| {
+        let mut scale = i32::from(scale);
+        while scale > 0 && value % 10 == 0 {
+            value /= 10;
+            scale -= 1;
+        }
+        scale
+    };
+    let scales = values.as_primitive::<Decimal128Type>().iter().map(|value| value.map(least));
+    Ok(Arc::new(scales.collect::<Int32Array>()))
 }
 
 fn gcd(left: i128, right: i128) -> i128 {
@@ -179,8 +245,8 @@ fn gcd(left: i128, right: i128) -> i128 {
     left
 }
 
-fn lcm(left: i128, right: i128) -> i128 {
-    if left == 0 || right == 0 { 0 } else { (left / gcd(left, right) * right).abs() }
+fn lcm(left: i128, right: i128) -> Option<i128> {
+    if left == 0 || right == 0 { Some(0) } else { (left / gcd(left, right)).checked_mul(right)?.checked_abs() }
 }
 
 /// A numeric for a numeric, a double for other numbers.
@@ -192,7 +258,7 @@ fn whole(types: &[SqlType], call: super::defined::Call) -> Option<Overload> {
 }
 
 fn sign(value: f64) -> f64 {
-    if value == 0.0 || value.is_nan() { value } else { value.signum() }
+    if value == 0.0 || value.is_nan() { 0.0 } else { value.signum() }
 }
 
 /// `exact` takes a numeric in its own units, and how many of them are one.

@@ -15,7 +15,7 @@ use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
     json_path, regexp,
 };
-use crate::type_classes::are_compared;
+use crate::type_classes::{are_compared, is_number};
 use crate::{common_types, windows};
 
 /// Plans binary operators before DataFusion's own planners see them.
@@ -205,15 +205,14 @@ fn check_operands(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSch
         return Ok(());
     };
     let is_integer = |t: &T| matches!(t, T::Int2 | T::Int4 | T::Int8);
-    let is_number = |t: &T| is_integer(t) || matches!(t, T::Float4 | T::Float8 | T::Numeric(_));
-    let is_moment = |t: &T| matches!(t, T::Timestamp | T::Timestamptz | T::Interval);
+    let is_shifted = |t: &T| matches!(t, T::Timestamp | T::Timestamptz | T::Interval);
     let is_joined = |t: &T| matches!(t, T::Text | T::Varchar(_) | T::Char(_) | T::Bytea | T::Jsonb | T::Array(_));
     let exists = match op {
         _ if l == T::Null || r == T::Null => true,
         Op::Plus => {
-            is_number(&l) && is_number(&r) || is_moment(&l) && r == T::Interval || l == T::Interval && is_moment(&r)
+            is_number(&l) && is_number(&r) || is_shifted(&l) && r == T::Interval || l == T::Interval && is_shifted(&r)
         }
-        Op::Minus => is_number(&l) && is_number(&r) || is_moment(&l) && r == T::Interval,
+        Op::Minus => is_number(&l) && is_number(&r) || is_shifted(&l) && r == T::Interval,
         Op::Multiply | Op::Divide | Op::Modulo => is_number(&l) && is_number(&r),
         Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseXor | Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => {
             is_integer(&l) && is_integer(&r)
@@ -287,7 +286,6 @@ pub(crate) fn as_doubles(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, E
 fn meet_as_doubles(left: &SqlType, right: &SqlType) -> bool {
     use SqlType as T;
     let is_float = |t: &T| matches!(t, T::Float4 | T::Float8);
-    let is_number = |t: &T| is_float(t) || matches!(t, T::Int2 | T::Int4 | T::Int8 | T::Numeric(_));
     left != right && is_number(left) && is_number(right) && (is_float(left) || is_float(right))
 }
 
