@@ -379,9 +379,16 @@ impl Index {
     ) {
         self.make_tables(load.len());
         let mask = self.tables.len() - 1;
+        // About as many entries of each group are new as were of the one before: its table need not grow through all sizes.
+        let mut n_of_a_thousand: usize = 0;
         // Each group is given up once it is in: the next table takes its memory.
         for (idx, group) in load.groups.into_iter().enumerate() {
-            self.n_used += self.tables[idx & mask].put_all(&group, state, &same, &done);
+            let table = &mut self.tables[idx & mask];
+            table.reserve(group.entries.len() * n_of_a_thousand / 1000);
+            let n_new = table.put_all(&group, state, &same, &done);
+            // A few more than that: else half of the tables would grow once more.
+            n_of_a_thousand = n_new * 1050 / group.entries.len().max(1);
+            self.n_used += n_new;
         }
     }
 
