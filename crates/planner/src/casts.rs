@@ -58,7 +58,11 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         // A parameter may have no type yet.
         let Ok((_, from)) = cast.expr.to_field(schema) else { return Ok(Transformed::no(expr)) };
-        let from = SqlType::of(&from);
+        let from = match cast.expr.as_ref() {
+            // An integer that is written down is one of four bytes where it fits.
+            Expr::Literal(ScalarValue::Int64(Some(value)), _) if i32::try_from(*value).is_ok() => SqlType::Int4,
+            _ => SqlType::of(&from),
+        };
         cast::check_cast(&from, &target)?;
         let Some(function) = cast::checked(&from, &target) else { return Ok(Transformed::no(expr)) };
         let args = vec![cast.expr.as_ref().clone()];

@@ -41,7 +41,7 @@ pub(super) static ALL: &[Definition] = &[
             [SqlType::Numeric(Some((_, NUMERIC_SCALE_DEFAULT..)))] => Overload::of(types, types.first()?.clone(), same),
             _ => {
                 let numeric = SqlType::Numeric(None);
-                Overload::exact(types, &[numeric.clone()], numeric, same)
+                Overload::exact(types, std::slice::from_ref(&numeric), numeric.clone(), same)
             }
         },
     },

@@ -12,6 +12,8 @@ use arrow::error::ArrowError;
 use datafusion::common::Result;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
+use crate::type_classes::is_moment;
+
 const DAY_US: i64 = 86_400_000_000;
 
 /// The values as those of another type. None: the types are none of these.
@@ -19,9 +21,10 @@ const DAY_US: i64 = 86_400_000_000;
 /// Errors: `22008` for a date that no timestamp is.
 pub(super) fn converted(input: &ArrayRef, from: &SqlType, to: &SqlType) -> Option<Result<ArrayRef>> {
     use SqlType as T;
-    let is_ours = match (from, to) {
-        (T::Date | T::Timestamp | T::Timestamptz, T::Date | T::Time | T::Timestamp | T::Timestamptz) => true,
-        (T::Time, T::Interval) | (T::Interval, T::Time) => true,
+    let is_ours = match from {
+        T::Date | T::Timestamp | T::Timestamptz => is_moment(to) || *to == T::Time,
+        T::Time => *to == T::Interval,
+        T::Interval => *to == T::Time,
         _ => false,
     };
     // `now()` counts nanoseconds.
