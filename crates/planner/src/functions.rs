@@ -12,6 +12,7 @@ mod bytes;
 pub(crate) mod cast;
 pub(crate) mod convert;
 mod date_fields;
+mod date_units;
 mod dates;
 pub(crate) mod datetime_input;
 mod defined;

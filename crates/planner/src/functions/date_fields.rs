@@ -2,6 +2,7 @@
 //!
 //! A field is an exact number of units behind the point: seconds and epochs have six of them, milliseconds three.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array};
@@ -18,6 +19,7 @@ use datafusion::logical_expr::{
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
+use super::date_units::unit;
 use super::text;
 
 /// The functions to register; calls of `extract` are also planned from the syntax.
@@ -66,8 +68,8 @@ impl ScalarUDFImpl for DateField {
         }
         let result = match (self.name, args.scalar_arguments.first()) {
             ("extract", Some(Some(field))) => {
-                let field = field.try_as_str().flatten().unwrap_or_default().to_ascii_lowercase();
-                match scale(&field, from) {
+                let field = field.try_as_str().flatten().unwrap_or_default();
+                match scale(&name_of(field), from) {
                     0 => T::Numeric(None),
                     scale => T::Numeric(Some((38, scale as i8))),
                 }
@@ -88,7 +90,7 @@ impl ScalarUDFImpl for DateField {
         let mut units = vec![];
         for (row, field) in fields.as_string_view().iter().enumerate() {
             units.push(match field {
-                Some(field) => values.field(row, &field.to_ascii_lowercase()).map_err(external)?,
+                Some(field) => values.field(row, &name_of(field)).map_err(external)?,
                 None => None,
             });
         }
@@ -100,7 +102,14 @@ impl ScalarUDFImpl for DateField {
                 Arc::new(values.collect::<Decimal128Array>().with_data_type(to.clone()))
             }
             _ => {
-                let values = units.into_iter().map(|u| u.map(|(n, scale)| n as f64 / 10_f64.powi(scale as i32)));
+                let values = units.into_iter().zip(fields.as_string_view()).map(|(units, field)| {
+                    units.map(|(n, scale)| match name_of(field.unwrap_or_default()).as_ref() {
+                        // PostgreSQL adds the fraction to the whole seconds.
+                        "second" => (n / 1_000_000) as f64 + (n % 1_000_000) as f64 / 1e6,
+                        "millisecond" => (n / 1_000_000 * 1_000) as f64 + (n % 1_000_000) as f64 / 1e3,
+                        _ => n as f64 / 10_f64.powi(scale as i32),
+                    })
+                });
                 Arc::new(values.collect::<Float64Array>())
             }
         };
@@ -121,12 +130,23 @@ impl DateField {
     }
 }
 
+/// The field as it is known here.
+fn name_of(field: &str) -> Cow<'static, str> {
+    match unit(field) {
+        Some(unit) => Cow::Borrowed(unit),
+        None => match field.to_ascii_lowercase().as_str() {
+            "j" | "jd" => Cow::Borrowed("julian"),
+            other => Cow::Owned(other.to_owned()),
+        },
+    }
+}
+
 /// Digits behind the point of a field.
 fn scale(field: &str, from: &SqlType) -> u32 {
     match field {
         "epoch" if *from == SqlType::Date => 0,
-        "epoch" | "second" | "seconds" | "julian" if *from != SqlType::Date => 6,
-        "millisecond" | "milliseconds" => 3,
+        "epoch" | "second" | "julian" if *from != SqlType::Date => 6,
+        "millisecond" => 3,
         _ => 0,
     }
 }
@@ -218,26 +238,17 @@ fn is_field(field: &str) -> bool {
     matches!(
         field,
         "year"
-            | "years"
             | "month"
-            | "months"
             | "day"
-            | "days"
             | "hour"
-            | "hours"
             | "minute"
-            | "minutes"
             | "second"
-            | "seconds"
             | "millisecond"
-            | "milliseconds"
             | "microsecond"
-            | "microseconds"
             | "dow"
             | "isodow"
             | "doy"
             | "week"
-            | "weeks"
             | "quarter"
             | "decade"
             | "century"
@@ -256,13 +267,13 @@ fn of_date(date: &NaiveDateTime, field: &str) -> Option<Units> {
     let shown = if year > 0 { year } else { year - 1 };
     let rounded = |unit: i128| if shown > 0 { (shown + unit - 1) / unit } else { (shown - unit + 1) / unit };
     let whole = match field {
-        "year" | "years" => shown,
-        "month" | "months" => i128::from(date.month()),
-        "day" | "days" => i128::from(date.day()),
+        "year" => shown,
+        "month" => i128::from(date.month()),
+        "day" => i128::from(date.day()),
         "dow" => i128::from(date.weekday().num_days_from_sunday()),
         "isodow" => i128::from(date.weekday().number_from_monday()),
         "doy" => i128::from(date.ordinal()),
-        "week" | "weeks" => i128::from(date.iso_week().week()),
+        "week" => i128::from(date.iso_week().week()),
         "isoyear" => i128::from(date.iso_week().year()),
         "quarter" => i128::from(date.month0() / 3 + 1),
         "decade" => year.div_euclid(10),
@@ -279,11 +290,11 @@ fn of_date(date: &NaiveDateTime, field: &str) -> Option<Units> {
 fn of_clock(micros: i64, field: &str) -> Option<Units> {
     let micros = i128::from(micros);
     Some(match field {
-        "hour" | "hours" => (micros / 3_600_000_000, 0),
-        "minute" | "minutes" => (micros / 60_000_000 % 60, 0),
-        "second" | "seconds" => (micros % 60_000_000, 6),
-        "millisecond" | "milliseconds" => (micros % 60_000_000, 3),
-        "microsecond" | "microseconds" => (micros % 60_000_000, 0),
+        "hour" => (micros / 3_600_000_000, 0),
+        "minute" => (micros / 60_000_000 % 60, 0),
+        "second" => (micros % 60_000_000, 6),
+        "millisecond" => (micros % 60_000_000, 3),
+        "microsecond" => (micros % 60_000_000, 0),
         _ => return None,
     })
 }
@@ -293,9 +304,9 @@ fn of_interval(value: IntervalMonthDayNano, field: &str) -> Option<Units> {
     let micros = i128::from(value.nanoseconds / 1000);
     let years = months / 12;
     Some(match field {
-        "year" | "years" => (years, 0),
-        "month" | "months" => (months % 12, 0),
-        "day" | "days" => (days, 0),
+        "year" => (years, 0),
+        "month" => (months % 12, 0),
+        "day" => (days, 0),
         "quarter" => (months % 12 / 3 + 1, 0),
         "decade" => (years / 10, 0),
         "century" => (years / 100, 0),

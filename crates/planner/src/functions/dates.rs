@@ -1,22 +1,25 @@
-//! `age`, `justify_hours`, `justify_days`, `justify_interval`: intervals in the units that people count in; `date_trunc` of
-//! intervals; `overlaps`.
+//! `age`, `justify_hours`, `justify_days`, `justify_interval`: intervals in the units that people count in; `date_trunc`;
+//! `overlaps`.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray, Time64MicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+};
 use arrow::compute;
 use arrow::datatypes::{
     DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
     TimestampMicrosecondType,
 };
-use chrono::{DateTime, Datelike, Days, Months, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, ScalarUDF};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{self, Definition, Overload};
-use super::either;
+use super::moments::is_finite;
+use super::{date_units, either};
 
 const DAY_US: i64 = 86_400_000_000;
 const DAYS_OF_MONTH: i32 = 30;
@@ -75,7 +78,11 @@ static DATE_TRUNC: Definition = Definition {
         [_, SqlType::Interval] => {
             Overload::exact(types, &[SqlType::Text, SqlType::Interval], SqlType::Interval, |c, _| truncated(c))
         }
-        _ => None,
+        [_, SqlType::Timestamp] => {
+            Overload::exact(types, &[SqlType::Text, SqlType::Timestamp], SqlType::Timestamp, truncated_moments)
+        }
+        // A date is a moment of the session's time zone, which is UTC.
+        _ => Overload::exact(types, &[SqlType::Text, SqlType::Timestamptz], SqlType::Timestamptz, truncated_moments),
     },
 };
 
@@ -84,13 +91,71 @@ pub(super) fn date_trunc() -> ScalarUDF {
     either::function(datafusion::functions::datetime::date_trunc(), &DATE_TRUNC)
 }
 
+/// Errors: `22023` for a unit that there is not, `22008` for a moment that no calendar has.
+fn truncated_moments(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
+    let [units, moments] = columns else { return Err(external(SqlError::internal("two arguments"))) };
+    let of_type = types.get(1).cloned().unwrap_or(SqlType::Timestamp);
+    let mut known: Option<(&str, Option<&str>)> = None;
+    let rows = units.as_string_view().iter().zip(moments.as_primitive::<TimestampMicrosecondType>());
+    let rows = rows.map(|(name, micros)| {
+        let Some((name, micros)) = name.zip(micros) else { return Ok(None) };
+        // Most often it is one unit for all rows.
+        let unit = match known {
+            Some((last, unit)) if last == name => unit,
+            _ => date_units::unit(name),
+        };
+        known = Some((name, unit));
+        let unit = unit.ok_or_else(|| {
+            let message = format!("unit \"{}\" not recognized for type {of_type}", name.to_lowercase());
+            external(SqlError::new(SqlState::InvalidParameterValue, message))
+        })?;
+        if !is_finite(micros) {
+            return Ok(Some(micros));
+        }
+        truncated_moment(unit, micros)
+            .map(Some)
+            .ok_or_else(|| external(SqlError::new(SqlState::DatetimeFieldOverflow, "timestamp out of range")))
+    });
+    let rows: TimestampMicrosecondArray = rows.collect::<Result<_>>()?;
+    Ok(Arc::new(rows.with_data_type(of_type.data_type())))
+}
+
+/// The beginning of the unit that a moment is in. None: it is too far away.
+fn truncated_moment(unit: &str, micros: i64) -> Option<i64> {
+    let to = |unit_us: i64| Some(micros - micros.rem_euclid(unit_us));
+    let days = micros.div_euclid(DAY_US);
+    match unit {
+        "microsecond" => return Some(micros),
+        "millisecond" => return to(1_000),
+        "second" => return to(1_000_000),
+        "minute" => return to(60_000_000),
+        "hour" => return to(3_600_000_000),
+        "day" => return to(DAY_US),
+        // Day 0 was a Thursday.
+        "week" => return (days - (days + 3).rem_euclid(7)).checked_mul(DAY_US),
+        _ => {}
+    }
+    let date = NaiveDate::from_epoch_days(i32::try_from(days).ok()?)?;
+    let year = date.year();
+    // The first century began in the year 1.
+    let begun = |years: i32| (year - 1).div_euclid(years) * years + 1;
+    let (year, month) = match unit {
+        "month" => (year, date.month()),
+        "quarter" => (year, date.month0() / 3 * 3 + 1),
+        "year" => (year, 1),
+        "decade" => (year.div_euclid(10) * 10, 1),
+        "century" => (begun(100), 1),
+        _ => (begun(1000), 1),
+    };
+    i64::from(NaiveDate::from_ymd_opt(year, month, 1)?.to_epoch_days()).checked_mul(DAY_US)
+}
+
 /// Errors: `22023` for a unit that there is not, `0A000` for weeks.
 fn truncated(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let [units, intervals] = columns else { return Err(external(SqlError::internal("two arguments"))) };
     let rows = units.as_string_view().iter().zip(intervals.as_primitive::<IntervalMonthDayNanoType>());
-    let rows = rows.map(|(unit, interval)| {
-        unit.zip(interval).map(|(unit, interval)| truncated_to(&unit.to_lowercase(), interval)).transpose()
-    });
+    let rows = rows
+        .map(|(unit, interval)| unit.zip(interval).map(|(unit, interval)| truncated_to(unit, interval)).transpose());
     Ok(Arc::new(rows.collect::<Result<IntervalMonthDayNanoArray, _>>().map_err(external)?))
 }
 
@@ -98,26 +163,26 @@ fn truncated_to(unit: &str, interval: IntervalMonthDayNano) -> Result<IntervalMo
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
     let to_months = |n: i32| Ok(IntervalMonthDayNano::new(months / n * n, 0, 0));
     let to_nanos = |n: i64| Ok(IntervalMonthDayNano::new(months, days, nanoseconds / n * n));
-    match unit {
-        "microsecond" | "microseconds" => to_nanos(1_000),
-        "millisecond" | "milliseconds" => to_nanos(1_000_000),
-        "second" | "seconds" => to_nanos(1_000_000_000),
-        "minute" | "minutes" => to_nanos(60_000_000_000),
-        "hour" | "hours" => to_nanos(3_600_000_000_000),
-        "day" | "days" => Ok(IntervalMonthDayNano::new(months, days, 0)),
-        "month" | "months" => to_months(1),
-        "quarter" => to_months(3),
-        "year" | "years" => to_months(12),
-        "decade" | "decades" => to_months(120),
-        "century" | "centuries" => to_months(1_200),
-        "millennium" | "millennia" => to_months(12_000),
-        "week" | "weeks" => {
+    match date_units::unit(unit) {
+        Some("microsecond") => to_nanos(1_000),
+        Some("millisecond") => to_nanos(1_000_000),
+        Some("second") => to_nanos(1_000_000_000),
+        Some("minute") => to_nanos(60_000_000_000),
+        Some("hour") => to_nanos(3_600_000_000_000),
+        Some("day") => Ok(IntervalMonthDayNano::new(months, days, 0)),
+        Some("month") => to_months(1),
+        Some("quarter") => to_months(3),
+        Some("year") => to_months(12),
+        Some("decade") => to_months(120),
+        Some("century") => to_months(1_200),
+        Some("millennium") => to_months(12_000),
+        Some(unit) => {
             let message = format!("unit \"{unit}\" not supported for type interval");
             let error = SqlError::new(SqlState::FeatureNotSupported, message);
             Err(error.with_detail("Months usually have fractional weeks."))
         }
-        unit => {
-            let message = format!("unit \"{unit}\" not recognized for type interval");
+        None => {
+            let message = format!("unit \"{}\" not recognized for type interval", unit.to_lowercase());
             Err(SqlError::new(SqlState::InvalidParameterValue, message))
         }
     }
