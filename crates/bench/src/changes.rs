@@ -51,8 +51,7 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         tables.changes(n_of_round)?;
         tables.indexed()?;
     }
-    let bases = costs(&mut tables, n_of_round)?;
-    let [base_small, base_large] = bases;
+    let [base_small, base_large] = costs(&mut tables, n_of_round)?;
     println!("| (the table alone) | {base_small:.1} | {base_large:.1} | {:.2} | | |", base_large / base_small);
     for (name, query) in SHAPES.iter().filter(|(name, _)| args.get(2).is_none_or(|only| only == name)) {
         let mut state_bytes = 0;

@@ -1,13 +1,15 @@
-//! A whole row as the argument of a function: `row_to_json(t)`, `jsonb_agg(t)`, `to_jsonb(t.*)`, `count(t)`.
+//! A whole row as the argument of a function: `row_to_json(t)`, `jsonb_agg(t)`, `to_jsonb(t.*)`, `count(t)`; as a value of the
+//! select list: `SELECT t FROM t`; and a column of it: `(t).a`.
 //!
 //! Names become columns only while DataFusion plans, and a row is none. So a query that fails is read again: the
-//! columns of the FROM item that such an argument names are looked up, and the argument becomes a json of them.
+//! columns of the FROM item that such an argument names are looked up, and the argument becomes a json of them, the value of
+//! the select list a ROW(..) of them.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query, Select,
-    SelectItem, TableFactor, TableWithJoins, Value, VisitorMut,
+    self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query,
+    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use tidewire_sql::walk_mut;
 use tidewire_types::{SqlError, SqlState};
@@ -56,6 +58,9 @@ impl VisitorMut for Rows<'_, '_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.with.push(query.with.clone());
+        if let (SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by) {
+            self.columns_of_rows(names(select), order_by);
+        }
         ControlFlow::Continue(())
     }
 
@@ -80,11 +85,46 @@ impl VisitorMut for Rows<'_, '_> {
             let _ = walk_mut(select, &mut Replaced { name: &name, row: &row });
             self.is_changed = true;
         }
+        self.columns_of_rows(names(select), select);
+        self.rows_of_list(select);
         ControlFlow::Continue(())
     }
 }
 
 impl Rows<'_, '_> {
+    /// `(t).a` is `t.a`.
+    fn columns_of_rows(&mut self, names: Vec<String>, part: &mut impl VisitMut) {
+        let mut accessed = Accessed { names, is_changed: false };
+        let _ = walk_mut(part, &mut accessed);
+        self.is_changed |= accessed.is_changed;
+    }
+
+    /// `SELECT t FROM t`. Of an outer join a row that is not there could not be told from one of NULLs.
+    fn rows_of_list(&mut self, select: &mut Select) {
+        if select.from.iter().flat_map(|from| &from.joins).any(|join| is_outer(&join.join_operator)) {
+            return;
+        }
+        for idx in 0..select.projection.len() {
+            let named = match select.projection.get(idx) {
+                Some(SelectItem::UnnamedExpr(Expr::Identifier(name))) => Some((name.clone(), name.clone())),
+                Some(SelectItem::ExprWithAlias { expr: Expr::Identifier(name), alias }) => {
+                    Some((name.clone(), alias.clone()))
+                }
+                _ => None,
+            };
+            let Some((ident, alias)) = named else { continue };
+            let name = tidewire_sql::fold(&ident);
+            let Some(factor) = factor_of(select, &name).cloned() else { continue };
+            let Some(columns) = self.columns(&factor).filter(|columns| !columns.contains(&name)) else { continue };
+            let value = |column: String| Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
+            let row = call("row", columns.into_iter().map(value).collect());
+            if let Some(item) = select.projection.get_mut(idx) {
+                *item = SelectItem::ExprWithAlias { expr: row, alias };
+                self.is_changed = true;
+            }
+        }
+    }
+
     /// The names of the columns of a FROM item.
     fn columns(&self, factor: &TableFactor) -> Option<Vec<String>> {
         let all = SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
@@ -122,13 +162,19 @@ fn is_outer(operator: &JoinOperator) -> bool {
     !matches!(operator, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
 }
 
+fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
+    let from = select.from.iter();
+    from.flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)))
+}
+
+/// What rows of its FROM items are called.
+fn names(select: &Select) -> Vec<String> {
+    factors(select).filter_map(name_of).collect()
+}
+
 /// The FROM item of that name.
 fn factor_of<'s>(select: &'s Select, name: &str) -> Option<&'s TableFactor> {
-    let factors = select
-        .from
-        .iter()
-        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
-    factors.into_iter().find(|factor| {
+    factors(select).find(|factor| {
         matches!(factor, TableFactor::Table { args: None, .. } | TableFactor::Derived { .. })
             && name_of(factor).is_some_and(|own| own == name)
     })
@@ -167,6 +213,31 @@ impl VisitorMut for Named {
             if !self.names.contains(&name) {
                 self.names.push(name);
             }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Takes the brackets away from `(t).a`, where `t` is one of the names.
+struct Accessed {
+    names: Vec<String>,
+    is_changed: bool,
+}
+
+impl VisitorMut for Accessed {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::CompoundFieldAccess { root, access_chain } = expr else { return ControlFlow::Continue(()) };
+        let (Expr::Nested(inner), [AccessExpr::Dot(Expr::Identifier(column))]) =
+            (root.as_ref(), access_chain.as_slice())
+        else {
+            return ControlFlow::Continue(());
+        };
+        let Expr::Identifier(row) = inner.as_ref() else { return ControlFlow::Continue(()) };
+        if self.names.contains(&tidewire_sql::fold(row)) {
+            *expr = Expr::CompoundIdentifier(vec![row.clone(), column.clone()]);
+            self.is_changed = true;
         }
         ControlFlow::Continue(())
     }

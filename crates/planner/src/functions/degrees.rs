@@ -1,13 +1,20 @@
-//! Trigonometry in degrees, exact where the value is: `sind(30)` is 0.5.
+//! Trigonometry in degrees, exact where the value is: `sind(30)` is 0.5; `degrees` and `radians`.
 //!
 //! Angles are taken to the first quadrant, and values are scaled by those of the angles that are known exactly. Source:
 //! PostgreSQL's `float.c`.
 
 use super::defined::Definition;
-use super::floats::{each, of_angle, of_one, of_two, pairs, within};
+use super::floats::{each, in_range, of_angle, of_one, of_two, pairs, within};
+
+const RADIANS_OF_DEGREE: f64 = std::f64::consts::PI / 180.0;
 
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
+    Definition {
+        name: "degrees",
+        resolve: |types| of_one(types, |c, _| each(c, |x| in_range(x / RADIANS_OF_DEGREE, x.is_finite(), true))),
+    },
+    Definition { name: "radians", resolve: |types| of_one(types, |c, _| each(c, |x| Ok(x * RADIANS_OF_DEGREE))) },
     Definition { name: "sind", resolve: |types| of_one(types, |c, _| each(c, |x| of_angle(x, sind))) },
     Definition { name: "cosd", resolve: |types| of_one(types, |c, _| each(c, |x| of_angle(x, cosd))) },
     Definition { name: "tand", resolve: |types| of_one(types, |c, _| each(c, |x| of_angle(x, tand))) },
