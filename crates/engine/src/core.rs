@@ -18,9 +18,10 @@ mod lost;
 mod publication;
 mod sharing;
 mod status;
+mod undefined;
 mod writes;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,7 +41,7 @@ use crate::dead_letters::Letter;
 use crate::durable::Durability;
 use crate::memory::StateMemory;
 use crate::runtime::{Changes, EpochChanges, Runtime};
-use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped};
+use crate::shared::{Call, Published, Relation, Shared, SourceBatch, stopped, undefined};
 use crate::source_task::SourceTask;
 use crate::status::{SourceState, ViewOrigin};
 use crate::stored;
@@ -88,6 +89,8 @@ pub struct Core {
     sources: BTreeMap<ObjectId, RunningSource>,
     // Each after what it takes changes of.
     view_order: Vec<ObjectId>,
+    // Those whose rows mean nothing.
+    undefined: Arc<HashSet<ObjectId>>,
     state_memory: StateMemory,
     builds: BTreeMap<ObjectId, BuildState>,
     subscribers: HashMap<ObjectId, Vec<Subscriber>>,
@@ -202,6 +205,7 @@ impl Core {
             is_copying: false,
             was_behind: false,
             view_order: vec![],
+            undefined: Arc::default(),
             state_memory: StateMemory::default(),
             builds: BTreeMap::new(),
             subscribers: HashMap::new(),
@@ -267,7 +271,8 @@ impl Core {
             self.n_epochs += 1;
             self.vacuum_due = true;
         }
-        self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, replies });
+        let undefined = self.undefined.clone();
+        self.unpublished.push_back(Unpublished { epoch: self.epoch, n_durable, changes, undefined, replies });
         self.publish_durable();
         self.step_ns += began.elapsed().as_nanos() as u64;
     }
@@ -309,7 +314,7 @@ impl Core {
 
     /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
     fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
-        let (mut failed, mut row_errors) = (vec![], vec![]);
+        let (mut failed, mut row_errors, mut asserts) = (vec![], vec![], false);
         let mut sizes: HashMap<ObjectId, usize> = changes.iter().map(|(id, c)| (*id, bytes_of(&c.deltas))).collect();
         for (id, n_bytes) in &sizes {
             if let Some(table) = self.tables.get(id)
@@ -323,6 +328,7 @@ impl Core {
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
+            asserts |= view.runtime.asserts();
             view.runtime.set_room(self.state_memory.room(*id, &self.shared.memory));
             let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
                 if let Some(relation) = &mut view.relation {
@@ -362,6 +368,9 @@ impl Core {
             self.fail_view(id, err);
         }
         self.check_memory();
+        if asserts || !self.undefined.is_empty() {
+            self.find_undefined();
+        }
     }
 
     /// Stops views while all state together takes more than it may.
@@ -443,7 +452,12 @@ impl Core {
         let relations = Arc::new(tables.chain(views).collect());
         let sources = Arc::new(self.sources.iter().map(|(id, s)| (*id, s.source.clone())).collect());
         let (epoch, catalog) = (self.published, self.catalog.clone());
-        self.shared.publish(|p| *p = Published { epoch, catalog, relations, sources });
+        // Of the epoch that is published: in the middle of a later one it stays what it is.
+        let undefined = (self.epoch == self.published).then(|| self.undefined.clone());
+        self.shared.publish(|p| {
+            let undefined = undefined.unwrap_or_else(|| p.undefined.clone());
+            *p = Published { epoch, catalog, relations, undefined, sources };
+        });
     }
 
     /// Adds a table, source, index or plain view: `make` gets the new OID. It is durable, with what it comes with, when
@@ -716,6 +730,7 @@ impl Core {
         let _ = self.state_memory.view_took(id, &view.name, view.state_bytes(), object.as_deref());
         self.insert_view(id, view);
         if let Some(subscriber) = subscriber
+            && self.is_defined_for(id, &subscriber)
             && (deltas.is_empty() || subscriber.send(self.epoch, &deltas))
         {
             self.subscribers.entry(id).or_default().push(subscriber);
@@ -767,6 +782,7 @@ impl Core {
     pub fn subscribe(&mut self, id: ObjectId, subscriber: Subscriber) -> Result<()> {
         match self.views.get(&id) {
             Some(View { error: Some(err), name, .. }) => return Err(view_failed(name, err)),
+            Some(view) if self.undefined.contains(&id) => return Err(undefined(&view.name)),
             None if !self.tables.contains_key(&id) => {
                 return Err(SqlError::new(SqlState::UndefinedTable, "the relation has been dropped"));
             }

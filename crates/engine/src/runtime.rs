@@ -18,7 +18,7 @@ use arrow::compute;
 use parking_lot::Mutex;
 use tidewire_operators::arrangement::Identity;
 use tidewire_operators::budget::Budget;
-use tidewire_operators::{Distribution, Operator, RowError, StepContext};
+use tidewire_operators::{Distribution, Operator, Plan, RowError, StepContext};
 use tidewire_planner::{Dataflow, InputNode, Node, NodeKind};
 use tidewire_types::{Delta, Epoch, ObjectId, Result, SqlError, hash_rows, shard_of};
 
@@ -215,6 +215,17 @@ impl Runtime {
         Ok(output)
     }
 
+    /// Whether the output may come to mean nothing: see [`Runtime::n_violations`].
+    pub fn asserts(&self) -> bool {
+        self.nodes.iter().any(|n| n.origin == Origin::Own && n.asserts())
+    }
+
+    /// How many rows there are that may not be. While there are any, the output means nothing.
+    pub fn n_violations(&self) -> i64 {
+        let own = self.nodes.iter().filter(|n| n.origin == Origin::Own && n.asserts());
+        own.flat_map(|n| n.shards.iter().flatten()).map(|operator| operator.n_violations()).sum()
+    }
+
     /// Rows, time and state of each node, in the order of the dataflow.
     pub fn status(&self) -> Vec<OperatorStatus> {
         self.nodes.iter().map(NodeState::status).collect()
@@ -302,6 +313,10 @@ impl NodeState {
         self.n_output_rows += edge.iter().flatten().map(|d| d.n_rows() as u64).sum::<u64>();
         self.step_ns += began.elapsed().as_nanos() as u64;
         Ok(edge)
+    }
+
+    fn asserts(&self) -> bool {
+        matches!(&self.node.kind, NodeKind::Operator(Plan::Assert(_) | Plan::Recursion(_)))
     }
 
     fn status(&self) -> OperatorStatus {

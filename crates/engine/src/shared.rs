@@ -1,14 +1,15 @@
 //! What the epoch loop and everybody else share: the inbox of the loop, and the moment that it published last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use tidewire_catalog::Catalog;
+use tidewire_catalog::{Catalog, Object};
 use tidewire_connect::{Batch, Source};
 use tidewire_operators::arrangement::ArrangementReader;
+use tidewire_operators::assert::several_rows;
 use tidewire_types::{Epoch, ObjectId, Result, SqlError, SqlState};
 use tokio::sync::{oneshot, watch};
 
@@ -84,6 +85,8 @@ pub struct Published {
     pub epoch: Epoch,
     pub catalog: Arc<Catalog>,
     pub relations: Arc<HashMap<ObjectId, Relation>>,
+    /// The views whose rows mean nothing, because a subquery of theirs has several rows.
+    pub undefined: Arc<HashSet<ObjectId>>,
     pub sources: Arc<HashMap<ObjectId, Arc<dyn Source>>>,
 }
 
@@ -98,6 +101,14 @@ impl Snapshot {
     pub fn is_present(&self) -> bool {
         let present = self.shared.published.read();
         present.epoch == self.moment.epoch && Arc::ptr_eq(&present.relations, &self.moment.relations)
+    }
+
+    /// Errors: `21000` for a view that means nothing at this moment.
+    pub fn check_defined(&self, object: &Object) -> Result<()> {
+        match self.moment.undefined.contains(&object.id) {
+            true => Err(undefined(&object.name.to_string())),
+            false => Ok(()),
+        }
     }
 
     /// Has later readers of a relation find rows by its unique key.
@@ -124,6 +135,7 @@ impl Shared {
             epoch: Epoch(0),
             catalog: Arc::new(Catalog::default()),
             relations: Arc::default(),
+            undefined: Arc::default(),
             sources: Arc::default(),
         };
         Arc::new(Shared {
@@ -318,6 +330,13 @@ impl Shared {
         inbox.batches.clear();
         self.emptied.notify_all();
     }
+}
+
+/// `21000`: what a reader of a view gets while it means nothing.
+pub fn undefined(name: &str) -> SqlError {
+    several_rows()
+        .with_detail(format!("The materialized view \"{name}\" has no value while this is so."))
+        .with_hint("It goes on: read it again when the subquery has no second row any more.")
 }
 
 /// `57P01`: the server stops.

@@ -145,6 +145,7 @@ pub fn view_state(state: &ViewState) -> (&'static str, Option<&str>) {
     match state {
         ViewState::Building { .. } => ("building", None),
         ViewState::Running => ("running", None),
+        ViewState::Undefined(why) => ("undefined", Some(why)),
         ViewState::Failed(why) => ("failed", Some(why)),
     }
 }

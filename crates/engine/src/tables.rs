@@ -92,6 +92,7 @@ pub fn lookup(
 ) -> Result<Option<Vec<RecordBatch>>> {
     let (object, moment) = (object_of(table)?, &snapshot.moment);
     let Some(Relation::Rows(reader)) = moment.relations.get(&object.id) else { return Ok(None) };
+    snapshot.check_defined(object)?;
     let keys = keys(&moment.catalog, object, reader);
     let Some(lookup) = lookup::choose(filters, &object.schema, &keys, session) else { return Ok(None) };
     let rows = match lookup.rows(object.id, reader, snapshot, column_idxs)? {
@@ -182,6 +183,9 @@ impl TableProvider for RelationTable {
         let object = &self.object;
         let columns = projection.cloned().unwrap_or_else(|| (0..object.schema.fields().len()).collect());
         let schema = Arc::new(object.schema.project(&columns)?);
+        if let Rows::Snapshot(_, snapshot) = &self.rows {
+            snapshot.check_defined(object).map_err(external)?;
+        }
         if let Rows::Snapshot(reader, snapshot) = &self.rows
             && let Some(lookup) = lookup::choose(filters, &object.schema, &self.keys, state)
         {

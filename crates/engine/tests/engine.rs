@@ -186,6 +186,62 @@ async fn a_slow_subscriber_is_cut_off_and_nobody_else_waits() {
 }
 
 #[tokio::test]
+async fn while_a_view_has_no_value_nobody_reads_or_follows_it() {
+    let engine = engine(Settings { n_shards: 2, ..Settings::default() });
+    let mut s = engine.session("u", "tidewire");
+    run(&mut s, "CREATE TABLE t (id BIGINT PRIMARY KEY); CREATE TABLE one (v INT)").await.unwrap();
+    run(&mut s, "CREATE MATERIALIZED VIEW v AS SELECT id, (SELECT v FROM one) AS v FROM t").await.unwrap();
+    run(&mut s, "CREATE INDEX by_id ON v (id)").await.unwrap();
+    run(&mut s, "INSERT INTO t VALUES (1), (2); INSERT INTO one VALUES (5)").await.unwrap();
+    let by_key = prepare(&mut s, "SELECT v FROM v WHERE id = $1").await;
+    assert!(bind(&mut s, &by_key, &[1]).await.unwrap().contains("| 5 "));
+    let followed = [
+        "SUBSCRIBE TO v",
+        "SELECT id FROM v WHERE v > 1 EMIT CHANGES",
+        "SELECT id FROM t WHERE id < (SELECT v FROM one) EMIT CHANGES",
+    ];
+    let mut followers = vec![];
+    for sql in followed {
+        let mut session = engine.session("u", "tidewire");
+        let prepared = prepare(&mut session, sql).await;
+        let Outcome::Push { mut rows, .. } = session.execute(&prepared, vec![]).await.unwrap() else {
+            panic!("no push")
+        };
+        assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 2);
+        followers.push((session, prepared, rows));
+    }
+    run(&mut s, "INSERT INTO one VALUES (6)").await.unwrap();
+    let state = |result: Result<String>| result.unwrap_err().state();
+    assert_eq!(state(run(&mut s, "SELECT * FROM v").await), SqlState::CardinalityViolation);
+    assert_eq!(state(bind(&mut s, &by_key, &[1]).await), SqlState::CardinalityViolation);
+    for (session, prepared, rows) in &mut followers {
+        let error = loop {
+            if let Err(error) = rows.next().await.unwrap() {
+                break error;
+            }
+        };
+        assert_eq!(error.state(), SqlState::CardinalityViolation);
+        assert!(rows.next().await.is_none());
+        let again = match session.execute(prepared, vec![]).await {
+            Ok(Outcome::Push { mut rows, .. }) => rows.next().await.unwrap().map(|_| ()),
+            other => other.map(|_| ()),
+        };
+        assert_eq!(again.unwrap_err().state(), SqlState::CardinalityViolation);
+    }
+    // Others go on, and it does too.
+    run(&mut s, "INSERT INTO t VALUES (3)").await.unwrap();
+    run(&mut s, "DELETE FROM one WHERE v = 5").await.unwrap();
+    assert!(bind(&mut s, &by_key, &[3]).await.unwrap().contains("| 6 "));
+    for (session, prepared, _) in &mut followers {
+        let Outcome::Push { mut rows, .. } = session.execute(prepared, vec![]).await.unwrap() else {
+            panic!("no push")
+        };
+        assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 3);
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_name_is_taken_while_its_view_is_built_and_a_dropped_future_cancels_it() {
     let engine = engine(Settings::default());
     let mut s = engine.session("u", "tidewire");

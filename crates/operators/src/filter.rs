@@ -43,7 +43,7 @@ impl Operator for FilterShard {
 }
 
 /// The rows of `delta` where `mask` is true; the same delta where it always is.
-fn keep(mask: Option<&arrow::array::ArrayRef>, delta: Delta) -> Result<Option<Delta>> {
+pub(crate) fn keep(mask: Option<&arrow::array::ArrayRef>, delta: Delta) -> Result<Option<Delta>> {
     let Some(mask) = mask.and_then(|m| m.as_boolean_opt()) else {
         return Err(SqlError::internal("a filter's predicate is not boolean"));
     };

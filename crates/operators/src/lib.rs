@@ -10,6 +10,7 @@
 
 pub mod aggregate;
 pub mod arrangement;
+pub mod assert;
 pub mod budget;
 pub mod expr;
 pub mod filter;
@@ -91,6 +92,12 @@ pub trait Operator: Send {
         Err(SqlError::internal("an operator that keeps no rows of its own"))
     }
 
+    /// How many rows there are that may not be: while there are any, the output means nothing, and who reads it gets
+    /// [`assert::several_rows`]. See [`Plan::Assert`].
+    fn n_violations(&self) -> i64 {
+        0
+    }
+
     /// Bytes of memory that the state holds, allocated and not only used.
     fn state_bytes(&self) -> usize {
         0
@@ -157,8 +164,10 @@ pub enum Plan {
     Join(join::Join),
     /// ORDER BY .. LIMIT, per key or over all.
     TopN(top_n::TopN),
-    /// A scalar subquery: at most one row, and exactly one comes out.
+    /// A scalar subquery: exactly one row comes out.
     SingleRow(single_row::SingleRow),
+    /// Where a scalar subquery's value is asked for: the rows that have one.
+    Assert(assert::Assert),
     /// Functions OVER windows.
     Window(window::Window),
 }
@@ -176,6 +185,7 @@ impl Plan {
             Plan::Join(_) => "IncrementalJoinExec",
             Plan::TopN(_) => "IncrementalTopNExec",
             Plan::SingleRow(_) => "IncrementalSingleRowExec",
+            Plan::Assert(_) => "IncrementalAssertExec",
             Plan::Window(_) => "IncrementalWindowExec",
         }
     }
@@ -192,6 +202,7 @@ impl Plan {
             Plan::Join(p) => p.schema.clone(),
             Plan::TopN(p) => p.schema.clone(),
             Plan::SingleRow(p) => p.schema.clone(),
+            Plan::Assert(p) => p.schema.clone(),
             Plan::Window(p) => p.schema.clone(),
         }
     }
@@ -203,7 +214,7 @@ impl Plan {
             Plan::Aggregate(p) => Distribution::Hash(p.keys.clone()),
             Plan::Join(p) => Distribution::Hash(p.shard_keys(input_idx).to_vec()),
             Plan::TopN(p) => Distribution::Hash(p.partition_by.clone()),
-            Plan::SingleRow(_) | Plan::Recursion(_) => Distribution::Hash(vec![]),
+            Plan::SingleRow(_) | Plan::Assert(_) | Plan::Recursion(_) => Distribution::Hash(vec![]),
             Plan::Window(p) => Distribution::Hash(p.partition_by.clone()),
         }
     }
@@ -219,6 +230,7 @@ impl Plan {
             Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) | Plan::Union(_) => Kept::Nothing,
             Plan::Aggregate(p) => p.kept(),
             Plan::TopN(p) => p.kept(),
+            Plan::Assert(p) => p.kept(),
             Plan::Join(_) | Plan::SingleRow(_) | Plan::Recursion(_) | Plan::Window(_) => Kept::Inputs,
         }
     }
@@ -244,6 +256,7 @@ impl Plan {
             Plan::Join(p) => p.build(),
             Plan::TopN(p) => p.build(),
             Plan::SingleRow(p) => p.build(shard_idx),
+            Plan::Assert(p) => p.build(),
             Plan::Window(p) => p.build(),
         }
     }
@@ -262,6 +275,7 @@ impl fmt::Display for Plan {
             Plan::Join(p) => p.fmt(f),
             Plan::TopN(p) => p.fmt(f),
             Plan::SingleRow(p) => p.fmt(f),
+            Plan::Assert(p) => p.fmt(f),
             Plan::Window(p) => p.fmt(f),
         }
     }

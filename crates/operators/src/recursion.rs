@@ -154,6 +154,10 @@ impl Operator for RecursionShard {
         self.support.len() + self.body.operators.iter().flatten().map(|op| op.state_rows()).sum::<usize>()
     }
 
+    fn n_violations(&self) -> i64 {
+        self.body.operators.iter().flatten().map(|operator| operator.n_violations()).sum()
+    }
+
     fn state_bytes(&self) -> usize {
         let n_counts = self.support.len();
         let body: usize = self.body.operators.iter().flatten().map(|op| op.state_bytes()).sum();

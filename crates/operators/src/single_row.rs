@@ -1,41 +1,45 @@
-//! A scalar subquery: exactly one row comes out, all NULL while the input is empty. A second row is a state in which
-//! the subquery has no value: the row that comes out is all NULL, `21000` is reported once, and the view heals when the
-//! row leaves.
+//! A scalar subquery: exactly one row comes out, all NULL while the input is empty. It is all NULL too while there are
+//! several, and a column tells of them: an [`Assert`](crate::assert) stands where the value is asked for.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
-use tidewire_types::{Delta, Result, SqlError, SqlState};
+use tidewire_types::{Delta, Result, SqlError};
 
-use crate::{Operator, RowError, StepContext};
+use crate::{Operator, StepContext};
 
 /// Parameters of the operator. All rows go to shard 0.
 #[derive(Clone, Debug)]
 pub struct SingleRow {
-    /// Schema of input and output, all columns nullable.
+    /// Whether the input may have several rows: the last column of the output is how many there are, 2 for more.
+    pub counts: bool,
+    /// Schema of the output, all columns nullable; but for the count it is the input's.
     pub schema: SchemaRef,
 }
 
 impl SingleRow {
     /// A running shard; only shard 0 puts out a row.
     pub fn build(&self, shard_idx: usize) -> Result<Box<dyn Operator>> {
-        let fields = self.schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        let n_columns = self.schema.fields().len() - usize::from(self.counts && !self.schema.fields().is_empty());
+        let fields = self.schema.fields().iter().take(n_columns);
+        let fields = fields.map(|f| SortField::new(f.data_type().clone())).collect();
         let converter = RowConverter::new(fields)
             .map_err(|e| SqlError::unsupported("a scalar subquery of such a type").with_detail(e.to_string()))?;
         let schema = Arc::clone(&self.schema);
         Ok(Box::new(SingleRowShard {
             schema,
             shard_idx,
+            counts: self.counts,
             converter,
             rows: BTreeMap::new(),
             row_bytes: 0,
             n_copies: 0,
-            shown: None,
+            shown: (None, 0),
         }))
     }
 }
@@ -46,41 +50,33 @@ type Encoded = Box<[u8]>;
 struct SingleRowShard {
     schema: SchemaRef,
     shard_idx: usize,
+    counts: bool,
     converter: RowConverter,
     /// The rows of the subquery, with how many copies.
     rows: BTreeMap<Encoded, i64>,
     row_bytes: usize,
     n_copies: i64,
-    /// The row that is out; `None`: all NULL.
-    shown: Option<Encoded>,
+    /// The row that is out (`None`: all NULL), and the count.
+    shown: (Option<Encoded>, i64),
 }
 
 impl Operator for SingleRowShard {
     fn start(&mut self, _: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         if self.shard_idx == 0 {
-            out.push(Delta::insert(self.row(None)?));
+            out.push(Delta::insert(self.row(&self.shown)?));
         }
         Ok(())
     }
 
-    fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
-        let n_before = self.n_copies;
+    fn step(&mut self, inputs: &mut [Vec<Delta>], _: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
         for delta in inputs.iter_mut().flat_map(std::mem::take).filter(|d| !d.is_empty()) {
             self.add(&delta)?;
         }
-        let first = self.rows.first_key_value().map(|(row, _)| row.clone());
-        if self.n_copies > 1 && n_before <= 1 {
-            let error = SqlError::new(
-                SqlState::CardinalityViolation,
-                "more than one row returned by a subquery used as an expression",
-            );
-            let row = self.row(first.as_ref())?;
-            cx.row_errors.lock().push(RowError { row, weight: 1, expr: "scalar subquery".into(), error });
-        }
-        let shown = first.filter(|_| self.n_copies == 1);
+        let only = self.rows.first_key_value().filter(|_| self.n_copies == 1);
+        let shown = (only.map(|(row, _)| row.clone()), self.n_copies.min(2));
         if shown != self.shown {
-            out.push(Delta::delete(self.row(self.shown.as_ref())?));
-            out.push(Delta::insert(self.row(shown.as_ref())?));
+            out.push(Delta::delete(self.row(&self.shown)?));
+            out.push(Delta::insert(self.row(&shown)?));
             self.shown = shown;
         }
         Ok(())
@@ -115,9 +111,9 @@ impl SingleRowShard {
     }
 
     /// A batch of one row.
-    fn row(&self, row: Option<&Encoded>) -> Result<RecordBatch> {
+    fn row(&self, (row, n_rows): &(Option<Encoded>, i64)) -> Result<RecordBatch> {
         let fields = self.schema.fields().iter();
-        let columns = match row {
+        let mut columns: Vec<ArrayRef> = match row {
             None => fields.map(|f| new_null_array(f.data_type(), 1)).collect(),
             Some(row) => {
                 let parser = self.converter.parser();
@@ -125,6 +121,10 @@ impl SingleRowShard {
                 columns.iter().zip(fields).map(|(c, f)| cast(c, f.data_type())).collect::<Result<_, _>>()?
             }
         };
+        if self.counts {
+            columns.truncate(self.schema.fields().len().saturating_sub(1));
+            columns.push(Arc::new(Int64Array::from(vec![*n_rows])));
+        }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }
@@ -140,41 +140,23 @@ mod tests {
     use arrow::datatypes::{DataType, Field};
 
     use super::*;
-    use crate::testing::{Accumulated, Row, Steps, Value, batch, check_operator, schema};
+    use crate::testing::{Value, check_operator, schema};
 
-    fn input() -> SchemaRef {
-        schema(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8View, true)])
+    fn fields() -> Vec<Field> {
+        vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8View, true)]
     }
 
     #[test]
-    fn is_the_only_row_or_null() {
-        check_operator(&[input()], &crate::Plan::SingleRow(SingleRow { schema: input() }), |inputs| {
-            match &inputs[0][..] {
-                [only] => vec![only.clone()],
-                _ => vec![vec![Value::Null, Value::Null]],
-            }
+    fn is_one_row_and_how_many_there_are() {
+        let output = fields().into_iter().chain([Field::new("count", DataType::Int64, true)]).collect();
+        let single = SingleRow { counts: true, schema: schema(output) };
+        check_operator(&[schema(fields())], &crate::Plan::SingleRow(single), |inputs| {
+            let mut row = match &inputs[0][..] {
+                [only] => only.clone(),
+                _ => vec![Value::Null, Value::Null],
+            };
+            row.push(Value::Int(inputs[0].len().min(2) as i64));
+            vec![row]
         });
-    }
-
-    #[test]
-    fn a_second_row_is_reported_once_and_heals() {
-        let mut operator = SingleRow { schema: input() }.build(0).unwrap();
-        let steps = Steps::default();
-        let mut output = Accumulated::default();
-        let mut out = vec![];
-        operator.start(&steps.context(0), &mut out).unwrap();
-        let row = |n: i64| -> Row { vec![Value::Int(n), Value::Null] };
-        let mut step = |epoch, delta| {
-            operator.step(&mut [vec![delta]], &steps.context(epoch), &mut out).unwrap();
-            output.add(&std::mem::take(&mut out));
-            (output.rows().keys().next().cloned().unwrap(), steps.row_errors().len())
-        };
-        let rows =
-            |n: &[i64]| batch(&input(), &n.iter().map(|n| row(*n)).collect::<Vec<_>>().iter().collect::<Vec<_>>());
-        let null = vec![Value::Null, Value::Null];
-        assert_eq!(step(1, Delta::insert(rows(&[1]))), (row(1), 0));
-        assert_eq!(step(2, Delta::insert(rows(&[2]))), (null.clone(), 1));
-        assert_eq!(step(3, Delta::insert(rows(&[3]))), (null, 0));
-        assert_eq!(step(4, Delta::delete(rows(&[1, 3]))), (row(2), 0));
     }
 }

@@ -92,6 +92,7 @@ impl Dataflow {
 fn parameters(plan: &Plan, input: &SchemaRef, node: &Node) -> String {
     match plan {
         Plan::Filter(filter) => format!("predicate={}", fmt_sql(filter.predicate.as_ref())),
+        Plan::Assert(assert) => format!("violated={}", fmt_sql(assert.violated.as_ref())),
         Plan::Project(project) => {
             let exprs = project.exprs.iter().zip(node.schema.fields()).map(|(expr, field)| {
                 let expr = fmt_sql(expr.as_ref()).to_string();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::execution::SessionState;
@@ -30,7 +30,7 @@ use datafusion::physical_expr::expressions as physical;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use tidewire_catalog::{Kind, Object};
-use tidewire_operators::{Plan, filter, project, single_row, union};
+use tidewire_operators::{Plan, assert, filter, project, single_row, union};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
 use crate::column_names::{SUFFIX, visible};
@@ -40,6 +40,7 @@ use crate::flat_map::FlatMap;
 use crate::provider::{object_of, parse_query};
 use crate::query::{Context, Logical, Planned};
 use crate::sharing::is_equal_node;
+use crate::unnest_query::{asked, at_most_one, given, only_row};
 use crate::{properties, rules};
 
 /// Plans a view from its analyzed query.
@@ -77,6 +78,24 @@ fn with_different_names(schema: &SchemaRef) -> SchemaRef {
 struct Relation {
     node: NodeId,
     columns: Arc<DFSchema>,
+}
+
+/// An uncorrelated subquery, and the columns in its place.
+struct Scalar {
+    plan: LogicalPlan,
+    value: Column,
+    /// Where it may have several rows.
+    n_rows: Option<Column>,
+}
+
+impl Scalar {
+    fn expr(&self) -> Expr {
+        let value = Expr::Column(self.value.clone());
+        match &self.n_rows {
+            None => value,
+            Some(n_rows) => only_row(vec![value, Expr::Column(n_rows.clone())]),
+        }
+    }
 }
 
 struct Lowering<'a> {
@@ -233,7 +252,7 @@ impl<'a> Lowering<'a> {
     fn projection(&mut self, projection: &Projection, input: Relation) -> Result<Relation> {
         let (exprs, input) = self.with_scalars(projection.expr.clone(), input)?;
         if exprs.is_empty() {
-            let hidden = Arc::new(Field::new(self.hidden(), arrow::datatypes::DataType::Boolean, true));
+            let hidden = Arc::new(Field::new(self.hidden(), DataType::Boolean, true));
             return self.project(&input, &[lit(true)], vec![(None, hidden)]);
         }
         self.project(&input, &exprs, qualified(&projection.schema))
@@ -247,6 +266,7 @@ impl<'a> Lowering<'a> {
         fields: Vec<(Option<TableReference>, FieldRef)>,
     ) -> Result<Relation> {
         let (exprs, fields) = self.with_number(&input.columns, exprs, fields);
+        let (exprs, input) = &self.asserted(exprs, input.clone())?;
         let exprs: Vec<_> = exprs.iter().map(|e| self.physical(e, &input.columns)).collect::<Result<_>>()?;
         let columns = dfschema(fields)?;
         let (exprs, input) = self.through_projection(exprs, input.clone())?;
@@ -332,6 +352,12 @@ impl<'a> Lowering<'a> {
     fn filter(&mut self, predicate: &Expr, input: Relation) -> Result<Relation> {
         let (mut exprs, input) = self.with_scalars(vec![predicate.clone()], input)?;
         let predicate = exprs.pop().unwrap_or_else(|| lit(true));
+        self.filtered(predicate, input)
+    }
+
+    fn filtered(&mut self, predicate: Expr, input: Relation) -> Result<Relation> {
+        let (mut exprs, input) = self.asserted(vec![predicate], input)?;
+        let predicate = exprs.pop().unwrap_or_else(|| lit(true));
         let predicate = self.physical(&predicate, &input.columns)?;
         let schema = self.schema(&input);
         let plan = Plan::Filter(filter::Filter { predicate, schema: schema.clone() });
@@ -373,9 +399,7 @@ impl<'a> Lowering<'a> {
             inputs.push(self.by_position(relation, input.schema(), &fields)?);
         }
         let columns = match fields.is_empty() {
-            true => {
-                dfschema(vec![(None, Arc::new(Field::new(self.hidden(), arrow::datatypes::DataType::Boolean, true)))])?
-            }
+            true => dfschema(vec![(None, Arc::new(Field::new(self.hidden(), DataType::Boolean, true)))])?,
             false => dfschema(fields)?,
         };
         let schema = nullable(columns.as_arrow());
@@ -394,7 +418,7 @@ impl<'a> Lowering<'a> {
         fields: &[(Option<TableReference>, FieldRef)],
     ) -> Result<Relation> {
         if fields.is_empty() {
-            let hidden = Arc::new(Field::new(self.hidden(), arrow::datatypes::DataType::Boolean, true));
+            let hidden = Arc::new(Field::new(self.hidden(), DataType::Boolean, true));
             return self.project(&input, &[lit(true)], vec![(None, hidden)]);
         }
         let mut same = plan.fields().len() == input.columns.fields().len();
@@ -435,7 +459,7 @@ impl<'a> Lowering<'a> {
 
     /// Joins the values of uncorrelated scalar subqueries to the input, and puts columns in their place.
     fn with_scalars(&mut self, exprs: Vec<Expr>, mut input: Relation) -> Result<(Vec<Expr>, Relation)> {
-        let mut found: Vec<(LogicalPlan, Column)> = vec![];
+        let mut found: Vec<Scalar> = vec![];
         let mut replaced = vec![];
         for expr in exprs {
             let mut failed = None;
@@ -446,39 +470,54 @@ impl<'a> Lowering<'a> {
                     return Ok(Transformed::no(expr));
                 }
                 let plan = subquery.subquery.as_ref();
-                let column = match found.iter().find(|(present, _)| present == plan) {
-                    Some((_, column)) => column.clone(),
-                    None => {
-                        self.n_hidden += 1;
-                        let column = Column::from_name(hidden_name(self.n_hidden));
-                        found.push((plan.clone(), column.clone()));
-                        column
-                    }
-                };
-                Ok(Transformed::yes(Expr::Column(column)))
+                let idx = found.iter().position(|scalar| scalar.plan == *plan).unwrap_or_else(|| {
+                    let mut column = || Column::from_name(self.hidden());
+                    let (value, n_rows) = (column(), (!at_most_one(plan)).then(column));
+                    found.push(Scalar { plan: plan.clone(), value, n_rows });
+                    found.len() - 1
+                });
+                Ok(found.get(idx).map_or_else(|| Transformed::no(expr), |scalar| Transformed::yes(scalar.expr())))
             });
             replaced.push(expr.map_err(|e| planning_error(e, self.text))?.data);
             if let Some(error) = failed {
                 return Err(error);
             }
         }
-        for (plan, column) in found {
-            input = self.with_scalar(plan, &column, input)?;
+        for scalar in found {
+            input = self.with_scalar(scalar, input)?;
         }
         Ok((replaced, input))
     }
 
-    fn with_scalar(&mut self, plan: LogicalPlan, column: &Column, input: Relation) -> Result<Relation> {
+    fn with_scalar(&mut self, scalar: Scalar, input: Relation) -> Result<Relation> {
+        let Scalar { plan, value, n_rows } = scalar;
         let plan = self.optimize(plan)?;
         let scalar = self.lower(&plan)?;
         let field = plan.schema().field(0).as_ref().clone();
-        let field = Arc::new(field.with_name(&column.name).with_nullable(true));
+        let field = Arc::new(field.with_name(&value.name).with_nullable(true));
         let scalar = self.by_position_named(scalar, plan.schema(), vec![(None, field)])?;
-        let schema = nullable(&self.schema(&scalar));
-        let single = Plan::SingleRow(single_row::SingleRow { schema: schema.clone() });
-        let node =
-            self.push(NodeKind::Operator(single), vec![scalar.node], schema, Properties::new(false, vec![vec![]]));
-        self.cross(input, Relation { node, columns: scalar.columns })
+        let count = n_rows.as_ref().map(|n_rows| (None, Arc::new(Field::new(&n_rows.name, DataType::Int64, true))));
+        let columns = dfschema(qualified(&scalar.columns).into_iter().chain(count).collect())?;
+        let schema = nullable(columns.as_arrow());
+        let single = Plan::SingleRow(single_row::SingleRow { counts: n_rows.is_some(), schema: schema.clone() });
+        let properties = Properties::new(false, vec![vec![]]);
+        let node = self.push(NodeKind::Operator(single), vec![scalar.node], schema, properties);
+        self.cross(input, Relation { node, columns })
+    }
+
+    /// Where `exprs` ask for values of subqueries that may have several rows: the rows for which all of these have one,
+    /// and what the expressions are of them.
+    fn asserted(&mut self, exprs: Vec<Expr>, input: Relation) -> Result<(Vec<Expr>, Relation)> {
+        let failed = |e| planning_error(e, self.text);
+        let found = exprs.iter().filter_map(|expr| asked(expr).transpose()).collect::<Result<Vec<_>, _>>();
+        let Some(violated) = found.map_err(failed)?.into_iter().reduce(Expr::or) else { return Ok((exprs, input)) };
+        let exprs = exprs.into_iter().map(given).collect::<Result<_, _>>().map_err(failed)?;
+        let violated = self.physical(&violated, &input.columns)?;
+        let schema = self.schema(&input);
+        let plan = Plan::Assert(assert::Assert { violated, schema: schema.clone() });
+        let properties = self.properties(&input);
+        let node = self.push(NodeKind::Operator(plan), vec![input.node], schema, properties);
+        Ok((exprs, Relation { node, columns: input.columns }))
     }
 
     fn by_position_named(

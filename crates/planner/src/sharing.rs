@@ -102,7 +102,9 @@ fn plans(left: &Plan, right: &Plan) -> bool {
     match (left, right) {
         (Plan::Filter(l), Plan::Filter(r)) => exprs([&l.predicate], [&r.predicate]),
         (Plan::Project(l), Plan::Project(r)) => exprs(&l.exprs, &r.exprs),
-        (Plan::Union(_), Plan::Union(_)) | (Plan::SingleRow(_), Plan::SingleRow(_)) => true,
+        (Plan::Union(_), Plan::Union(_)) => true,
+        (Plan::SingleRow(l), Plan::SingleRow(r)) => l.counts == r.counts,
+        (Plan::Assert(l), Plan::Assert(r)) => exprs([&l.violated], [&r.violated]),
         (Plan::Aggregate(l), Plan::Aggregate(r)) => aggregates(l, r),
         (Plan::Join(l), Plan::Join(r)) => joins(l, r),
         (Plan::TopN(l), Plan::TopN(r)) => {
@@ -188,6 +190,7 @@ fn is_exact(kind: &NodeKind) -> bool {
     let NodeKind::Operator(plan) = kind else { return true };
     match plan {
         Plan::Filter(p) => is_immutable(&p.predicate),
+        Plan::Assert(p) => is_immutable(&p.violated),
         Plan::Project(p) => p.exprs.iter().all(is_immutable),
         Plan::Union(_) => true,
         Plan::Join(p) => p.residual.iter().all(is_immutable),

@@ -134,10 +134,21 @@ pub async fn run_script(options: &Options, script: &str) -> Result<Option<Findin
 
 /// What the cases have used, as lines of text.
 pub fn statistics(counts: &Counts) -> String {
-    let Counts { n_cases, n_views, n_with_query, n_with_postgres, n_changes, n_left, n_row_errors, refused } = counts;
+    let Counts {
+        n_cases,
+        n_views,
+        n_with_query,
+        n_with_postgres,
+        n_changes,
+        n_left,
+        n_row_errors,
+        n_undefined,
+        refused,
+    } = counts;
     let mut out = format!(
         "{n_cases} cases, {n_views} views, {n_changes} changes, {n_with_query} comparisons of a view with its query, \
-         {n_with_postgres} with PostgreSQL\n{n_left} cases left early, {n_row_errors} queries that failed in PostgreSQL only\n"
+         {n_with_postgres} with PostgreSQL\n{n_left} cases left early, {n_row_errors} queries that failed in PostgreSQL only, \
+         {n_undefined} views that had no value where their query had one\n"
     );
     let mut reasons: Vec<_> = refused.iter().collect();
     reasons.sort_by_key(|(reason, (n, _))| (std::cmp::Reverse(*n), *reason));

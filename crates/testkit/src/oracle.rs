@@ -125,8 +125,12 @@ impl Oracle {
         };
         for view in self.views.iter().filter(concerned).filter(|v| !self.off.contains(&v.name)) {
             let content = db.run(&format!("SELECT * FROM {}", view.name)).await;
-            let content = content.map_err(|e| Failure::of_test(format!("cannot read {}: {e}", view.name)))?;
             let batch = db.run(&view.definition).await;
+            if has_no_value(&content) && has_no_value(&batch) {
+                self.n_checks += 1;
+                continue;
+            }
+            let content = content.map_err(|e| Failure::of_test(format!("cannot read {}: {e}", view.name)))?;
             let batch = batch.map_err(|e| Failure::of_test(format!("cannot run {} as a batch: {e}", view.name)))?;
             compare(&content, &batch).map_err(|difference| {
                 let View { name, definition } = view;
@@ -178,6 +182,11 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether a subquery has a second row: `21000`.
+fn has_no_value(answer: &Result<Answer, Failure>) -> bool {
+    answer.as_ref().is_err_and(|failure| failure.code == "21000")
 }
 
 fn quoted(name: &ObjectName) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: epochs are published in order, and one with writes that somebody waits for when the log has them on disk.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -27,6 +29,8 @@ pub(super) struct Unpublished {
     pub n_durable: u64,
     /// For subscriptions and views being built.
     pub changes: EpochChanges,
+    /// The views that mean nothing in it.
+    pub undefined: Arc<HashSet<ObjectId>>,
     /// Whom to answer when it is published.
     pub replies: Vec<Reply>,
 }
@@ -41,7 +45,8 @@ impl Core {
         while let Some(next) = self.unpublished.pop_front_if(|next| next.n_durable <= n_durable) {
             if next.epoch != self.published {
                 self.published = next.epoch;
-                self.shared.publish(|p| p.epoch = next.epoch);
+                self.shared.publish(|p| (p.epoch, p.undefined) = (next.epoch, next.undefined.clone()));
+                self.end_subscriptions(&next.undefined);
                 self.deliver(next.epoch, &next.changes);
             }
             for (reply, result) in next.replies {

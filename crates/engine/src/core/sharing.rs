@@ -29,6 +29,7 @@ impl Core {
     pub(super) fn insert_view(&mut self, id: ObjectId, view: View) {
         self.views.insert(id, view);
         self.order_views();
+        self.find_undefined();
     }
 
     /// Views stand on older ones, but on shared plans of any age.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tidewire_connect::{Position, Split};
 use tidewire_operators::arrangement::Arrangement;
+use tidewire_operators::assert::several_rows;
 use tidewire_types::ObjectId;
 
 use super::{Core, RunningSource, View, describe};
@@ -19,7 +20,7 @@ impl Core {
             if self.builds.contains_key(id) {
                 continue;
             }
-            let mut status = view.status(*id);
+            let mut status = view.status(*id, self.undefined.contains(id));
             self.add_shared(&view.runtime, &mut status.operators, &mut status.state_bytes, &mut counted);
             views.push(status);
         }
@@ -69,8 +70,9 @@ impl View {
         self.runtime.state_bytes() + self.relation.as_ref().map_or(0, Arrangement::state_bytes)
     }
 
-    fn status(&self, id: ObjectId) -> ViewStatus {
+    fn status(&self, id: ObjectId, is_undefined: bool) -> ViewStatus {
         let state = match &self.error {
+            None if is_undefined => ViewState::Undefined(several_rows().message().to_string()),
             None => ViewState::Running,
             Some(err) => ViewState::Failed(describe(err)),
         };

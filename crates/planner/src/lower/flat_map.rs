@@ -15,6 +15,7 @@ impl Lowering<'_> {
         let input = self.lower(&node.input)?;
         let args = node.calls.iter().flat_map(|call| call.args.iter().cloned()).collect();
         let (args, input) = self.with_scalars(args, input)?;
+        let (args, input) = self.asserted(args, input)?;
         let mut args = args.iter();
         let mut calls = vec![];
         for call in &node.calls {

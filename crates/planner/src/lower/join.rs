@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, cast};
-use tidewire_operators::Plan;
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, cast, lit};
 use tidewire_operators::join::{self, Kind};
+use tidewire_operators::{Plan, union};
 use tidewire_types::Result;
 
 use super::{Lowering, Relation, dfschema, nullable, properties, qualified};
 use crate::dataflow::NodeKind;
 use crate::errors::planning_error;
+use crate::unnest_query::{asked, given};
 
 impl Lowering<'_> {
     pub(super) fn join(&mut self, plan: &Join) -> Result<Relation> {
@@ -38,13 +40,19 @@ impl Lowering<'_> {
         let (left, left_keys) = self.columns(left, &left_exprs.iter().collect::<Vec<_>>())?;
         let (right, right_keys) = self.columns(right, &right_exprs.iter().collect::<Vec<_>>())?;
 
-        let residual = match &filter {
-            None => None,
-            Some(filter) => {
-                let both = self.both(&left, &right)?;
-                Some(self.physical(filter, &both)?)
-            }
-        };
+        let both = self.both(&left, &right)?;
+        let (asking, plain): (Vec<Expr>, Vec<Expr>) =
+            filter.into_iter().flat_map(split_conjunction_owned).partition(|condition| {
+                // What cannot be looked at is met again where it is planned.
+                asked(condition).is_ok_and(|asked| asked.is_some())
+            });
+        let asking = asking.into_iter().reduce(Expr::and);
+        let mut conditions = plain;
+        if let (Some(asking), false) = (&asking, kind == Kind::Inner) {
+            conditions.push(given(asking.clone()).map_err(|e| planning_error(e, self.text))?);
+        }
+        let filter = conditions.into_iter().reduce(Expr::and);
+        let residual = filter.map(|filter| self.physical(&filter, &both)).transpose()?;
         let columns = match kind {
             Kind::LeftSemi | Kind::LeftAnti => left.columns.clone(),
             Kind::LeftMark => {
@@ -54,7 +62,7 @@ impl Lowering<'_> {
                 fields.push((qualifier, field));
                 dfschema(fields)?
             }
-            Kind::Inner | Kind::Left | Kind::Right | Kind::Full => self.both(&left, &right)?,
+            Kind::Inner | Kind::Left | Kind::Right | Kind::Full => both.clone(),
         };
         let joined = Joined {
             kind,
@@ -64,7 +72,26 @@ impl Lowering<'_> {
             null_aware: plan.null_aware,
             residual,
         };
-        Ok(self.push_join(joined, &left, &right, columns))
+        let Some(asking) = asking else { return Ok(self.push_join(joined, &left, &right, columns)) };
+        let pairs = Joined { kind: Kind::Inner, residual: None, null_aware: false, ..joined.clone() };
+        let joined = self.push_join(joined, &left, &right, columns);
+        if kind == Kind::Inner {
+            return self.filtered(asking, joined);
+        }
+        let pairs = self.push_join(pairs, &left, &right, both);
+        self.with_assertion(joined, asking, pairs)
+    }
+
+    /// `relation`, which has a value only where `asking` has one for all of `pairs`.
+    fn with_assertion(&mut self, relation: Relation, asking: Expr, pairs: Relation) -> Result<Relation> {
+        let (_, pairs) = self.asserted(vec![asking], pairs)?;
+        let nothing = self.filtered(lit(false), pairs)?;
+        let nulls = relation.columns.fields().iter().map(|f| cast(lit(ScalarValue::Null), f.data_type().clone()));
+        let nothing = self.project(&nothing, &nulls.collect::<Vec<_>>(), qualified(&relation.columns))?;
+        let (schema, properties) = (self.schema(&relation), self.properties(&relation));
+        let union = Plan::Union(union::Union { schema: schema.clone() });
+        let node = self.push(NodeKind::Operator(union), vec![relation.node, nothing.node], schema, properties);
+        Ok(Relation { node, columns: relation.columns })
     }
 
     /// Every row of `left` with the one row of `right`.
@@ -130,6 +157,7 @@ impl Lowering<'_> {
     }
 }
 
+#[derive(Clone)]
 struct Joined {
     kind: Kind,
     left_keys: Vec<usize>,

@@ -161,7 +161,7 @@ impl Lowering<'_> {
     fn check_body(&self, plan: &Plan, node: &Node, places: &[NodeId]) -> Result<()> {
         let depends = |idx: usize| node.inputs.get(idx).is_some_and(|input| places.contains(input));
         let is_apart = match plan {
-            Plan::Filter(_) | Plan::Project(_) | Plan::FlatMap(_) => true,
+            Plan::Filter(_) | Plan::Assert(_) | Plan::Project(_) | Plan::FlatMap(_) => true,
             Plan::Join(join) => match join.kind {
                 Kind::Inner => !(depends(0) && depends(1)),
                 Kind::Left | Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark => !depends(1),

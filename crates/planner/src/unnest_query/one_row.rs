@@ -1,19 +1,22 @@
 //! The value of a subquery that should have one row: an error where it has more, and only where it is asked for.
+//!
+//! In a query that is an error of the function which gives the value. In a view the rows for which it would be one are told
+//! apart before ([`asked`]), and the value is given without a look ([`given`]).
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{AsArray, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Subquery, Volatility, lit,
+    BinaryExpr, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility, lit,
 };
-use tidewire_types::{SqlError, SqlState};
+use tidewire_operators::assert::several_rows;
 
 use super::rows::{ROW, row_function};
 use super::scalar::{at_most_one, one_of};
@@ -23,7 +26,7 @@ static ONLY: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::from(Only { signature: Signature::any(2, Volatility::Immutable) })));
 
 /// The first of (value, number of rows). Errors while it runs: `21000`, where there are several rows.
-pub(super) fn only(args: Vec<Expr>) -> Expr {
+pub(crate) fn only(args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(ONLY.clone(), args))
 }
 
@@ -59,15 +62,77 @@ impl ScalarUDFImpl for Only {
         };
         let n_rows = n_rows.into_array(args.number_rows)?;
         if n_rows.as_primitive::<Int64Type>().iter().flatten().any(|n| n > 1) {
-            return Err(several_rows());
+            return Err(to_datafusion(several_rows()));
         }
         Ok(value)
     }
 }
 
-fn several_rows() -> DataFusionError {
-    let message = "more than one row returned by a subquery used as an expression";
-    to_datafusion(SqlError::new(SqlState::CardinalityViolation, message))
+/// The arguments of [`only`]: the value and how many rows there are.
+fn checked(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.inner().is::<Only>() => Some(&call.args),
+        _ => None,
+    }
+}
+
+/// For which rows the expression asks for the value of a subquery with several rows. None: it never does.
+pub(crate) fn asked(expr: &Expr) -> Result<Option<Expr>> {
+    if !super::contains(expr, |e| checked(e).is_some()) {
+        return Ok(None);
+    }
+    if let Some([value, n_rows]) = checked(expr) {
+        return Ok(either(asked(value)?, Some(given(n_rows.clone())?.gt(lit(1i64)))));
+    }
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let left_value = Box::new(given(left.as_ref().clone())?);
+            let is_open = match op {
+                Operator::And => Expr::IsNotFalse(left_value),
+                _ => Expr::IsNotTrue(left_value),
+            };
+            Ok(either(asked(left)?, asked(right)?.map(|right| is_open.and(right))))
+        }
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            // From the last branch to the first: each is reached where those before it are not taken.
+            let mut found = else_expr.as_deref().map(asked).transpose()?.flatten();
+            for (when, then) in when_then_expr.iter().rev() {
+                let condition = match expr {
+                    Some(expr) => expr.as_ref().clone().eq(when.as_ref().clone()),
+                    None => when.as_ref().clone(),
+                };
+                let is_taken = given(condition)?;
+                let is_not_taken = Expr::IsNotTrue(Box::new(is_taken.clone()));
+                let of_then = asked(then)?.map(|then| is_taken.and(then));
+                found = either(either(asked(when)?, of_then), found.map(|found| is_not_taken.and(found)));
+            }
+            Ok(either(expr.as_deref().map(asked).transpose()?.flatten(), found))
+        }
+        other => {
+            let mut found = None;
+            other.apply_children(|child| {
+                found = either(found.take(), asked(child)?);
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(found)
+        }
+    }
+}
+
+fn either(left: Option<Expr>, right: Option<Expr>) -> Option<Expr> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.or(right)),
+        (left, right) => left.or(right),
+    }
+}
+
+/// The expression for rows that [`asked`] does not name.
+pub(crate) fn given(expr: Expr) -> Result<Expr> {
+    let given = expr.transform_up(|expr| match checked(&expr) {
+        Some([value, ..]) => Ok(Transformed::yes(value.clone())),
+        _ => Ok(Transformed::no(expr)),
+    });
+    given.map(|given| given.data)
 }
 
 /// A query whose uncorrelated subqueries are refused for a second row where their value is asked for. DataFusion runs
@@ -140,7 +205,7 @@ impl ScalarUDFImpl for Asked {
         };
         let [value, n_rows] = pairs.columns() else { return internal_err!("a subquery without a value") };
         match n_rows.as_primitive::<Int64Type>().values().iter().any(|n| *n > 1) {
-            true => Err(several_rows()),
+            true => Err(to_datafusion(several_rows())),
             false => Ok(ColumnarValue::Array(Arc::clone(value))),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A global aggregate always has a row, so only its functions are joined and the rest of its SELECT list is computed
 //! above. Where a second row is possible, rows are counted, and [`one_row`](super::one_row) refuses to give the value
-//! of more than one when it is asked for: that is `21000` for a query, and a dead letter for a view, which has the row
-//! again when the count is one again.
+//! of more than one when it is asked for: that is `21000` for a query, and for who reads a view until the count is one
+//! again.
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
@@ -195,7 +195,7 @@ pub(super) fn is_ordered(data_type: &DataType) -> bool {
 }
 
 /// Whether the subquery can have no second row for one row outside.
-pub(super) fn at_most_one(plan: &LogicalPlan) -> bool {
+pub(crate) fn at_most_one(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Limit(limit) => {
             matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(n))) if n <= 1) || at_most_one(&limit.input)

@@ -371,9 +371,9 @@ const SCALAR_LINES: Lines = &[
         int4: array_position({int4[]}, {int4})
         int4[]: ARRAY[{int4}, {int4}]
         text[]: ARRAY[{text}::text, {text}, {text}::text]
-        bool: ({int4} = ANY({int4[]}))
-        bool: ({int4} <> ALL({int4[]}))
-        bool: ({text} = ANY({text[]}))
+        bool: ({int4} = ANY({int4[]}::int4[]))
+        bool: ({int4} <> ALL({int4[]}::int4[]))
+        bool: ({text} = ANY({text[]}::text[]))
         bool: ({int4[]} @> {int4[]})
         bool: ({int4[]} && {int4[]})
         text: array_to_string({text[]}, ',')
