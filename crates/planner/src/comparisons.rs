@@ -24,7 +24,7 @@ use crate::agreement::{agree, united};
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::{self, NULLIF};
 use crate::functions::typed::retyped;
-use crate::functions::{as_doubles, cast, comparable, met, met_as};
+use crate::functions::{cast, comparable, met, met_as};
 use crate::grouping_sets::has_sets;
 use crate::{casts, literals};
 
@@ -69,7 +69,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 fn compared_in_sets(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     compared_as_operators(expr, schema)?.transform_data(|expr| {
         each_nullif(expr, |value, other| {
-            let args = vec![value.clone(), as_doubles(value.clone(), other.clone(), schema).1];
+            let args = vec![value.clone(), met(value.clone(), other.clone(), schema).1];
             let function = datafusion::functions::core::nullif();
             let call = Expr::ScalarFunction(ScalarFunction::new_udf(function, args));
             // An integer keeps its own type; a cast is no part of a name.

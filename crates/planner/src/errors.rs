@@ -1,5 +1,7 @@
 //! What a planning error means to a user: SQLSTATE, PostgreSQL's words, and the place in the text.
 
+mod place;
+
 use std::str::FromStr;
 
 use arrow::datatypes::DataType;
@@ -19,8 +21,16 @@ pub(crate) fn planning_error(error: DataFusionError, text: &str) -> SqlError {
     if error.position().is_some() {
         return error;
     }
-    let position = word.and_then(|word| position_of(text, &word, span));
+    let position = match word {
+        Some(word) => position_of(text, &word, span),
+        None => place::place_of(text, error.message()),
+    };
     error.with_position(position)
+}
+
+/// An error of ours about the statement `text`, with its place.
+pub(crate) fn placed(error: SqlError, text: &str) -> SqlError {
+    planning_error(DataFusionError::External(Box::new(error)), text)
 }
 
 /// The error, and the word in the text that it is about.
@@ -188,6 +198,17 @@ fn of_plan(message: &str) -> (SqlError, Option<String>) {
     if let Some(name) = between(message, "WITH query name \"", "\" specified more than once") {
         let message = format!("WITH query name \"{name}\" specified more than once");
         return (SqlError::new(SqlState::DuplicateAlias, message), Some(name.to_owned()));
+    }
+    for (clause, state) in
+        [("LIMIT", SqlState::InvalidRowCountInLimitClause), ("OFFSET", SqlState::InvalidRowCountInResultOffsetClause)]
+    {
+        if message.starts_with(&format!("{clause} must be >=")) {
+            return (SqlError::new(state, format!("{clause} must not be negative")), None);
+        }
+        if message.starts_with(&format!("Expected {clause} to be an integer")) {
+            let message = format!("argument of {clause} must be type bigint");
+            return (SqlError::new(SqlState::DatatypeMismatch, message), Some(clause.to_owned()));
+        }
     }
     if contains("different number of columns") || contains("same number of columns") {
         return simple(SqlState::SyntaxError, "each UNION query must have the same number of columns");

@@ -62,7 +62,7 @@ use datafusion::prelude::SessionContext;
 pub(crate) use json_order::in_json_order;
 pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;
-pub(crate) use operators::{PostgresOperators, as_doubles, comparable, met, met_as, read_as};
+pub(crate) use operators::{PostgresOperators, comparable, met, met_as, read_as};
 pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;

@@ -31,7 +31,7 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType};
 use crate::Dataflow;
 use crate::column_names::visible;
 use crate::comparisons;
-use crate::errors::planning_error;
+use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
 use crate::functions::{any, sets};
 use crate::provider::{Provider, object_of, to_datafusion};
@@ -181,7 +181,8 @@ impl Context<'_> {
         depth: usize,
         row_names: &mut RowNames,
     ) -> Result<Logical> {
-        let rewrite::Rewritten { query, parameters: inferred, n_parameters } = rewrite::rewrite(query, row_names)?;
+        let rewrite::Rewritten { query, parameters: inferred, n_parameters } =
+            rewrite::rewrite(query, row_names).map_err(|e| placed(e, text))?;
         let state = self.session.state();
         windows::check_functions(&query, &state)?;
         let provider = Provider::new(self, &state, depth);

@@ -371,13 +371,13 @@ fn errors_are_those_of_postgresql() {
             42883: function abs() does not exist at 8
             HINT: No function matches the given name and argument types. You might need to add explicit type casts.
             > SELECT account + 1 FROM payments
-            42883: operator does not exist: text + integer
+            42883: operator does not exist: text + integer at 16
             HINT: No operator matches the given name and argument types. You might need to add explicit type casts.
             > SELECT i FROM things WHERE i = true
-            42883: operator does not exist: integer = boolean
+            42883: operator does not exist: integer = boolean at 30
             HINT: No operator matches the given name and argument types. You might need to add explicit type casts.
             > SELECT i FROM things WHERE i = 'x'
-            22P02: invalid input syntax for type integer: "x"
+            22P02: invalid input syntax for type integer: "x" at 32
             > SELECT u FROM things WHERE u = 'x'
             22P02: invalid input syntax for type uuid: "x"
             > SELECT id, count(*) FROM payments GROUP BY account
@@ -389,9 +389,9 @@ fn errors_are_those_of_postgresql() {
             > SELECT id FROM payments WHERE id
             42804: argument of WHERE must be type boolean
             > SELECT id FROM payments LIMIT 'x'
-            42601: expected LIMIT to be an integer or null, but got Utf8
+            42804: argument of LIMIT must be type bigint at 25
             > SELECT id FROM payments LIMIT -1
-            42601: LIMIT must be >= 0, '-1' was provided
+            2201W: LIMIT must not be negative
             > SELECT 1/0
             22012: division by zero
             > SELECT 'x'::int
@@ -402,9 +402,9 @@ fn errors_are_those_of_postgresql() {
             22P02: invalid input syntax for type json
             DETAIL: The value is "{": not JSON: expected a key, found the end of the record.
             > SELECT 'x'::frob
-            42704: type "frob" does not exist
+            42704: type "frob" does not exist at 13
             > SELECT true::uuid
-            42846: cannot cast type boolean to uuid
+            42846: cannot cast type boolean to uuid at 12
             > SELECT id FROM accounts UNION SELECT 1, 2
             42601: each UNION query must have the same number of columns
             > SELECT * FROM accounts, accounts

@@ -10,7 +10,7 @@
 //! Arrays are ordered by bytes that are in PostgreSQL's order: Arrow has a NULL inside an array where NULLS FIRST or LAST
 //! has the array that is NULL, and DataFusion's threshold of a LIMIT compares arrays in yet another way.
 //!
-//! jsonb, a text to Arrow, is compared and ordered by such bytes too. Groups and DISTINCT still tell it apart by its text.
+//! jsonb, a text to Arrow, is compared, ordered and told apart by such bytes too: 1.0 is 1.
 
 use std::collections::HashSet;
 
@@ -30,6 +30,7 @@ use tidewire_operators::aggregate::Function;
 use tidewire_operators::aggregate::functions::{function_of, udaf_of};
 use tidewire_types::{SqlError, SqlType};
 
+use crate::functions::typed::retyped;
 use crate::functions::{self, cast, span};
 use crate::provider::to_datafusion;
 use crate::windows::spec::frame_items;
@@ -68,20 +69,25 @@ pub(crate) fn has_key(expr: &Expr, schema: &DFSchema) -> bool {
     is_interval(expr, schema) || is_array(expr, schema) || is_jsonb(expr, schema)
 }
 
-/// The expression as a key: its span if it is an interval.
+/// Whether equal values may differ, so that they are told apart by a key.
+fn has_forms(expr: &Expr, schema: &DFSchema) -> bool {
+    is_interval(expr, schema) || is_jsonb(expr, schema)
+}
+
+/// The expression as a key that values are told apart by.
 fn key(expr: Expr, schema: &DFSchema) -> Expr {
-    if is_interval(&expr, schema) { span(expr) } else { expr }
+    if is_interval(&expr, schema) {
+        span(expr)
+    } else if is_jsonb(&expr, schema) {
+        functions::in_json_order(expr)
+    } else {
+        expr
+    }
 }
 
 /// The expression as a key that values are ordered by.
 pub(crate) fn sort_key(expr: Expr, schema: &DFSchema) -> Expr {
-    if is_array(&expr, schema) {
-        functions::in_order(expr)
-    } else if is_jsonb(&expr, schema) {
-        functions::in_json_order(expr)
-    } else {
-        key(expr, schema)
-    }
+    if is_array(&expr, schema) { functions::in_order(expr) } else { key(expr, schema) }
 }
 
 fn sort_keys(keys: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
@@ -231,23 +237,22 @@ fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Join(join) => {
             let on = join.on.into_iter().map(|(left, right)| {
                 let (lefts, rights) = (join.left.schema(), join.right.schema());
-                if is_interval(&left, lefts) && is_interval(&right, rights) {
-                    (span(left), span(right))
-                } else if is_jsonb(&left, lefts) && is_jsonb(&right, rights) {
-                    (functions::in_json_order(left), functions::in_json_order(right))
-                } else {
-                    (left, right)
-                }
+                let are_alike = is_interval(&left, lefts) && is_interval(&right, rights)
+                    || is_jsonb(&left, lefts) && is_jsonb(&right, rights);
+                if are_alike { (key(left, lefts), key(right, rights)) } else { (left, right) }
             });
             LogicalPlan::Join(Join { on: on.collect(), ..join })
         }
         LogicalPlan::Aggregate(aggregate)
-            if aggregate.group_expr.iter().any(|expr| is_interval(expr, aggregate.input.schema())) =>
+            if aggregate.group_expr.iter().any(|expr| has_forms(expr, aggregate.input.schema())) =>
         {
             grouped(aggregate)?
         }
-        LogicalPlan::Distinct(Distinct::All(input)) if has_interval(input.schema()) => {
-            let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+            if !columns.iter().any(|column| has_forms(column, input.schema())) {
+                return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::All(input))));
+            }
             grouped(Aggregate::try_new(input, columns, vec![])?)?
         }
         LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema })) => {
@@ -259,16 +264,12 @@ fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }))
 }
 
-fn has_interval(schema: &DFSchema) -> bool {
-    schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano)))
-}
-
-fn least(interval: Expr) -> Result<Expr> {
+fn least(value: Expr) -> Result<Expr> {
     let min = udaf_of(&Function::Min).ok_or_else(|| to_datafusion(SqlError::internal("no function min")))?;
-    Ok(Expr::AggregateFunction(AggregateFunction::new_udf(min, vec![interval], false, None, vec![], None)))
+    Ok(Expr::AggregateFunction(AggregateFunction::new_udf(min, vec![value], false, None, vec![], None)))
 }
 
-/// The aggregate with spans as keys, and the least of each group's intervals in the place of the key.
+/// The aggregate by keys that tell values apart, and the least of each group's values in the place of the key.
 fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let Aggregate { input, group_expr, mut aggr_expr, schema, .. } = aggregate;
     // A key that is said twice is one column.
@@ -279,20 +280,24 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let mut places: Vec<usize> = (0..n_keys + n_calls).collect();
     let mut by = vec![];
     for ((idx, expr), place) in group_expr.into_iter().enumerate().zip(&mut places) {
-        if is_interval(&expr, input.schema()) {
+        if has_forms(&expr, input.schema()) {
             *place = n_keys + aggr_expr.len();
-            aggr_expr.push(least(expr.clone().unalias())?.alias(format!("least\u{1}{idx}")));
-            by.push(span(expr.unalias()).alias(format!("span\u{1}{idx}")));
+            let bare = expr.clone().unalias();
+            // For min() a jsonb is a text.
+            let value = if is_jsonb(&expr, input.schema()) { retyped(bare, SqlType::Text) } else { bare };
+            aggr_expr.push(least(value)?.alias(format!("least\u{1}{idx}")));
+            by.push(key(expr.unalias(), input.schema()).alias(format!("key\u{1}{idx}")));
         } else {
             by.push(expr);
         }
     }
-    let by_spans = Aggregate::try_new(input, by, aggr_expr)?;
-    let columns: Vec<Column> = by_spans.schema.columns();
+    let by_keys = Aggregate::try_new(input, by, aggr_expr)?;
+    let columns: Vec<Column> = by_keys.schema.columns();
     let shown = places.into_iter().zip(schema.iter()).filter_map(|(place, (qualifier, field))| {
         let column = Expr::Column(columns.get(place)?.clone());
+        let column = if SqlType::of(field) == SqlType::Jsonb { retyped(column, SqlType::Jsonb) } else { column };
         Some(column.alias_qualified(qualifier.cloned(), field.name()))
     });
     let shown: Vec<Expr> = shown.collect();
-    LogicalPlanBuilder::from(LogicalPlan::Aggregate(by_spans)).project(shown)?.build()
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(by_keys)).project(shown)?.build()
 }

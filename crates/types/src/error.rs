@@ -40,6 +40,8 @@ sql_states! {
     InvalidArgumentForLogarithm = "2201E",
     InvalidArgumentForPowerFunction = "2201F",
     InvalidRegularExpression = "2201B",
+    InvalidRowCountInLimitClause = "2201W",
+    InvalidRowCountInResultOffsetClause = "2201X",
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",
     InvalidBinaryRepresentation = "22P03",

@@ -85,11 +85,10 @@ impl ExprPlanner for PostgresOperators {
             } else if is_bytes(&right) {
                 left = typed(left, &right, schema);
             }
-            if is_bytes(&left) && is_bytes(&right) {
-                // They are bytes together.
-            } else if is_text(&left, schema) {
+            let is_of_bytes = is_bytes(&left) && is_bytes(&right);
+            if !is_of_bytes && is_text(&left, schema) {
                 right = shown(right, schema);
-            } else if is_text(&right, schema) {
+            } else if !is_of_bytes && is_text(&right, schema) {
                 left = shown(left, schema);
             }
         }
@@ -274,15 +273,8 @@ pub(crate) fn met_as(expr: Expr, own: &SqlType, other: &SqlType) -> Expr {
     }
 }
 
-/// A float is compared with a number of another type as a double: DataFusion would make numerics or reals of both.
-pub(crate) fn as_doubles(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
-    match (arithmetic::type_of(&left, schema), arithmetic::type_of(&right, schema)) {
-        (Some(l), Some(r)) if meet_as_doubles(&l, &r) => (as_double(left, &l), as_double(right, &r)),
-        _ => (left, right),
-    }
-}
-
-/// Whether values of two types are compared as doubles.
+/// Whether values of two types, a float and another number, are compared as doubles: DataFusion would make numerics or
+/// reals of both.
 fn meet_as_doubles(left: &SqlType, right: &SqlType) -> bool {
     use SqlType as T;
     let is_float = |t: &T| matches!(t, T::Float4 | T::Float8);
