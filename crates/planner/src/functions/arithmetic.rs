@@ -1,12 +1,13 @@
 //! Arithmetic where PostgreSQL's differs from DataFusion's: integers that overflow and floats that are divided by zero
-//! are errors, intervals can be multiplied, and the difference of two moments has days.
+//! are errors, intervals can be multiplied, the difference of two moments has days, and an infinite moment stays so.
 //!
 //! Integers overflow in their own type: `2147483647 + 1` is an error.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Date32Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
-use arrow::compute::{self, kernels::numeric};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
+use arrow::compute;
+use arrow::compute::kernels::{nullif::nullif, numeric, zip::zip};
 use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     TimeUnit, TimestampMicrosecondType,
@@ -42,6 +43,23 @@ pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<SqlType> {
 
 /// The call that computes `left op right`. None: DataFusion's own operator does, over what is left in both places.
 pub(super) fn plan(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Option<Expr> {
+    of_types(op, left, right, schema).or_else(|| shifted(op, left, right, schema))
+}
+
+/// A moment that an interval is added to, or taken from.
+fn shifted(op: &Op, left: &Expr, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    use SqlType as T;
+    let (back, moment, interval) = match (op, type_of(left, schema)?, type_of(right, schema)?) {
+        (Op::Plus, T::Timestamp | T::Timestamptz, T::Interval) => (false, left, right),
+        (Op::Minus, T::Timestamp | T::Timestamptz, T::Interval) => (true, left, right),
+        (Op::Plus, T::Interval, T::Timestamp | T::Timestamptz) => (false, right, left),
+        _ => return None,
+    };
+    let args = vec![moment.clone(), interval.clone()];
+    Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf(Function::Shift { back })), args)))
+}
+
+fn of_types(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Option<Expr> {
     use SqlType as T;
     if !matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo) {
         return None;
@@ -160,6 +178,10 @@ enum Function {
     Scale {
         divide: bool,
     },
+    /// A moment and an interval.
+    Shift {
+        back: bool,
+    },
     /// One moment minus another.
     Between,
     /// A date and a number of days.
@@ -172,9 +194,11 @@ enum Function {
 
 fn udf(function: Function) -> ScalarUDF {
     let signature = match function {
-        Function::Scale { .. } | Function::Between | Function::Days { .. } | Function::DaysBetween => {
-            Signature::any(2, Volatility::Immutable)
-        }
+        Function::Scale { .. }
+        | Function::Shift { .. }
+        | Function::Between
+        | Function::Days { .. }
+        | Function::DaysBetween => Signature::any(2, Volatility::Immutable),
         _ => Signature::user_defined(Volatility::Immutable),
     };
     ScalarUDF::from(Arithmetic { function, signature })
@@ -189,8 +213,12 @@ struct Arithmetic {
 impl ScalarUDFImpl for Arithmetic {
     fn name(&self) -> &str {
         match self.function {
-            Function::Add | Function::Days { back: false } => "+",
-            Function::Subtract | Function::Between | Function::Days { back: true } | Function::DaysBetween => "-",
+            Function::Add | Function::Days { back: false } | Function::Shift { back: false } => "+",
+            Function::Subtract
+            | Function::Between
+            | Function::Days { back: true }
+            | Function::Shift { back: true }
+            | Function::DaysBetween => "-",
             Function::Multiply | Function::Scale { divide: false } => "*",
             Function::Divide | Function::Scale { divide: true } => "/",
         }
@@ -249,6 +277,7 @@ impl ScalarUDFImpl for Arithmetic {
                 apply(left, right, numeric::div)
             }
             Function::Scale { divide } => by_row(&args, |left, right| Ok(Arc::new(scale(left, right, divide)?))),
+            Function::Shift { back } => shift(&args, left, right, back),
             Function::Between => by_row(&args, |left, right| Ok(Arc::new(between(left, right)?))),
             Function::Days { back } => by_row(&args, |dates, days| later(dates, days, back)),
             Function::DaysBetween => by_row(&args, days_between),
@@ -341,6 +370,34 @@ fn by_row(
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?)),
         false => Ok(ColumnarValue::Array(output)),
     }
+}
+
+/// Each moment, so much later or earlier; an infinite one as it is.
+fn shift(
+    args: &ScalarFunctionArgs,
+    moment: &ColumnarValue,
+    interval: &ColumnarValue,
+    back: bool,
+) -> Result<ColumnarValue> {
+    let kernel = if back { numeric::sub } else { numeric::add };
+    let is_finite_or_null = |value: Option<i64>| value.is_none_or(is_finite);
+    let are_finite = match moment {
+        ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(value, _)) => is_finite_or_null(*value),
+        ColumnarValue::Array(array) => {
+            array.as_primitive_opt::<TimestampMicrosecondType>().is_none_or(|m| m.iter().all(is_finite_or_null))
+        }
+        ColumnarValue::Scalar(_) => true,
+    };
+    if are_finite {
+        return apply(moment, interval, kernel);
+    }
+    by_row(args, |moments, intervals| {
+        let infinite: BooleanArray =
+            moments.as_primitive::<TimestampMicrosecondType>().iter().map(|m| Some(!is_finite_or_null(m))).collect();
+        let shifted = kernel(&nullif(moments, &infinite)?, intervals)?;
+        let unmoved = compute::and(&infinite, &compute::is_not_null(intervals)?)?;
+        Ok(zip(&unmoved, moments, &shifted)?)
+    })
 }
 
 /// Each moment of `left` minus that of `right`, as days and a time.

@@ -20,6 +20,7 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::date_units::unit;
+use super::moments::is_finite;
 use super::text;
 
 /// The functions to register; calls of `extract` are also planned from the syntax.
@@ -40,6 +41,10 @@ struct DateField {
 
 /// A value of so many digits behind the point.
 type Units = (i128, u32);
+
+/// What an infinite moment has of a field that grows for ever.
+const MINUS_INFINITY: Units = (i128::MIN, 0);
+const INFINITY: Units = (i128::MAX, 0);
 
 impl ScalarUDFImpl for DateField {
     fn name(&self) -> &str {
@@ -97,17 +102,25 @@ impl ScalarUDFImpl for DateField {
         let output: ArrayRef = match args.return_field.data_type() {
             to @ DataType::Decimal128(_, to_scale) => {
                 let to_scale = u32::from(to_scale.unsigned_abs());
+                if units.iter().flatten().any(|units| matches!(*units, MINUS_INFINITY | INFINITY)) {
+                    let error = SqlError::unsupported("an infinite numeric");
+                    return Err(external(error.with_hint("date_part() gives an infinite double precision.")));
+                }
                 let values =
                     units.into_iter().map(|u| u.map(|(n, scale)| n * 10_i128.pow(to_scale.saturating_sub(scale))));
                 Arc::new(values.collect::<Decimal128Array>().with_data_type(to.clone()))
             }
             _ => {
                 let values = units.into_iter().zip(fields.as_string_view()).map(|(units, field)| {
-                    units.map(|(n, scale)| match name_of(field.unwrap_or_default()).as_ref() {
-                        // PostgreSQL adds the fraction to the whole seconds.
-                        "second" => (n / 1_000_000) as f64 + (n % 1_000_000) as f64 / 1e6,
-                        "millisecond" => (n / 1_000_000 * 1_000) as f64 + (n % 1_000_000) as f64 / 1e3,
-                        _ => n as f64 / 10_f64.powi(scale as i32),
+                    units.map(|(n, scale)| match (n, scale) {
+                        MINUS_INFINITY => f64::NEG_INFINITY,
+                        INFINITY => f64::INFINITY,
+                        _ => match name_of(field.unwrap_or_default()).as_ref() {
+                            // PostgreSQL adds the fraction to the whole seconds.
+                            "second" => (n / 1_000_000) as f64 + (n % 1_000_000) as f64 / 1e6,
+                            "millisecond" => (n / 1_000_000 * 1_000) as f64 + (n % 1_000_000) as f64 / 1e3,
+                            _ => n as f64 / 10_f64.powi(scale as i32),
+                        },
                     })
                 });
                 Arc::new(values.collect::<Float64Array>())
@@ -179,6 +192,9 @@ impl Values {
         let (found, name) = match self {
             Values::Date(dates) if dates.is_valid(row) => {
                 let days = dates.as_primitive::<Date32Type>().value(row);
+                if matches!(days, i32::MIN | i32::MAX) && is_field(field) {
+                    return Ok(of_infinity(days > 0, field));
+                }
                 let date = NaiveDate::from_epoch_days(days).and_then(|date| date.and_hms_opt(0, 0, 0));
                 let found = match (date, field) {
                     (_, "epoch") => Some((i128::from(days) * 86_400, 0)),
@@ -189,6 +205,9 @@ impl Values {
             }
             Values::Moment(moments, sql_type) if moments.is_valid(row) => {
                 let micros = moments.as_primitive::<TimestampMicrosecondType>().value(row);
+                if !is_finite(micros) && is_field(field) {
+                    return Ok(of_infinity(micros > 0, field));
+                }
                 let moment = DateTime::from_timestamp_micros(micros).map(|moment| moment.naive_utc());
                 let found = match (moment, field) {
                     (_, "epoch") => Some((i128::from(micros), 6)),
@@ -255,10 +274,17 @@ fn is_field(field: &str) -> bool {
             | "millennium"
             | "isoyear"
             | "julian"
+            | "epoch"
             | "timezone"
             | "timezone_hour"
             | "timezone_minute"
     )
+}
+
+/// What grows for ever is infinite; what comes round has no value.
+fn of_infinity(is_positive: bool, field: &str) -> Option<Units> {
+    let grows = matches!(field, "epoch" | "year" | "isoyear" | "decade" | "century" | "millennium" | "julian");
+    grows.then_some(if is_positive { INFINITY } else { MINUS_INFINITY })
 }
 
 fn of_date(date: &NaiveDateTime, field: &str) -> Option<Units> {
