@@ -531,7 +531,7 @@ fn is_worn(segment: &store::Segment<Arc<Life>>) -> bool {
 
 /// Index entries of the rows at `slots`.
 fn entries(store: &Store<Arc<Life>>, key_idxs: &[usize], slots: &[Range<u32>]) -> Result<Load> {
-    let mut load = Load::of_unique(slots.iter().map(ExactSizeIterator::len).sum());
+    let mut load = Load::of_tags(slots.iter().map(ExactSizeIterator::len).sum());
     let mut hashes = vec![];
     for slots in slots {
         let slots: Vec<u32> = slots.clone().collect();

@@ -5,7 +5,7 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{BinaryOperator, Expr, Query};
+use sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -217,8 +217,13 @@ fn between_symmetric(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, Pa
         return None;
     }
     (0..at + 2).for_each(|_| parser.advance_token());
-    let read = parser.parse_between(left.clone(), negated);
-    Some(read.map(|between| match between {
+    // sqlparser takes NOT and EXISTS for one word, but NOT is of the whole.
+    let (left, is_not) = match left.clone() {
+        Expr::Exists { subquery, negated: true } => (Expr::Exists { subquery, negated: false }, true),
+        other => (other, false),
+    };
+    let read = parser.parse_between(left, negated);
+    let between = read.map(|between| match between {
         Expr::Between { expr, negated, low, high } if symmetric => {
             let between = |low: &Expr, high: &Expr| {
                 let (low, high) = (Box::new(low.clone()), Box::new(high.clone()));
@@ -229,6 +234,10 @@ fn between_symmetric(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, Pa
             Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }))
         }
         other => other,
+    });
+    Some(between.map(|between| match is_not {
+        true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(between) },
+        false => between,
     }))
 }
 

@@ -61,8 +61,10 @@ pub fn all() -> Vec<AggregateUDF> {
     let ordered = [O::PercentileCont, O::PercentileDisc, O::Mode, O::Rank, O::DenseRank, O::PercentRank, O::CumeDist]
         .map(N::Ordered);
     let plain = [N::Sum, N::Avg, N::Min, N::Max, N::BoolAnd, N::BoolOr, N::BitAnd, N::BitOr, N::BitXor];
-    let all = plain.into_iter().chain(lists).chain(statistics).chain(ordered);
-    all.map(Udaf::new).collect()
+    let all = plain.into_iter().chain(lists).chain(statistics).chain(ordered).map(Udaf::new);
+    // Functions of their own: an alias would hide from us whose function it is.
+    let others = [("variance", S::VarSamp), ("stddev", S::StddevSamp)];
+    all.chain(others.map(|(name, statistic)| Udaf::named(name.to_owned(), N::Statistic(statistic)))).collect()
 }
 
 /// The one of them that computes `function` in a batch query.
@@ -259,8 +261,6 @@ impl Native {
 impl Udaf {
     #[expect(clippy::new_ret_no_self, reason = "nobody needs the bare one")]
     fn new(native: Native) -> AggregateUDF {
-        let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
-        let signature = Signature::one_of(any, Volatility::Immutable);
         let function = native.function();
         let name = match native {
             // DataFusion's of these names are those of windows, whose rows have an order already.
@@ -268,12 +268,13 @@ impl Udaf {
             Native::Ordered(_) => within_group_name(function.name()),
             _ => function.name().to_owned(),
         };
-        let udaf = AggregateUDF::from(Udaf { name, native, signature });
-        match native {
-            Native::Statistic(Statistic::VarSamp) => udaf.with_aliases(["variance"]),
-            Native::Statistic(Statistic::StddevSamp) => udaf.with_aliases(["stddev"]),
-            _ => udaf,
-        }
+        Udaf::named(name, native)
+    }
+
+    fn named(name: String, native: Native) -> AggregateUDF {
+        let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+        let signature = Signature::one_of(any, Volatility::Immutable);
+        AggregateUDF::from(Udaf { name, native, signature })
     }
 
     /// `42883`, with the types of the arguments.

@@ -700,3 +700,11 @@ fn check_key_type(values: &[&str; 4], data_type: &DataType) {
         assert_eq!(&out[0].rows().column(0).slice(1, 1), &column.slice(1, 1), "{data_type}");
     }
 }
+
+#[test]
+fn functions_of_ours_are_known_as_such() {
+    for udaf in functions::all() {
+        let function = functions::function_of(&Arc::new(udaf.clone()));
+        assert!(!matches!(function, Function::Other(_)), "{}", udaf.name());
+    }
+}

@@ -90,8 +90,8 @@ impl Load {
         Load::with_capacity(n_entries, true)
     }
 
-    /// For about so many entries, each with a key of its own.
-    pub(crate) fn of_unique(n_entries: usize) -> Load {
+    /// For about so many entries that their tags tell apart, or that have each a key of its own.
+    pub(crate) fn of_tags(n_entries: usize) -> Load {
         Load::with_capacity(n_entries, false)
     }
 
@@ -566,7 +566,7 @@ mod tests {
             assert!(n < 5_000 || at_once.bytes() <= one_by_one.bytes() * 6 / 5, "{}", at_once.bytes());
             assert_eq!(Index::default().insert_all(vec![load()], 2, |old, new| key(old) == key(new)), n <= 10);
             let loads = [0, 1].map(|half| {
-                let mut load = Load::of_unique(n as usize / 2);
+                let mut load = Load::of_tags(n as usize / 2);
                 (0..n).filter(|slot| slot % 2 == half).for_each(|slot| load.push(hash(slot), slot));
                 load
             });

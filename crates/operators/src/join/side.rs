@@ -105,6 +105,8 @@ pub(super) struct Side {
     null_equals_null: bool,
     append_only: bool,
     exact: Exact,
+    /// With `Exact::Hash`: the lower half of every stored key's hash is 0, so that the tag says all.
+    is_narrow: bool,
     is_weighted: bool,
     free: Vec<u32>,
     n_slots: usize,
@@ -157,6 +159,7 @@ impl Side {
             null_equals_null,
             append_only,
             exact,
+            is_narrow: true,
             is_weighted: false,
             free: vec![],
             n_slots: 0,
@@ -225,8 +228,12 @@ impl Side {
         // First the index for all, then the keys for all: the misses overlap.
         let slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
         let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
-        if self.exact != Exact::Tag {
-            self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same);
+        match self.exact {
+            Exact::Tag => {}
+            Exact::Hash if self.is_narrow => {
+                same.iter_mut().zip(rows).for_each(|(same, row)| *same &= is_narrow(keys.hash(*row)));
+            }
+            _ => self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same),
         }
         (slots, same)
     }
@@ -237,7 +244,16 @@ impl Side {
 
     #[inline]
     fn has_key(&self, slot: u32, keys: &Keys, row: u32) -> bool {
-        self.exact == Exact::Tag || self.store.equals(&self.key_idxs, slot, &keys.cells, row, true)
+        match self.exact {
+            Exact::Tag => true,
+            Exact::Hash if self.is_narrow => is_narrow(keys.hash(row)),
+            _ => self.store.equals(&self.key_idxs, slot, &keys.cells, row, true),
+        }
+    }
+
+    /// Whether two stored keys are the same where their tags are.
+    fn is_told_by_tag(&self) -> bool {
+        self.exact == Exact::Tag || self.exact == Exact::Hash && self.is_narrow
     }
 
     /// Calls `visit` with all pairs of a row and a slot of the chain that starts at its slot, some at a time.
@@ -368,10 +384,10 @@ impl Side {
         for (rows, slots) in keys.rows.chunks(INSERTED_MAX).zip(slots.chunks(INSERTED_MAX)) {
             let (heads, same) = self.likely(keys, rows);
             for (((row, slot), head), same) in rows.iter().zip(slots).zip(heads).zip(same) {
-                let (store, key_idxs, exact) = (&self.store, &self.key_idxs, self.exact);
+                let (store, key_idxs, is_told_by_tag) = (&self.store, &self.key_idxs, self.is_told_by_tag());
                 let is_key = |other| match other == head {
                     true => same,
-                    false => exact == Exact::Tag || store.equals(key_idxs, other, &keys.cells, *row, true),
+                    false => is_told_by_tag || store.equals(key_idxs, other, &keys.cells, *row, true),
                 };
                 let head = self.index.put(keys.hash(*row), *slot, is_key);
                 self.chain(keys.hash(*row), *slot, head);
@@ -399,7 +415,11 @@ impl Side {
         if pending.is_empty() {
             return Ok(());
         }
-        let mut load = Load::new(pending.n_slots());
+        let is_told_by_tag = self.is_told_by_tag();
+        let mut load = match is_told_by_tag {
+            true => Load::of_tags(pending.n_slots()),
+            false => Load::new(pending.n_slots()),
+        };
         for slots in pending.as_slice() {
             let slots: Vec<u32> = slots.clone().collect();
             let columns =
@@ -410,7 +430,7 @@ impl Side {
         }
         let mut index = std::mem::take(&mut self.index);
         let same = |side: &Side, pair: Pair| {
-            let is_exact = side.exact == Exact::Tag || side.exact == Exact::Hash && pair.same_hash;
+            let is_exact = is_told_by_tag || side.exact == Exact::Hash && pair.same_hash;
             is_exact || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
         };
         index.put_all(load, self, same, Side::chain);
@@ -429,6 +449,7 @@ impl Side {
         let cells = self.store.encode(rows.columns(), None)?;
         let slots = self.store_rows(&cells, &keys.rows)?;
         self.n_slots += slots.len();
+        self.is_narrow &= self.exact != Exact::Hash || keys.rows.iter().all(|row| is_narrow(keys.hash(*row)));
         if weights.is_some() || self.is_weighted {
             for (row, slot) in keys.rows.iter().zip(&slots) {
                 self.set_weight(*slot, weights.map_or(1, |w| w.get(*row as usize).copied().unwrap_or(1)));
@@ -565,6 +586,7 @@ impl Side {
         if self.n_slots == 0 && self.bytes() > EMPTY_BYTES_MAX {
             self.store.clear();
             self.free = vec![];
+            self.is_narrow = true;
         }
         Ok(())
     }
@@ -618,17 +640,22 @@ fn pieces(rows: &[u32], slots: &[u32], visit: &mut impl FnMut(&[u32], &[u32]) ->
     rows.chunks(BATCH_ROWS_MAX).zip(slots.chunks(BATCH_ROWS_MAX)).try_for_each(|(rows, slots)| visit(rows, slots))
 }
 
-/// A one-to-one scrambling of 64 bits (the finalizer of MurmurHash3, by Austin Appleby).
+/// A one-to-one scrambling of 64 bits: words below 2^32 are told apart by the upper half, and have 0 below.
 #[inline]
-fn scramble_all(mut word: u64) -> u64 {
-    word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    word ^ (word >> 33)
+fn scramble_all(word: u64) -> u64 {
+    let upper = (word >> 32) as u32;
+    u64::from(scramble(word as u32 ^ scramble(upper))) << 32 | u64::from(upper)
 }
 
-/// The same of 32 bits.
+/// Whether it is the hash of a word below 2^32.
 #[inline]
-fn scramble(mut word: u32) -> u32 {
+fn is_narrow(hash: u64) -> bool {
+    hash as u32 == 0
+}
+
+/// A one-to-one scrambling of 32 bits (the finalizer of MurmurHash3, by Austin Appleby).
+#[inline]
+pub(super) fn scramble(mut word: u32) -> u32 {
     word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
     word = (word ^ (word >> 13)).wrapping_mul(0xc2b2_ae35);
     word ^ (word >> 16)

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidewire_types::{Delta, Epoch};
 
+use super::side::scramble;
 use super::{Join, Kind};
 use crate::testing::{Checkpoint, Random};
 use crate::{Plan, StepContext};
@@ -28,6 +29,8 @@ type Out = (Option<Row>, Option<Row>, Option<bool>);
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Keys {
     Int,
+    /// Integers beyond 32 bits among others, whose hashes differ in their lower half only.
+    Wide,
     Text,
     Float,
     List,
@@ -64,6 +67,7 @@ fn schema() -> SchemaRef {
         ("l", list),
         ("t", DataType::Utf8),
         ("v", DataType::Int32),
+        ("w", DataType::Int64),
     ];
     Arc::new(Schema::new(columns.map(|(name, t)| Field::new(name, t, true)).to_vec()))
 }
@@ -85,7 +89,18 @@ fn columns(rows: &[Option<Row>]) -> Vec<ArrayRef> {
         )),
         Arc::new(StringArray::from_iter(b.map(text))),
         Arc::new(Int32Array::from_iter(rows.iter().map(|row| row.and_then(|(.., v)| v.map(i32::from))))),
+        Arc::new(Int64Array::from_iter(a().map(|a| a.map(wide)))),
     ]
+}
+
+/// 0 and 2, and for each another number whose hash has the same tag.
+fn wide(a: u8) -> i64 {
+    let other = |upper: u32, twin: u32| i64::from(upper) << 32 | i64::from(twin ^ scramble(upper));
+    match a {
+        1 => other(1, 0),
+        3 => other(u32::MAX, 2),
+        a => i64::from(a),
+    }
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -96,6 +111,7 @@ impl Case {
     fn plan(&self) -> Join {
         let keys = match self.keys {
             Keys::Int => vec![0],
+            Keys::Wide => vec![6],
             Keys::Text => vec![1],
             Keys::Float => vec![2],
             Keys::List => vec![3],
@@ -107,9 +123,9 @@ impl Case {
         let column = |idx: usize| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new("v", idx)) };
         let residual = match self.residual {
             Residual::None => None,
-            Residual::Less => Some(binary(column(5), Op::Lt, column(11), &pair_schema).unwrap()),
+            Residual::Less => Some(binary(column(5), Op::Lt, column(12), &pair_schema).unwrap()),
             Residual::Quotient => {
-                let difference = binary(column(5), Op::Minus, column(11), &pair_schema).unwrap();
+                let difference = binary(column(5), Op::Minus, column(12), &pair_schema).unwrap();
                 let quotient = binary(lit(10i32), Op::Divide, difference, &pair_schema).unwrap();
                 Some(binary(quotient, Op::Gt, lit(3i32), &pair_schema).unwrap())
             }
@@ -335,7 +351,15 @@ fn epochs() -> impl Strategy<Value = Vec<(Changes, Changes, u64)>> {
 }
 
 fn a_case(kind: Kind) -> impl Strategy<Value = Case> {
-    let keys = prop::sample::select(vec![Keys::Int, Keys::Text, Keys::Float, Keys::List, Keys::IntAndText, Keys::None]);
+    let keys = prop::sample::select(vec![
+        Keys::Int,
+        Keys::Wide,
+        Keys::Text,
+        Keys::Float,
+        Keys::List,
+        Keys::IntAndText,
+        Keys::None,
+    ]);
     let residual = prop::sample::select(vec![Residual::None, Residual::None, Residual::Less, Residual::Quotient]);
     let flags = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), any::<[bool; 2]>());
     (keys, residual, flags).prop_map(move |(keys, residual, (nulls, null_aware, append_only, unique))| Case {
@@ -396,7 +420,7 @@ fn a_pair_that_cannot_be_judged_is_a_dead_letter_and_no_match() {
     assert_eq!(out.iter().map(Delta::n_rows).sum::<usize>(), 1);
     let errors = row_errors.into_inner();
     assert_eq!(errors.len(), 1);
-    assert_eq!((errors[0].row.num_columns(), errors[0].weight), (12, 1));
+    assert_eq!((errors[0].row.num_columns(), errors[0].weight), (14, 1));
     assert_eq!(errors[0].error.state().code(), "22012");
 }
 
