@@ -383,7 +383,7 @@ fn views_become_dataflows() {
                   Input: accounts, columns=[id, country], unique=(id)
             -- UniqueKey([0])
             > SELECT string_agg(account, ',' ORDER BY account, id) AS s, stddev(amount) AS d FROM payments
-            IncrementalProjectionExec: expr=[string_agg(payments.account,Utf8(",")) ORDER BY [payments.account ASC NULLS LAST,payments.id ASC NULLS LAST] as s, stddev_samp(payments.amount) as d], unique=()
+            IncrementalProjectionExec: expr=[string_agg(payments.account,Utf8(",")) ORDER BY [payments.account ASC NULLS LAST,payments.id ASC NULLS LAST] as s, stddev(payments.amount) as d], unique=()
               IncrementalAggregateExec: gby=[], aggr=[string_agg(account, $ ORDER BY account, id), stddev_samp(amount)], unique=()
                 IncrementalProjectionExec: expr=[account, , as $, id, amount], append_only
                   Input: payments, columns=[id, account, amount], append_only
