@@ -314,7 +314,7 @@ impl Core {
 
     /// Runs every view whose inputs changed, in topological order; what it puts out is an input of later ones.
     fn step_views(&mut self, epoch: Epoch, now_us: i64, changes: &mut EpochChanges) {
-        let (mut failed, mut row_errors, mut asserts) = (vec![], vec![], false);
+        let (mut failed, mut row_errors, mut has_turned) = (vec![], vec![], false);
         let mut sizes: HashMap<ObjectId, usize> = changes.iter().map(|(id, c)| (*id, bytes_of(&c.deltas))).collect();
         for (id, n_bytes) in &sizes {
             if let Some(table) = self.tables.get(id)
@@ -328,7 +328,7 @@ impl Core {
             if view.error.is_some() || !view.inputs.iter().any(|input| changes.contains_key(input)) {
                 continue;
             }
-            asserts |= view.runtime.asserts();
+            let was_violated = view.runtime.is_violated();
             view.runtime.set_room(self.state_memory.room(*id, &self.shared.memory));
             let result = view.runtime.step(changes, now_us, Some(&self.workers)).and_then(|output| {
                 if let Some(relation) = &mut view.relation {
@@ -343,6 +343,7 @@ impl Core {
                 }
                 Ok(output)
             });
+            has_turned |= view.runtime.is_violated() != was_violated;
             match result {
                 Ok(output) => {
                     row_errors.push((*id, output.row_errors));
@@ -368,7 +369,7 @@ impl Core {
             self.fail_view(id, err);
         }
         self.check_memory();
-        if asserts || !self.undefined.is_empty() {
+        if has_turned {
             self.find_undefined();
         }
     }

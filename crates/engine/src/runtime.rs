@@ -215,15 +215,10 @@ impl Runtime {
         Ok(output)
     }
 
-    /// Whether the output may come to mean nothing: see [`Runtime::n_violations`].
-    pub fn asserts(&self) -> bool {
-        self.nodes.iter().any(|n| n.origin == Origin::Own && n.asserts())
-    }
-
-    /// How many rows there are that may not be. While there are any, the output means nothing.
-    pub fn n_violations(&self) -> i64 {
+    /// Whether there are rows that may not be: while there are, the output means nothing.
+    pub fn is_violated(&self) -> bool {
         let own = self.nodes.iter().filter(|n| n.origin == Origin::Own && n.asserts());
-        own.flat_map(|n| n.shards.iter().flatten()).map(|operator| operator.n_violations()).sum()
+        own.flat_map(|n| n.shards.iter().flatten()).any(|operator| operator.n_violations() > 0)
     }
 
     /// Rows, time and state of each node, in the order of the dataflow.

@@ -144,7 +144,7 @@ pub enum ViewState {
     /// It is kept up to date.
     Running,
     /// It is kept up to date, and cannot be read before it has a value again.
-    Undefined(String),
+    Undefined,
     /// It stopped at an error.
     Failed(String),
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use tidewire_catalog::SYSTEM;
+use tidewire_operators::assert::SEVERAL_ROWS;
 use tidewire_types::{Result, SqlType};
 
 use crate::core::describe;
@@ -145,7 +146,7 @@ pub fn view_state(state: &ViewState) -> (&'static str, Option<&str>) {
     match state {
         ViewState::Building { .. } => ("building", None),
         ViewState::Running => ("running", None),
-        ViewState::Undefined(why) => ("undefined", Some(why)),
+        ViewState::Undefined => ("undefined", Some(SEVERAL_ROWS)),
         ViewState::Failed(why) => ("failed", Some(why)),
     }
 }

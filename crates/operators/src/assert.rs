@@ -35,9 +35,12 @@ impl Assert {
     }
 }
 
+/// What is wrong while there are violations.
+pub const SEVERAL_ROWS: &str = "more than one row returned by a subquery used as an expression";
+
 /// `21000`: what a reader is told while there are violations.
 pub fn several_rows() -> SqlError {
-    SqlError::new(SqlState::CardinalityViolation, "more than one row returned by a subquery used as an expression")
+    SqlError::new(SqlState::CardinalityViolation, SEVERAL_ROWS)
 }
 
 struct AssertShard {

@@ -70,6 +70,11 @@ pub trait Operator: Send {
         self.step(inputs, cx, &mut vec![])
     }
 
+    /// After the last `load`, once: what that put off until all rows are there.
+    fn end_load(&mut self, _cx: &StepContext<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// For [`Kept::Rows`]: from now on it remembers what changes. Called before the first step (and before or after
     /// `restore`), or not at all.
     fn track_changes(&mut self) {}

@@ -23,7 +23,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use tidewire_types::{Delta, Epoch, Result, SqlError, SqlState, as_grouped};
 
 use crate::{Operator, Plan, StepContext};
@@ -122,20 +121,13 @@ struct RecursionShard {
     /// Of every row, for UNION; UNION ALL needs none.
     support: HashMap<Encoded, Support>,
     row_bytes: usize,
-    /// Rows of the first term that were loaded: nothing is derived of them before all that the body reads is there, for
-    /// over a part of it the iterations might never end.
+    /// Rows of the first term, while rows are loaded: nothing is derived of them before all that the body reads is there,
+    /// for over a part of it the iterations might never end.
     loaded: Vec<Delta>,
 }
 
 impl Operator for RecursionShard {
     fn step(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>, out: &mut Vec<Delta>) -> Result<()> {
-        if !self.loaded.is_empty() {
-            let first_term = std::mem::take(&mut self.loaded);
-            // Errors in rows were told before the restart.
-            let told = Mutex::default();
-            let cx = StepContext { epoch: cx.epoch, now_us: cx.now_us, row_errors: &told };
-            self.advance(&mut [first_term], &cx, &mut vec![])?;
-        }
         self.advance(inputs, cx, out)
     }
 
@@ -149,7 +141,12 @@ impl Operator for RecursionShard {
         Ok(())
     }
 
-    /// Its own rows, and the body's; rows that are loaded count when the next step has derived what follows from them.
+    fn end_load(&mut self, cx: &StepContext<'_>) -> Result<()> {
+        let first_term = std::mem::take(&mut self.loaded);
+        self.advance(&mut [first_term], cx, &mut vec![])
+    }
+
+    /// Its own rows, and the body's.
     fn state_rows(&self) -> usize {
         self.support.len() + self.body.operators.iter().flatten().map(|op| op.state_rows()).sum::<usize>()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use tidewire_types::{Delta, Result, SqlError};
 
@@ -25,9 +25,7 @@ pub struct SingleRow {
 impl SingleRow {
     /// A running shard; only shard 0 puts out a row.
     pub fn build(&self, shard_idx: usize) -> Result<Box<dyn Operator>> {
-        let n_columns = self.schema.fields().len() - usize::from(self.counts && !self.schema.fields().is_empty());
-        let fields = self.schema.fields().iter().take(n_columns);
-        let fields = fields.map(|f| SortField::new(f.data_type().clone())).collect();
+        let fields = value_fields(&self.schema, self.counts).map(|f| SortField::new(f.data_type().clone())).collect();
         let converter = RowConverter::new(fields)
             .map_err(|e| SqlError::unsupported("a scalar subquery of such a type").with_detail(e.to_string()))?;
         let schema = Arc::clone(&self.schema);
@@ -42,6 +40,11 @@ impl SingleRow {
             shown: (None, 0),
         }))
     }
+}
+
+/// All but the count.
+fn value_fields(schema: &Schema, counts: bool) -> impl Iterator<Item = &FieldRef> {
+    schema.fields().iter().take(schema.fields().len().saturating_sub(usize::from(counts)))
 }
 
 /// A row, encoded.
@@ -112,7 +115,7 @@ impl SingleRowShard {
 
     /// A batch of one row.
     fn row(&self, (row, n_rows): &(Option<Encoded>, i64)) -> Result<RecordBatch> {
-        let fields = self.schema.fields().iter();
+        let fields = value_fields(&self.schema, self.counts);
         let mut columns: Vec<ArrayRef> = match row {
             None => fields.map(|f| new_null_array(f.data_type(), 1)).collect(),
             Some(row) => {
@@ -122,7 +125,6 @@ impl SingleRowShard {
             }
         };
         if self.counts {
-            columns.truncate(self.schema.fields().len().saturating_sub(1));
             columns.push(Arc::new(Int64Array::from(vec![*n_rows])));
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)

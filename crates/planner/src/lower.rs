@@ -470,13 +470,15 @@ impl<'a> Lowering<'a> {
                     return Ok(Transformed::no(expr));
                 }
                 let plan = subquery.subquery.as_ref();
-                let idx = found.iter().position(|scalar| scalar.plan == *plan).unwrap_or_else(|| {
-                    let mut column = || Column::from_name(self.hidden());
-                    let (value, n_rows) = (column(), (!at_most_one(plan)).then(column));
-                    found.push(Scalar { plan: plan.clone(), value, n_rows });
-                    found.len() - 1
-                });
-                Ok(found.get(idx).map_or_else(|| Transformed::no(expr), |scalar| Transformed::yes(scalar.expr())))
+                if let Some(present) = found.iter().find(|scalar| scalar.plan == *plan) {
+                    return Ok(Transformed::yes(present.expr()));
+                }
+                let mut column = || Column::from_name(self.hidden());
+                let (value, n_rows) = (column(), (!at_most_one(plan)).then(column));
+                let scalar = Scalar { plan: plan.clone(), value, n_rows };
+                let value = scalar.expr();
+                found.push(scalar);
+                Ok(Transformed::yes(value))
             });
             replaced.push(expr.map_err(|e| planning_error(e, self.text))?.data);
             if let Some(error) = failed {

@@ -38,7 +38,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Distinct, DistinctOn, Expr, Filter, LogicalPlan, Operator, Projection, Sort, Subquery, SubqueryAlias,
     lit,
 };
-pub(crate) use one_row::{asked, given, only as only_row, when_asked};
+pub(crate) use one_row::{asked, given, only_row, when_asked};
 pub(crate) use rows::{ROW, RowPlanner, row_function};
 pub(crate) use scalar::at_most_one;
 use tidewire_types::SqlType;

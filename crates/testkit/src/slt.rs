@@ -215,7 +215,7 @@ impl Shared {
 
 fn running_views(server: &Server) -> impl Iterator<Item = ViewStatus> + use<> {
     let views = server.engine.status().views;
-    views.into_iter().filter(|view| matches!(view.state, ViewState::Running | ViewState::Undefined(_)))
+    views.into_iter().filter(|view| matches!(view.state, ViewState::Running | ViewState::Undefined))
 }
 
 /// One `connection` of a file.

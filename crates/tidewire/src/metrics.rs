@@ -99,7 +99,7 @@ fn views(page: &mut Page, views: &[ViewStatus]) {
         let name = match view.state {
             ViewState::Building { .. } => "building",
             ViewState::Running => "running",
-            ViewState::Undefined(_) => "undefined",
+            ViewState::Undefined => "undefined",
             ViewState::Failed(_) => "failed",
         };
         state.sample(&[("view", &view.name), ("state", name)], 1);

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use tidewire_connect::{Position, Split};
 use tidewire_operators::arrangement::Arrangement;
-use tidewire_operators::assert::several_rows;
 use tidewire_types::ObjectId;
 
 use super::{Core, RunningSource, View, describe};
@@ -72,7 +71,7 @@ impl View {
 
     fn status(&self, id: ObjectId, is_undefined: bool) -> ViewStatus {
         let state = match &self.error {
-            None if is_undefined => ViewState::Undefined(several_rows().message().to_string()),
+            None if is_undefined => ViewState::Undefined,
             None => ViewState::Running,
             Some(err) => ViewState::Failed(describe(err)),
         };

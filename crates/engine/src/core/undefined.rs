@@ -17,7 +17,7 @@ impl Core {
         let mut found = HashSet::new();
         for id in &self.view_order {
             let Some(view) = self.views.get(id).filter(|view| view.error.is_none()) else { continue };
-            if view.runtime.n_violations() > 0 || view.inputs.iter().any(|input| found.contains(input)) {
+            if view.runtime.is_violated() || view.inputs.iter().any(|input| found.contains(input)) {
                 found.insert(*id);
             }
         }

@@ -267,6 +267,7 @@ impl Shard<'_> {
                 Ok(())
             })?;
         }
+        operator.end_load(&cx(step))?;
         Ok(step)
     }
 }

@@ -81,7 +81,7 @@ impl Session {
                 let total = n_rows_total.map_or_else(String::new, |total| format!(" of {total}"));
                 Some(format!("{n_rows}{total} rows"))
             }
-            ViewState::Running | ViewState::Undefined(_) | ViewState::Failed(_) => None,
+            ViewState::Running | ViewState::Undefined | ViewState::Failed(_) => None,
         };
         rows(vec![
             ("id", SqlType::Int8, bigint(each().map(|v| Some(i64::from(v.id.0))))),

@@ -189,6 +189,7 @@ impl Checkpoint {
                     let mut inputs: Vec<Vec<Delta>> = waiting.iter_mut().map(next).collect();
                     operator.load(&mut inputs, &steps.context(1)).unwrap();
                 }
+                operator.end_load(&steps.context(1)).unwrap();
             }
         }
         if !is_tracked_first {

@@ -21,11 +21,9 @@ pub(super) fn place_of(text: &str, message: &str) -> Option<usize> {
     if message.starts_with("cannot cast type ") {
         return only(text, |token| *token == Token::DoubleColon || is_keyword(token, "CAST"));
     }
-    let is_of_value = ["invalid input", "date/time field value out of range", "value \""]
-        .iter()
-        .any(|start| message.starts_with(start));
-    let (_, value) = message.split_once('"').filter(|_| is_of_value)?;
-    let (value, _) = value.rsplit_once('"').or_else(|| value.split_once("\" is out of range"))?;
+    let begins_with = |start: &&str| message.starts_with(start);
+    ["invalid input", "date/time field value out of range", "value \""].iter().find(|start| begins_with(start))?;
+    let (value, _) = message.split_once('"')?.1.rsplit_once('"')?;
     only(text, |token| matches!(token, Token::SingleQuotedString(literal) if literal == value))
 }
 

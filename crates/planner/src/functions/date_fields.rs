@@ -111,18 +111,10 @@ impl ScalarUDFImpl for DateField {
                 Arc::new(values.collect::<Decimal128Array>().with_data_type(to.clone()))
             }
             _ => {
-                let values = units.into_iter().zip(fields.as_string_view()).map(|(units, field)| {
-                    units.map(|(n, scale)| match (n, scale) {
-                        MINUS_INFINITY => f64::NEG_INFINITY,
-                        INFINITY => f64::INFINITY,
-                        _ => match name_of(field.unwrap_or_default()).as_ref() {
-                            // PostgreSQL adds the fraction to the whole seconds.
-                            "second" => (n / 1_000_000) as f64 + (n % 1_000_000) as f64 / 1e6,
-                            "millisecond" => (n / 1_000_000 * 1_000) as f64 + (n % 1_000_000) as f64 / 1e3,
-                            _ => n as f64 / 10_f64.powi(scale as i32),
-                        },
-                    })
-                });
+                let values = units
+                    .into_iter()
+                    .zip(fields.as_string_view())
+                    .map(|(units, field)| units.map(|units| as_double(units, &name_of(field.unwrap_or_default()))));
                 Arc::new(values.collect::<Float64Array>())
             }
         };
@@ -130,6 +122,17 @@ impl ScalarUDFImpl for DateField {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&output, 0)?),
             false => ColumnarValue::Array(output),
         })
+    }
+}
+
+fn as_double((n, scale): Units, field: &str) -> f64 {
+    match ((n, scale), field) {
+        (MINUS_INFINITY, _) => f64::NEG_INFINITY,
+        (INFINITY, _) => f64::INFINITY,
+        // PostgreSQL adds the fraction to the whole seconds.
+        (_, "second") => (n / 1_000_000) as f64 + (n % 1_000_000) as f64 / 1e6,
+        (_, "millisecond") => (n / 1_000_000 * 1_000) as f64 + (n % 1_000_000) as f64 / 1e3,
+        _ => n as f64 / 10_f64.powi(scale as i32),
     }
 }
 

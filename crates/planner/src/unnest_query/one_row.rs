@@ -26,7 +26,7 @@ static ONLY: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::from(Only { signature: Signature::any(2, Volatility::Immutable) })));
 
 /// The first of (value, number of rows). Errors while it runs: `21000`, where there are several rows.
-pub(crate) fn only(args: Vec<Expr>) -> Expr {
+pub(crate) fn only_row(args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(ONLY.clone(), args))
 }
 
@@ -68,7 +68,7 @@ impl ScalarUDFImpl for Only {
     }
 }
 
-/// The arguments of [`only`]: the value and how many rows there are.
+/// The arguments of [`only_row`]: the value and how many rows there are.
 fn checked(expr: &Expr) -> Option<&[Expr]> {
     match expr {
         Expr::ScalarFunction(call) if call.func.inner().is::<Only>() => Some(&call.args),

@@ -51,7 +51,7 @@ impl Unnester {
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(std::sync::Arc::new(pushed.plan), keys, calls)?);
         let exprs = names.map(|name| Expr::Column(Column::new_unqualified(name)));
         let places = self.attach(query, plan, &exprs, &pushed.keys, outer, pushed.nulls)?;
-        let only = one_row::only(places.into_iter().map(Expr::Column).collect());
+        let only = one_row::only_row(places.into_iter().map(Expr::Column).collect());
         Ok(as_field(only, &field))
     }
 
