@@ -41,7 +41,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::logical_expr::AggregateUDF;
 pub use kept::STATE_VERSION;
-pub use lists::{List, json_text};
+pub use lists::{List, json_list, json_members, json_text};
 pub use ordered::Ordered;
 pub use statistics::Statistic;
 use tidewire_types::Result;

@@ -366,15 +366,18 @@ pub(crate) fn rewrite_call(expr: &mut Expr) -> Result<()> {
         "array_agg" | "string_agg" | "first_value" | "last_value" if is_plain => {
             rename(function, &within_group_name(&name));
         }
-        // The order of a window's rows is not the one that these would take.
-        "json_agg" | "json_object_agg" | "jsonb_agg" | "jsonb_object_agg" if !is_plain => {
-            return Err(SqlError::unsupported(format!("{name}() OVER")));
+        "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg"
+            if !is_plain && args(function).len() == 1 + usize::from(name.ends_with("object_agg")) =>
+        {
+            *expr = json_over(function, name.ends_with("object_agg"));
+            if name.starts_with("jsonb") {
+                wrap(expr, &functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default());
+            }
         }
         "json_agg" | "json_object_agg" => json_call(function, &name),
         "jsonb_agg" | "jsonb_object_agg" => {
             json_call(function, if name == "jsonb_agg" { "json_agg" } else { "json_object_agg" });
-            let call = std::mem::replace(expr, Expr::value(Value::Null));
-            *expr = scalar_call(&functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default(), call);
+            wrap(expr, &functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default());
         }
         _ => {}
     }
@@ -493,30 +496,50 @@ fn nest_number(expr: &mut Expr) {
 fn json_call(function: &mut Function, name: &str) {
     let values = args(function);
     let mut order = order_of(function);
-    if order.is_empty() {
+    if order.is_empty() && function.over.is_none() {
         order = values.iter().cloned().map(ascending).collect();
     }
-    let text = functions::cast::function_name(&SqlType::Text).unwrap_or_default();
-    let json = match (name, values.as_slice()) {
-        ("json_agg", [value]) => vec![scalar_call(functions::TO_JSON, value.clone())],
-        ("json_object_agg", [key, value]) => {
-            vec![scalar_call(&text, key.clone()), scalar_call(functions::TO_JSON, value.clone())]
-        }
-        // A wrong number of arguments: the planner says so.
-        _ => values,
-    };
-    set_args(function, json, order);
+    set_args(function, json_args(values, name == "json_object_agg"), order);
     rename(function, name);
 }
 
-fn scalar_call(name: &str, arg: Expr) -> Expr {
+/// The arrays of a window's values, which are in its order, as one json.
+fn json_over(function: &Function, is_object: bool) -> Expr {
+    let array = |arg: Expr| {
+        let mut call = function.clone();
+        set_args(&mut call, vec![arg], order_of(function));
+        rename(&mut call, "array_agg");
+        Expr::Function(call)
+    };
+    let arrays = json_args(args(function), is_object).into_iter().map(array).collect();
+    scalar_call(if is_object { functions::JSON_MEMBERS } else { functions::JSON_LIST }, arrays)
+}
+
+/// The arguments of a json aggregate as json, a key as text. As they are where they are too few or too many.
+fn json_args(args: Vec<Expr>, is_object: bool) -> Vec<Expr> {
+    let text = functions::cast::function_name(&SqlType::Text).unwrap_or_default();
+    let json = |value: &Expr| scalar_call(functions::TO_JSON, vec![value.clone()]);
+    match (is_object, args.as_slice()) {
+        (false, [value]) => vec![json(value)],
+        (true, [key, value]) => vec![scalar_call(&text, vec![key.clone()]), json(value)],
+        // The planner says so.
+        _ => args,
+    }
+}
+
+fn wrap(expr: &mut Expr, function: &str) {
+    let arg = std::mem::replace(expr, Expr::value(Value::Null));
+    *expr = scalar_call(function, vec![arg]);
+}
+
+fn scalar_call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))],
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
             clauses: vec![],
         }),
         filter: None,

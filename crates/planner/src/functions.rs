@@ -59,6 +59,7 @@ pub(crate) use array_order::{extreme_in_order, in_order};
 pub(crate) use convert::array_items;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
+pub(crate) use json_build::{JSON_LIST, JSON_MEMBERS};
 pub(crate) use json_order::in_json_order;
 pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;

@@ -221,19 +221,30 @@ fn texts(args: &[ArrayRef]) -> Result<Vec<StringViewArray>> {
 
 fn json_array(args: &[ArrayRef]) -> Result<ScalarValue> {
     let columns = texts(args)?;
-    let values = columns.first().into_iter().flatten().map(|value| value.unwrap_or("null"));
-    Ok(ScalarValue::Utf8View(Some(format!("[{}]", values.collect::<Vec<_>>().join(", ")))))
+    Ok(ScalarValue::Utf8View(Some(json_list(columns.first().into_iter().flatten()))))
+}
+
+/// Values that are json (NULL is `null`) as one array, as `json_agg` writes it.
+pub fn json_list<'a>(values: impl Iterator<Item = Option<&'a str>>) -> String {
+    format!("[{}]", values.map(|value| value.unwrap_or("null")).collect::<Vec<_>>().join(", "))
 }
 
 fn json_object(args: &[ArrayRef]) -> Result<ScalarValue> {
     let columns = texts(args)?;
     let [keys, values] = &columns[..] else { return Err(SqlError::internal("json_object_agg of no two arguments")) };
+    Ok(ScalarValue::Utf8View(Some(json_members(keys.iter().zip(values))?)))
+}
+
+/// Keys and values that are json (NULL is `null`) as one object, as `json_object_agg` writes it.
+///
+/// Errors: `22023` for a key that is NULL.
+pub fn json_members<'a>(members: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>) -> Result<String> {
     let mut all = String::from("{ ");
-    for (row_idx, (key, value)) in keys.iter().zip(values).enumerate() {
+    for (idx, (key, value)) in members.enumerate() {
         let Some(key) = key else {
             return Err(SqlError::new(SqlState::InvalidParameterValue, "field name must not be null"));
         };
-        if row_idx > 0 {
+        if idx > 0 {
             all.push_str(", ");
         }
         all.push_str(&json_text(key));
@@ -241,7 +252,7 @@ fn json_object(args: &[ArrayRef]) -> Result<ScalarValue> {
         all.push_str(value.unwrap_or("null"));
     }
     all.push_str(" }");
-    Ok(ScalarValue::Utf8View(Some(all)))
+    Ok(all)
 }
 
 /// Text as a json string, escaped as PostgreSQL does.

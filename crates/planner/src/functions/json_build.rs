@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use serde_json::Value;
 use tidewire_connect::jsonb_text;
-use tidewire_operators::aggregate::json_text;
+use tidewire_operators::aggregate::{json_list, json_members, json_text};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
@@ -17,8 +17,15 @@ use super::defined::{Definition, Overload};
 use super::{text, to_json};
 use crate::whole_rows::{JOINED_ROW, ROW};
 
+/// An array of json as json, as `json_agg` writes it. No user's function can have these names.
+pub(crate) const JSON_LIST: &str = "json list";
+/// An array of keys and one of json as json, as `json_object_agg` writes it.
+pub(crate) const JSON_MEMBERS: &str = "json members";
+
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
+    Definition { name: JSON_LIST, resolve: |types| Overload::of(types, SqlType::Json, |c, _| list(c)) },
+    Definition { name: JSON_MEMBERS, resolve: |types| Overload::of(types, SqlType::Json, |c, _| members(c)) },
     Definition { name: "to_json", resolve: |types| one(types, SqlType::Json, json_of) },
     Definition { name: "to_jsonb", resolve: |types| one(types, SqlType::Jsonb, jsonb_of) },
     Definition {
@@ -54,6 +61,32 @@ fn one(types: &[SqlType], result: SqlType, call: super::defined::Call) -> Option
         return None;
     }
     Overload::of(types, result, call)
+}
+
+/// The texts of each row's array; none where one is NULL.
+fn lists(columns: &[ArrayRef]) -> Result<Vec<Vec<Option<StringViewArray>>>> {
+    let texts = |items: ArrayRef| Ok(compute::cast(&items, &DataType::Utf8View)?.as_string_view().clone());
+    let column = |column: &ArrayRef| match column.as_list_opt::<i32>() {
+        Some(lists) => lists.iter().map(|items| items.map(texts).transpose()).collect(),
+        None => Ok(vec![None; column.len()]),
+    };
+    columns.iter().map(column).collect()
+}
+
+fn list(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let lists = lists(columns)?.into_iter().next().unwrap_or_default();
+    let json = |items: &Option<StringViewArray>| items.as_ref().map(|items| json_list(items.iter()));
+    Ok(Arc::new(lists.iter().map(json).collect::<StringViewArray>()))
+}
+
+fn members(columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [keys, values] = lists(columns)?.try_into().map_err(|_| external(SqlError::internal("two arrays")))?;
+    let json = |(keys, values): (&Option<StringViewArray>, &Option<StringViewArray>)| {
+        let (Some(keys), Some(values)) = (keys, values) else { return Ok(None) };
+        json_members(keys.iter().zip(values)).map(Some).map_err(external)
+    };
+    let rows = keys.iter().zip(&values).map(json).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(rows.into_iter().collect::<StringViewArray>()))
 }
 
 fn json_of(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {

@@ -2,18 +2,17 @@
 //!
 //! What such a condition says of a pair of rows, it says of the values that it reads. Where these come from one side,
 //! that side gets the condition as a column. Else the pairs of values for which it is true are a relation of their own
-//! (the inner join of both sides, filtered), and one side is joined to it.
+//! (the inner join of both sides, filtered), and one side is joined to it. Where both sides are kept whole, the pairs have the
+//! values of the whole ON: then a row of the right that has a pair has a partner for each of its pairs.
 
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
-use tidewire_types::SqlError;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, lit};
 
 use super::pull::{Renamed, join};
 use super::scope::{Scopes, names_in};
 use super::{Query, Unnester, only, project, qualified};
-use crate::provider::to_datafusion;
 
 /// Which side of a join a condition reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,16 +67,20 @@ impl Unnester {
             let all = std::mem::take(&mut filter);
             let pairs = join(left.clone(), right.clone(), on.clone(), all.clone(), JoinType::Inner, nulls)?;
             filter = all;
-            let used = columns_of(&condition, pairs.schema())?;
+            let is_full = join_type == JoinType::Full;
+            let on_keys: Vec<&Expr> = on.iter().flat_map(|(left, right)| [left, right]).collect();
+            let others = on_keys.into_iter().chain(&filter).filter(|_| is_full);
+            let used = columns_of(others.chain([&condition]), pairs.schema())?;
             let pairs = self.filter(vec![condition], pairs, scopes)?;
             let (of_left, of_right): (Vec<_>, Vec<_>) = used
                 .into_iter()
                 .partition(|c| matches!(c, Expr::Column(c) if left.schema().maybe_index_of_column(c).is_some()));
             let pairs = project(pairs, of_left.iter().chain(&of_right).cloned().collect())?;
             let pairs = LogicalPlan::Distinct(Distinct::All(Arc::new(pairs)));
-            let exprs: Vec<Expr> = of_left.iter().chain(&of_right).cloned().collect();
+            let exprs: Vec<Expr> = of_left.iter().chain(&of_right).cloned().chain([lit(true)]).collect();
             let (renamed, mut places) = Renamed::of(self, pairs, &exprs, &[])?;
-            let right_places = places.split_off(of_left.len());
+            let mut right_places = places.split_off(of_left.len());
+            let is_pair = right_places.split_off(of_right.len());
             let same = |a: Expr, b: Column| (a, Expr::Column(b));
             let inner = JoinType::Inner;
             let equal = NullEquality::NullEqualsNull;
@@ -86,12 +89,11 @@ impl Unnester {
                 let keys = of_left.into_iter().zip(places).map(|(a, b)| same(a, b)).collect();
                 left = join(left, renamed.plan, keys, vec![], inner, equal)?;
                 of_right.into_iter().zip(right_places).collect::<Vec<_>>()
-            } else if join_type == JoinType::Full {
-                let what = "a subquery over both sides in the ON clause of a FULL JOIN";
-                return Err(to_datafusion(SqlError::unsupported(what)));
             } else {
                 let keys = of_right.into_iter().zip(right_places).map(|(a, b)| same(a, b)).collect();
-                right = join(right, renamed.plan, keys, vec![], inner, equal)?;
+                let kept = if is_full { JoinType::Left } else { inner };
+                right = join(right, renamed.plan, keys, vec![], kept, equal)?;
+                filter.extend(is_pair.into_iter().filter(|_| is_full).map(|met| Expr::Column(met).is_true()));
                 of_left.into_iter().zip(places).collect()
             };
             let met = places.into_iter().map(|(a, b)| {
@@ -127,10 +129,10 @@ fn reads(condition: &Expr, left: &DFSchema, right: &DFSchema) -> Result<Reads> {
     Ok(found.unwrap_or(Reads::Right))
 }
 
-/// The columns of `schema` that the condition and the subqueries in it read.
-fn columns_of(condition: &Expr, schema: &DFSchema) -> Result<Vec<Expr>> {
+/// The columns of `schema` that the conditions and the subqueries in them read.
+fn columns_of<'a>(conditions: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Result<Vec<Expr>> {
     let mut columns = vec![];
-    for column in names_in(condition)? {
+    for column in conditions.map(names_in).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
         if let Some(idx) = schema.maybe_index_of_column(&column) {
             let column = Expr::Column(Column::from(schema.qualified_field(idx)));
             if !columns.contains(&column) {

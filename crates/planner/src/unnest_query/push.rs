@@ -264,8 +264,10 @@ impl Unnester {
             return Err(refused("NOT IN in a correlated subquery"));
         }
         let left = if push_left { Some(trimmed(self.push(&plan.left, domain)?, &plan.left)?) } else { None };
-        let right = if push_right { Some(trimmed(self.push(&plan.right, domain)?, &plan.right)?) } else { None };
-
+        let mut right = if push_right { Some(trimmed(self.push(&plan.right, domain)?, &plan.right)?) } else { None };
+        if plan.join_type == T::LeftMark {
+            right = right.map(|right| under_mark(right, plan)).transpose()?;
+        }
         let first = if right_first { right.as_ref().or(left.as_ref()) } else { left.as_ref().or(right.as_ref()) };
         let Some(first) = first else { return Err(refused("this correlated subquery")) };
         let mut keys = first.keys.clone();
@@ -500,6 +502,19 @@ fn trimmed(input: Pushed, rows: &LogicalPlan) -> Result<Pushed> {
     let keys = input.keys.iter().map(|k| (k.relation.clone(), k.name.clone()));
     let names: Vec<(Option<TableReference>, String)> = qualified(rows.schema()).into_iter().chain(keys).collect();
     Ok(Pushed { plan: only(input.plan, &names)?, ..input })
+}
+
+/// The right side of a mark join with its keys under the name of its columns. A mark has the name that all columns of the right
+/// have, and which of those stay is the optimizer's choice.
+fn under_mark(right: Pushed, join: &Join) -> Result<Pushed> {
+    let mark = join.schema.iter().last().and_then(|(qualifier, _)| qualifier.cloned());
+    let keys: Vec<Column> = right.keys.iter().map(|key| Column::new(mark.clone(), &key.name)).collect();
+    let columns = qualified(join.right.schema()).into_iter().map(|(q, name)| Expr::Column(Column::new(q, name)));
+    let as_keys = right.keys.into_iter().map(|key| {
+        let name = key.name.clone();
+        output(Expr::Column(key), mark.as_ref(), &name)
+    });
+    Ok(Pushed { plan: project(right.plan, columns.chain(as_keys).collect())?, keys, nulls: right.nulls })
 }
 
 fn has_sort(plan: &LogicalPlan) -> bool {
