@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 
-use sqlparser::ast::{self, Expr, SelectItem};
+use sqlparser::ast::{self, Expr, Select, SelectItem, TableFactor, TableWithJoins};
 use tidewire_sql::{fold, sql_type};
 use tidewire_types::SqlType;
+
+use crate::rewrite::outer_tables;
 
 /// Begins the hidden suffix. No identifier that a user can type sensibly contains it.
 pub(crate) const SUFFIX: char = '\u{1}';
@@ -18,12 +20,24 @@ pub(crate) fn visible(name: &str) -> &str {
 }
 
 /// Gives every unnamed expression of a SELECT list its PostgreSQL name, and equal names a hidden suffix.
-pub(crate) fn name_select_list(items: &mut [SelectItem]) {
-    let wildcard = items.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
+pub(crate) fn name_select_list(select: &mut Select) {
+    let mut tables = HashSet::new();
+    select.from.iter().for_each(|from| tables_of(from, &mut tables));
+    // Of a column of a query around this one DataFusion would make a name of its own.
+    let is_outside = |expr: &Expr| match expr {
+        Expr::Identifier(_) => tables.is_empty(),
+        Expr::CompoundIdentifier(parts) => {
+            matches!(parts.as_slice(), [table, _] if !tables.contains(&fold(table)))
+        }
+        _ => false,
+    };
+    let items = &mut select.projection;
+    let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let wildcard = items.iter().any(is_wildcard);
     let mut seen = HashSet::new();
     for (idx, item) in items.iter_mut().enumerate() {
         let (name, plain) = match item {
-            SelectItem::UnnamedExpr(expr) => (name_of(expr), is_column(expr)),
+            SelectItem::UnnamedExpr(expr) => (name_of(expr), is_column(expr) && !is_outside(expr)),
             SelectItem::ExprWithAlias { alias, .. } => (fold(alias), false),
             _ => continue,
         };
@@ -38,6 +52,16 @@ pub(crate) fn name_select_list(items: &mut [SelectItem]) {
             }
             SelectItem::ExprWithAlias { alias, .. } if !is_new => *alias = ast::Ident::with_quote('"', unique),
             _ => {}
+        }
+    }
+}
+
+/// The names of the tables of a FROM item.
+fn tables_of(from: &TableWithJoins, names: &mut HashSet<String>) {
+    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+        names.extend(outer_tables::name_of(factor));
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            tables_of(table_with_joins, names);
         }
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn prepare(query: &mut Query) {
         };
         match left.as_mut() {
             SetExpr::Select(select) => {
-                column_names::name_select_list(&mut select.projection);
+                column_names::name_select_list(select);
                 for item in &mut select.projection {
                     if let ast::SelectItem::ExprWithAlias { expr, .. } = item {
                         let_be_null(expr);

@@ -22,7 +22,7 @@ use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Query, Select, SetExpr,
     SetOperator, SetQuantifier, TableFactor, Value, VisitorMut,
 };
-use tidewire_sql::{sql_type, walk, walk_mut};
+use tidewire_sql::{fold, is_collation, sql_type, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
@@ -231,7 +231,7 @@ impl VisitorMut for Rewriter {
         if let Err(error) = windows::resolve_select(select) {
             return flow(Err(error));
         }
-        column_names::name_select_list(&mut select.projection);
+        column_names::name_select_list(select);
         if let Err(error) = refuse_rows(select) {
             return flow(Err(error));
         }
@@ -310,6 +310,12 @@ impl VisitorMut for Rewriter {
             let take = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
+        if let Expr::Collate { expr: inner, collation } = expr {
+            if !is_collation(collation) {
+                return flow(Err(no_collation(collation)));
+            }
+            *expr = std::mem::replace(inner, Expr::value(Value::Null));
+        }
         array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);
@@ -322,6 +328,12 @@ impl VisitorMut for Rewriter {
         }
         flow(rewrite_cast(expr))
     }
+}
+
+fn no_collation(name: &ast::ObjectName) -> SqlError {
+    let name = name.0.iter().map(|part| part.as_ident().map(fold).unwrap_or_default()).collect::<Vec<_>>().join(".");
+    let message = format!("collation \"{name}\" for encoding \"UTF8\" does not exist");
+    SqlError::new(SqlState::UndefinedObject, message).with_hint("Text is ordered by its bytes, as COLLATE \"C\" says.")
 }
 
 /// `count(1)` is `count(*)`: DataFusion has one name for both.
@@ -427,7 +439,7 @@ fn array_to_call(expr: &mut Expr) {
 fn rename_function(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
     let [part] = function.name.0.as_slice() else { return };
-    let Some(name) = part.as_ident().map(tidewire_sql::fold) else { return };
+    let Some(name) = part.as_ident().map(fold) else { return };
     let renamed = match name.as_str() {
         "ceiling" => "ceil",
         "array_to_json" | "row_to_json" => "to_json",

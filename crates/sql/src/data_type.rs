@@ -10,6 +10,17 @@ const NUMERIC_PRECISION_MAX: u64 = 38;
 /// What PostgreSQL allows as the length of a string type.
 const LENGTH_MAX: u64 = 10_485_760;
 
+/// Whether it is a collation that orders text by its bytes: no other is there.
+pub fn is_collation(name: &ObjectName) -> bool {
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(fold)).collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [schema, name] if schema == "pg_catalog" => name,
+        _ => return false,
+    };
+    ["C", "POSIX", "default", "ucs_basic"].contains(&name.as_str())
+}
+
 /// The type that a parsed type name stands for: of a column, a cast, a parameter.
 ///
 /// Errors: `42704` for a name that is no type (with the closest one as hint), `22023` for a length or precision out of

@@ -26,7 +26,7 @@ mod walk;
 
 use std::ops::ControlFlow;
 
-pub use data_type::sql_type;
+pub use data_type::{is_collation, sql_type};
 pub use dialect::TidewireDialect;
 pub use exclude::EXCLUDE;
 pub use parser::is_reserved;

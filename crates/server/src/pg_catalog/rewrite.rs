@@ -12,7 +12,7 @@ use tidewire_sql::ast::{
     FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
     TableWithJoins, UnaryOperator, Value, VisitorMut,
 };
-use tidewire_sql::{fold, walk_mut};
+use tidewire_sql::{fold, is_collation, walk_mut};
 
 use super::facts::{Facts, SCHEMAS, role_oid};
 use super::fixed::EMPTY_TABLES;
@@ -55,7 +55,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Collate { expr: inner, .. } => *expr = take(inner),
+            Expr::Collate { expr: inner, collation } if is_collation(collation) => *expr = take(inner),
             Expr::Function(function) => strip_schema(&mut function.name),
             Expr::BinaryOp { op, .. } => {
                 if let BinaryOperator::PGCustomBinaryOperator(names) = op
