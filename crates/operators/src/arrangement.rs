@@ -11,6 +11,7 @@ pub(crate) mod index;
 mod indexes;
 mod key_index;
 mod lookup;
+pub(crate) mod pages;
 mod raw;
 mod reader;
 pub(crate) mod store;
@@ -28,11 +29,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
 
-pub(crate) use self::column::{Cells, Column};
+pub(crate) use self::column::{Cells, Column, Kind};
 use self::index::{Index, Load, NONE};
 use self::indexes::Indexes;
 pub use self::key_index::KeyIndex;
 use self::key_index::Locked;
+use self::pages::PageCounts;
 pub use self::reader::ArrangementReader;
 use self::reader::Life;
 use self::store::{Ranges, SEGMENT_BITS, Store};
@@ -51,11 +53,15 @@ pub struct Arrangement {
     index: Index,
     /// Rows that are not in `index` yet.
     pending: Ranges,
+    /// The keys of these, where the index is exact.
+    pending_keys: PageCounts,
     /// What readers find rows by.
     indexes: Indexes,
     identity: Identity,
     /// The columns that tell rows apart.
     key_idxs: Vec<usize>,
+    /// The one key column is of words: the index is exact.
+    is_exact: bool,
     n_rows: usize,
     /// The segment that the next `vacuum` looks at first.
     vacuum_idx: usize,
@@ -95,21 +101,26 @@ impl Arrangement {
             return Err(SqlError::internal("a key column that the relation does not have"));
         }
         let store = Store::new(schema.clone())?;
+        let is_exact = match (&identity, key_idxs.as_slice()) {
+            (Identity::UniqueKey(_), [idx]) => store.kinds().get(*idx).is_some_and(Kind::is_word),
+            _ => false,
+        };
         let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
         let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
-        let (index, indexes) = (Index::default(), Indexes::default());
-        let (pending, worn) = (Ranges::default(), BTreeSet::new());
+        let index = if is_exact { Index::exact() } else { Index::default() };
         Ok(Arrangement {
             reader,
             store,
             index,
-            pending,
-            indexes,
+            pending: Ranges::default(),
+            pending_keys: PageCounts::default(),
+            indexes: Indexes::default(),
             identity,
             key_idxs,
+            is_exact,
             n_rows: 0,
             vacuum_idx: 0,
-            worn,
+            worn: BTreeSet::new(),
             published: None,
         })
     }
@@ -123,10 +134,10 @@ impl Arrangement {
         self.settle(1)?;
         let Some((rows, weights)) = put_together(deltas)? else { return Ok(()) };
         let cells = self.store.encode(rows.columns(), None)?;
-        let mut hashes = vec![];
-        if self.identity != Identity::AppendOnly {
-            hash_rows(&self.key_columns(&rows)?, rows.num_rows(), &mut hashes)?;
-        }
+        let hashes = match self.identity {
+            Identity::AppendOnly => vec![],
+            _ => self.hashes(&self.key_columns(&rows)?, rows.num_rows())?,
+        };
         let changes = Changes { rows, cells, hashes };
         self.indexes.begin(epoch);
         match self.identity {
@@ -153,6 +164,10 @@ impl Arrangement {
             if self.identity != Identity::AppendOnly {
                 self.pending.add(&slots);
             }
+            if self.is_exact && self.index.len() == 0 {
+                let keys = self.key_idxs.first().and_then(|idx| cells.get(*idx)).and_then(Cells::words);
+                self.pending_keys.add(keys.into_iter().flatten());
+            }
         }
         self.publish();
         Ok(())
@@ -163,25 +178,55 @@ impl Arrangement {
     /// Errors: `XX000` where two rows have one unique key.
     pub fn settle(&mut self, n_threads: usize) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
+        let pending = self.settle_pages(pending)?;
         if pending.is_empty() {
             return Ok(());
         }
         let n_threads = if pending.n_slots() < PARALLEL_ROWS_MIN { 1 } else { n_threads.max(1) };
         let mut parts = pending.as_slice().chunks(pending.as_slice().len().div_ceil(n_threads));
         let own = parts.next().unwrap_or_default();
-        let (store, key_idxs) = (&self.store, &self.key_idxs);
+        let entries = |ranges: &[Range<u32>]| {
+            let mut load = Load::of_tags(ranges.iter().map(ExactSizeIterator::len).sum());
+            for slots in ranges {
+                let hashes = self.stored_hashes(slots)?.into_iter();
+                hashes.zip(slots.clone()).for_each(|(hash, slot)| load.push(self.index.spread(hash), slot));
+            }
+            Ok(load)
+        };
         let loads = std::thread::scope(|scope| {
-            let threads: Vec<_> = parts.map(|slots| scope.spawn(|| entries(store, key_idxs, slots))).collect();
+            let threads: Vec<_> = parts.map(|slots| scope.spawn(|| entries(slots))).collect();
             let panicked = |_| Err(SqlError::internal("a thread that hashes keys has panicked"));
-            let own = entries(store, key_idxs, own);
+            let own = entries(own);
             let others = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
             std::iter::once(own).chain(others).collect::<Result<Vec<_>>>()
         })?;
+        let (store, key_idxs) = (&self.store, &self.key_idxs);
         let same = |slot, other| store.equals_stored(key_idxs, slot, other, true);
         match self.index.insert_all(loads, n_threads, same) {
             true => Ok(()),
             false => Err(second_row()),
         }
+    }
+
+    /// Puts those rows into pages of the index whose keys are close to each other; the others.
+    fn settle_pages(&mut self, pending: Ranges) -> Result<Ranges> {
+        self.index.make_pages(&std::mem::take(&mut self.pending_keys));
+        if !self.index.has_pages() {
+            return Ok(pending);
+        }
+        let (mut rest, mut unpaged) = (Ranges::default(), vec![]);
+        for slots in pending.as_slice() {
+            unpaged.clear();
+            for (hash, slot) in self.stored_hashes(slots)?.into_iter().zip(slots.clone()) {
+                match self.index.put_in_page(hash, slot) {
+                    Some(NONE) => {}
+                    Some(_) => return Err(second_row()),
+                    None => unpaged.push(slot),
+                }
+            }
+            rest.add(&unpaged);
+        }
+        Ok(rest)
     }
 
     /// For each row of `keys` (the unique key's columns, in the identity's order), the row that is there now.
@@ -191,8 +236,7 @@ impl Arrangement {
             return Err(SqlError::internal("a relation without a unique key is read by key"));
         };
         let cells = self.store.encode(keys.columns(), Some(key_idxs))?;
-        let mut hashes = vec![];
-        hash_rows(keys.columns(), keys.num_rows(), &mut hashes)?;
+        let hashes = self.hashes(keys.columns(), keys.num_rows())?;
         let rows: Vec<u32> = (0..keys.num_rows() as u32).collect();
         let mut slots = self.lookup(&hashes, &cells, &rows);
         let mut n_found = 0;
@@ -227,6 +271,30 @@ impl Arrangement {
     fn key_columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let none = || SqlError::internal("a key column that a delta does not have");
         self.key_idxs.iter().map(|idx| rows.columns().get(*idx).cloned().ok_or_else(none)).collect()
+    }
+
+    /// What the index goes by.
+    fn hashes(&self, key_columns: &[ArrayRef], n_rows: usize) -> Result<Vec<u64>> {
+        if self.is_exact {
+            let cells = self.store.encode(key_columns, Some(&self.key_idxs))?;
+            let not_words = || SqlError::internal("a key that is not of words");
+            return cells.first().and_then(Cells::words).ok_or_else(not_words);
+        }
+        let mut hashes = vec![];
+        hash_rows(key_columns, n_rows, &mut hashes)?;
+        Ok(hashes)
+    }
+
+    /// What the index goes by, at a range of slots.
+    fn stored_hashes(&self, slots: &Range<u32>) -> Result<Vec<u64>> {
+        if let (true, [idx]) = (self.is_exact, self.key_idxs.as_slice())
+            && let Some(words) = self.store.words(*idx, slots)
+        {
+            return Ok(words);
+        }
+        let slots: Vec<u32> = slots.clone().collect();
+        let keys = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
+        self.hashes(&keys, slots.len())
     }
 
     /// The slots of the rows that have the keys of `rows`, or `NONE`. `cells` are those of the key columns.
@@ -506,8 +574,7 @@ impl Arrangement {
         let n_columns = self.store.kinds().len();
         let cells = (0..n_columns).map(|idx| self.store.gather_cells(idx, &old)).collect::<Result<Vec<_>>>()?;
         let keys = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &old)).collect::<Result<Vec<_>>>()?;
-        let mut hashes = vec![];
-        hash_rows(&keys, old.len(), &mut hashes)?;
+        let hashes = self.hashes(&keys, old.len())?;
         let rows: Vec<u32> = (0..old.len() as u32).collect();
         let mut new = vec![];
         self.store.append(&cells, &rows, &mut new)?;
@@ -527,19 +594,6 @@ impl Arrangement {
 /// Whether half the rows are dead.
 fn is_worn(segment: &store::Segment<Arc<Life>>) -> bool {
     segment.slots.n_dead() * 2 >= segment.n_rows
-}
-
-/// Index entries of the rows at `slots`.
-fn entries(store: &Store<Arc<Life>>, key_idxs: &[usize], slots: &[Range<u32>]) -> Result<Load> {
-    let mut load = Load::of_tags(slots.iter().map(ExactSizeIterator::len).sum());
-    let mut hashes = vec![];
-    for slots in slots {
-        let slots: Vec<u32> = slots.clone().collect();
-        let keys = key_idxs.iter().map(|idx| store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
-        hash_rows(&keys, slots.len(), &mut hashes)?;
-        hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, slot));
-    }
-    Ok(load)
 }
 
 /// All deltas as one batch with one list of weights; None where there are no rows.

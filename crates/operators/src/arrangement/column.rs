@@ -3,6 +3,7 @@
 //! A type is stored by its width (an `f64`, a `bigint` and a `timestamp` are all eight bytes), as views (text, bytes),
 //! or, where it is none of these (lists, structs, dictionaries), as the bytes of its row encoding.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
@@ -17,6 +18,9 @@ use tidewire_types::{Result, SqlError};
 use super::raw::{Appender, Shared};
 use super::store::{SEGMENT_BITS, SEGMENT_MASK};
 use super::views::{self, SharedViews, Views, ViewsColumn};
+
+/// What stands for NULL among words.
+const NULL_WORD: u64 = u64::MAX;
 
 /// How a type is carried.
 #[derive(Clone, Debug)]
@@ -74,6 +78,15 @@ impl Cells {
             Values::W8(v) => v.iter().map(|v| f(*v)).collect(),
             _ => return None,
         })
+    }
+
+    /// The values as words, where they are so small. NULL has the word that no other value has, or -1.
+    pub(crate) fn words(&self) -> Option<Vec<u64>> {
+        let mut words = self.map_words(|word| word)?;
+        if let Some(nulls) = &self.nulls {
+            words.iter_mut().zip(nulls).filter(|(_, valid)| !valid).for_each(|(word, _)| *word = NULL_WORD);
+        }
+        Some(words)
     }
 }
 
@@ -169,6 +182,11 @@ impl Kind {
     fn primitive(&self, len: usize, values: Buffer, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
         let data = ArrayData::builder(self.data_type.clone()).len(len).add_buffer(values).nulls(nulls).build()?;
         Ok(arrow::array::make_array(data))
+    }
+
+    /// Whether all its values are words (see [`Cells::map_words`]) of which no two are equal.
+    pub(crate) fn is_word(&self) -> bool {
+        matches!(self.form, Form::Fixed(..=8)) && !self.is_float()
     }
 
     pub(crate) fn is_float(&self) -> bool {
@@ -577,6 +595,22 @@ impl Column {
             (Data::Null, Data::Null) => true,
             _ => false,
         }
+    }
+
+    /// [`Cells::words`] of a range of its values.
+    pub(crate) fn words(&self, offsets: Range<usize>) -> Option<Vec<u64>> {
+        let mut words: Vec<u64> = match &self.data {
+            Data::W1(values) => values.as_slice().get(offsets.clone())?.iter().map(|v| u64::from(*v)).collect(),
+            Data::W2(values) => values.as_slice().get(offsets.clone())?.iter().map(|v| u64::from(*v)).collect(),
+            Data::W4(values) => values.as_slice().get(offsets.clone())?.iter().map(|v| u64::from(*v)).collect(),
+            Data::W8(values) => values.as_slice().get(offsets.clone())?.to_vec(),
+            _ => return None,
+        };
+        if self.valid.is_some() {
+            let nulls = words.iter_mut().zip(offsets).filter(|(_, offset)| !self.is_valid(*offset));
+            nulls.for_each(|(word, _)| *word = NULL_WORD);
+        }
+        Some(words)
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! A hash index: from a 64-bit hash to slots, of which the caller knows which one is meant.
 //!
+//! An *exact* index takes keys that are words for hashes; those that are close to each other may be in an array: see
+//! [`super::pages`].
 //! Open addressing with linear probing, the upper half of the hash (the *tag*) beside the slot, so that a probe touches one
 //! cache line and growth reads no rows. Once it is large it is split into sub-tables by the tag's lowest bits: each grows
 //! alone, so that no single step pays for all, and by a fifth, so that an entry takes ten to twelve bytes. Removal shifts
@@ -7,6 +9,8 @@
 //! Invariant: an entry lies between its home position and the next free place.
 
 #![expect(clippy::indexing_slicing, reason = "positions are masked to the length of the table, a power of two")]
+
+use super::pages::{PageCounts, Pages, scrambled, unscrambled};
 
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -18,7 +22,7 @@ const ENTRIES_MIN: usize = 16;
 /// 2^32 divided by the golden ratio, odd: multiples of it are far from each other.
 const SPREAD: u32 = 0x9e37_79b9;
 /// Probes whose cache lines are fetched together.
-const TOUCHED_MAX: usize = 256;
+pub(crate) const TOUCHED_MAX: usize = 256;
 /// Places up to which a table doubles: the small ones take little and grow often.
 const DOUBLING_MAX: usize = 4096;
 
@@ -66,7 +70,11 @@ struct Table {
 pub(crate) struct Index {
     /// One table, or `1 << SUB_TABLE_BITS`.
     tables: Vec<Table>,
+    /// In the tables.
     n_used: usize,
+    /// Where it is exact.
+    pages: Pages,
+    is_exact: bool,
 }
 
 /// Entries that go in together, apart by the sub-table of each: one table after the other is filled, and is in the cache
@@ -80,7 +88,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 struct Group {
     entries: Vec<Entry>,
-    /// What the tags are not. Empty: not kept.
+    /// What the tags are not. Empty: not kept, and 0 to those who see hashes.
     lower_hashes: Vec<u32>,
 }
 
@@ -133,6 +141,10 @@ impl Group {
     #[inline]
     fn slot(&self, place: usize) -> u32 {
         self.entries[place].slot()
+    }
+
+    fn hash(&self, place: usize) -> u64 {
+        u64::from(self.entries[place].tag()) << 32 | u64::from(self.lower_hashes.get(place).copied().unwrap_or(0))
     }
 }
 
@@ -210,7 +222,7 @@ impl Table {
         let n_before = self.n_used;
         if n_before > 0 || group.lower_hashes.is_empty() {
             let same = |state: &T, old, new: usize| same(state, Pair { old, new: group.slot(new), same_hash: false });
-            let done = |state: &mut T, entry: Entry, old| done(state, entry.0, entry.slot(), old);
+            let done = |state: &mut T, new, old| done(state, group.hash(new), group.slot(new), old);
             self.put_each(group, state, same, |_, entry| entry, done);
             return self.n_used - n_before;
         }
@@ -220,9 +232,9 @@ impl Table {
             let pair = Pair { old: group.slot(old), new: group.slot(new), same_hash: true };
             group.lower_hashes[old] == group.lower_hashes[new] && same(state, pair)
         };
-        let done = |state: &mut T, entry: Entry, old| {
+        let done = |state: &mut T, new, old| {
             let old = if old == NONE { NONE } else { group.slot(old as usize) };
-            done(state, entry.0, entry.slot(), old);
+            done(state, group.hash(new), group.slot(new), old);
         };
         self.put_each(group, state, same, |place, entry| Entry::new(entry.0, place as u32), done);
         for entry in self.entries.iter_mut().filter(|entry| entry.slot() != NONE) {
@@ -237,7 +249,7 @@ impl Table {
         state: &mut T,
         same: impl Fn(&T, u32, usize) -> bool,
         stored: impl Fn(usize, Entry) -> Entry,
-        done: impl Fn(&mut T, Entry, u32),
+        done: impl Fn(&mut T, usize, u32),
     ) {
         for (idx, entry) in group.entries.iter().enumerate() {
             let n_places = self.entries.len();
@@ -249,7 +261,7 @@ impl Table {
             let old = self.entries[position].slot();
             self.entries[position] = stored(idx, *entry);
             self.n_used += usize::from(old == NONE);
-            done(state, *entry, old);
+            done(state, idx, old);
         }
         // Most were not new: the table was made too large.
         if self.n_used * 5 < self.entries.len() * 3 && self.entries.len() > DOUBLING_MAX {
@@ -288,6 +300,17 @@ impl Table {
 }
 
 impl Index {
+    /// An index whose hashes are words, each of which is one key.
+    pub(crate) fn exact() -> Index {
+        Index { is_exact: true, ..Index::default() }
+    }
+
+    /// The hash as tables have it, and a [`Load`].
+    #[inline]
+    pub(crate) fn spread(&self, hash: u64) -> u64 {
+        if self.is_exact { scrambled(hash) } else { hash }
+    }
+
     #[inline]
     fn table(&self, hash: u64) -> Option<&Table> {
         match self.tables.len() {
@@ -307,7 +330,7 @@ impl Index {
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
-        self.n_used
+        self.n_used + self.pages.n_used()
     }
 
     /// Brings the places where probes for these hashes start into the cache. Nothing here depends on what is read, so
@@ -317,7 +340,7 @@ impl Index {
             Some(table) if !table.entries.is_empty() => table.entries[table.home(tag_of(hash))].slot(),
             _ => 0,
         };
-        std::hint::black_box(hashes.fold(0, |all, hash| all ^ slot(hash)));
+        std::hint::black_box(hashes.fold(0, |all, hash| all ^ slot(self.spread(hash))));
     }
 
     /// The slot of the first entry with this hash's tag, or `NONE`.
@@ -328,6 +351,25 @@ impl Index {
 
     /// `first` for each hash.
     pub(crate) fn first_of_all(&self, hashes: impl Iterator<Item = u64> + Clone) -> Vec<u32> {
+        if self.pages.n_used() == 0 {
+            return self.first_in_tables(hashes);
+        }
+        let (mut unpaged, mut places) = (vec![], vec![]);
+        let slot = |(place, hash)| {
+            self.pages.get(hash).unwrap_or_else(|| {
+                unpaged.push(hash);
+                places.push(place);
+                NONE
+            })
+        };
+        let mut slots: Vec<u32> = hashes.enumerate().map(slot).collect();
+        for (place, slot) in places.into_iter().zip(self.first_in_tables(unpaged.iter().copied())) {
+            slots[place] = slot;
+        }
+        slots
+    }
+
+    fn first_in_tables(&self, hashes: impl Iterator<Item = u64> + Clone) -> Vec<u32> {
         let mut slots = Vec::with_capacity(hashes.size_hint().0);
         let (mut ahead, mut hashes) = (hashes.clone(), hashes);
         loop {
@@ -343,18 +385,52 @@ impl Index {
 
     /// The slot of the entry with this hash's tag that `found` accepts, or `NONE`.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, found: impl FnMut(u32) -> bool) -> u32 {
+    pub(crate) fn find(&self, hash: u64, mut found: impl FnMut(u32) -> bool) -> u32 {
+        if let Some(slot) = self.pages.get(hash) {
+            return if slot != NONE && found(slot) { slot } else { NONE };
+        }
+        let hash = self.spread(hash);
         match self.table(hash) {
             None => NONE,
             Some(table) => table.probe(hash, found).map_or(NONE, |position| table.entries[position].slot()),
         }
     }
 
-    /// Adds an entry, whether or not there is one with its hash.
+    /// Makes pages for keys that are about to come, where there are none yet. How many of those will find one.
+    pub(crate) fn make_pages(&mut self, counts: &PageCounts) -> usize {
+        if self.len() > 0 {
+            return 0;
+        }
+        let (pages, n_paged) = Pages::new(counts);
+        self.pages = pages;
+        n_paged
+    }
+
+    /// Whether [`Index::put_in_page`] comes before anything is put into tables.
+    pub(crate) fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// As `touch`, for the places of keys that have a page.
+    pub(crate) fn touch_pages(&self, hashes: &[u64]) {
+        std::hint::black_box(hashes.iter().fold(0, |all, hash| all ^ self.pages.get(*hash).unwrap_or(0)));
+    }
+
+    /// `put` for a key that has a page. None: it has none.
+    #[inline]
+    pub(crate) fn put_in_page(&mut self, hash: u64, slot: u32) -> Option<u32> {
+        self.pages.put(hash, slot)
+    }
+
+    /// Adds an entry; none with the same key is there.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
+        if self.pages.put(hash, slot).is_some() {
+            return;
+        }
         if self.tables.len() <= 1 && self.n_used >= SPLIT_ENTRIES {
             self.split();
         }
+        let hash = self.spread(hash);
         self.table_mut(hash).insert(Entry::new(hash, slot));
         self.n_used += 1;
     }
@@ -378,6 +454,9 @@ impl Index {
         done: impl Fn(&mut T, u64, u32, u32),
     ) {
         self.make_tables(load.len());
+        let is_exact = self.is_exact;
+        let done =
+            |state: &mut T, hash, new, old| done(state, if is_exact { unscrambled(hash) } else { hash }, new, old);
         let mask = self.tables.len() - 1;
         // About as many entries of each group are new as were of the one before: its table need not grow through all sizes.
         let mut n_of_a_thousand: usize = 0;
@@ -447,11 +526,15 @@ impl Index {
     /// none, adds one and returns `NONE`.
     #[inline]
     pub(crate) fn put(&mut self, hash: u64, slot: u32, found: impl FnMut(u32) -> bool) -> u32 {
-        let table = self.table_mut(hash);
-        if let Some(position) = table.probe(hash, found) {
+        if let Some(old) = self.pages.put(hash, slot) {
+            return old;
+        }
+        let spread = self.spread(hash);
+        let table = self.table_mut(spread);
+        if let Some(position) = table.probe(spread, found) {
             let old = table.entries[position].slot();
             if old != NONE {
-                table.entries[position] = Entry::new(hash, slot);
+                table.entries[position] = Entry::new(spread, slot);
                 return old;
             }
         }
@@ -461,6 +544,10 @@ impl Index {
 
     /// Lets the entry (hash, old) point to another slot. False where there is none.
     pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) -> bool {
+        if let Some(was_there) = self.pages.replace(hash, old, new) {
+            return was_there;
+        }
+        let hash = self.spread(hash);
         let table = self.table_mut(hash);
         match table.probe(hash, |slot| slot == old) {
             Some(position) if table.entries[position].slot() != NONE => {
@@ -473,6 +560,11 @@ impl Index {
 
     /// Removes the entry (hash, slot). False where there is none.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
+        if let Some(was_there) = self.pages.remove(hash, slot) {
+            self.pages.give_up(hash).into_iter().for_each(|(hash, slot)| self.insert(hash, slot));
+            return was_there;
+        }
+        let hash = self.spread(hash);
         let table = self.table_mut(hash);
         match table.probe(hash, |other| other == slot) {
             Some(position) if table.entries[position].slot() != NONE => {
@@ -487,12 +579,14 @@ impl Index {
 
     pub(crate) fn bytes(&self) -> usize {
         let entries: usize = self.tables.iter().map(|t| t.entries.capacity()).sum();
-        entries * size_of::<Entry>() + self.tables.capacity() * size_of::<Table>()
+        entries * size_of::<Entry>() + self.tables.capacity() * size_of::<Table>() + self.pages.bytes()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -530,6 +624,58 @@ mod tests {
                     prop_assert_eq!(index.find(*hash, |s| s == *slot), *slot);
                 }
             }
+        }
+    }
+
+    proptest! {
+        /// Keys that come together and get pages, keys that get none, and what is changed later; against a map.
+        #[test]
+        fn pages_agree_with_a_map(
+            loaded in prop::collection::btree_set(0u64..100, 0..60),
+            ops in prop::collection::vec((0u8..4, 0u64..120, 0u32..8), 0..300),
+        ) {
+            let mut index = Index::exact();
+            let hash = |key: u64| if key < 110 { key } else { key << 32 };
+            let mut counts = PageCounts::default();
+            counts.add(loaded.iter().map(|key| hash(*key)));
+            let n_paged = index.make_pages(&counts);
+            let mut map: BTreeMap<u64, u32> = BTreeMap::new();
+            let mut load = Load::of_tags(loaded.len() - n_paged);
+            for key in loaded {
+                match index.put_in_page(hash(key), 1000) {
+                    Some(old) => prop_assert_eq!(old, NONE),
+                    None => load.push(index.spread(hash(key)), 1000),
+                }
+                map.insert(key, 1000);
+            }
+            prop_assert_eq!(load.len(), map.len() - n_paged);
+            prop_assert!(index.insert_all(vec![load], 1, |_, _| true));
+            for (op, key, slot) in ops {
+                let old = map.get(&key).copied();
+                match op {
+                    0 => {
+                        prop_assert_eq!(index.put(hash(key), slot, |other| Some(other) == old), old.unwrap_or(NONE));
+                        map.insert(key, slot);
+                    }
+                    1 => prop_assert!(!index.remove(hash(key), slot + 10) && !index.replace(hash(key), slot + 10, 0)),
+                    2 => if let Some(old) = map.remove(&key) {
+                        prop_assert!(index.remove(hash(key), old));
+                    },
+                    _ => if let Some(old) = old {
+                        prop_assert!(index.replace(hash(key), old, slot));
+                        map.insert(key, slot);
+                    },
+                }
+                prop_assert_eq!(index.len(), map.len());
+                let found = (0..120).map(|key| index.find(hash(key), |slot| map.get(&key) == Some(&slot)));
+                prop_assert!(found.eq((0..120).map(|key| map.get(&key).copied().unwrap_or(NONE))));
+                let firsts = index.first_of_all((0..110).map(hash));
+                prop_assert!(firsts.into_iter().eq((0..110).map(|key| map.get(&key).copied().unwrap_or(NONE))));
+            }
+            for (key, slot) in map {
+                prop_assert!(index.remove(hash(key), slot));
+            }
+            prop_assert!(index.len() == 0 && index.bytes() < 5000);
         }
     }
 

@@ -274,6 +274,13 @@ impl<S: Slots> Store<S> {
         Ok(column::gather(kind, &columns, &slots))
     }
 
+    /// One column's values as words, at slots of one segment. None: they are no words.
+    pub(crate) fn words(&self, column_idx: usize, slots: &Range<u32>) -> Option<Vec<u64>> {
+        let segment = self.segment((slots.start >> SEGMENT_BITS) as usize)?;
+        let first = (slots.start & SEGMENT_MASK) as usize;
+        segment.columns.get(column_idx)?.words(first..first + slots.len())
+    }
+
     /// One column at `slots`; a slot that is not there reads as NULL.
     pub(crate) fn gather(&self, column_idx: usize, slots: &[u32]) -> Result<ArrayRef> {
         let kind = self.kinds.get(column_idx).ok_or_else(no_column)?;

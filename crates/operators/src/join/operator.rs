@@ -130,6 +130,7 @@ impl Operator for JoinOperator {
     /// Puts the rows in, and looks for matches only where each row's are counted.
     fn load(&mut self, inputs: &mut [Vec<Delta>], cx: &StepContext<'_>) -> Result<()> {
         let is_counting = self.counts() && (self.has_status(LEFT) || self.has_status(RIGHT));
+        self.is_part = !self.is_not_in;
         for from in [RIGHT, LEFT] {
             let deltas = inputs.get_mut(from).map(std::mem::take).unwrap_or_default();
             for chunk in chunks(deltas)? {
@@ -143,7 +144,12 @@ impl Operator for JoinOperator {
                 }
             }
         }
+        self.is_part = false;
         Ok(())
+    }
+
+    fn end_load(&mut self, _: &StepContext<'_>) -> Result<()> {
+        self.sides.iter_mut().try_for_each(Side::link)
     }
 
     fn state_bytes(&self) -> usize {

@@ -8,14 +8,16 @@
 //! that key; every stored row weighs more than zero; `row_index` has the rows of long chains, where equal rows are one.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
-use crate::arrangement::index::{Index, Load, NONE, Pair};
+use crate::arrangement::index::{Index, Load, NONE, Pair, TOUCHED_MAX};
+use crate::arrangement::pages::{PageCounts, scramble};
 use crate::arrangement::store::{Ranges, SEGMENT_BITS, Slots, Store};
-use crate::arrangement::{Cells, Column};
+use crate::arrangement::{Cells, Column, Kind};
 
 /// Rows of one output batch at most.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 16;
@@ -94,6 +96,8 @@ pub(super) struct Side {
     index: Index,
     /// Rows that are in no chain yet.
     pending: Ranges,
+    /// The keys of these, where an index that has none will be exact.
+    pending_keys: PageCounts,
     /// Rows are removed and keys repeat.
     has_chains: bool,
     /// From a whole row of a long chain to its slot.
@@ -104,22 +108,13 @@ pub(super) struct Side {
     all_idxs: Vec<usize>,
     null_equals_null: bool,
     append_only: bool,
-    exact: Exact,
-    /// With `Exact::Hash`: the lower half of every stored key's hash is 0, so that the tag says all.
+    /// The key is a word, and its own hash.
+    is_exact: bool,
+    /// Then: no stored key is 2^32 or more, so that the tag, which the index keeps of a hash, says all.
     is_narrow: bool,
     is_weighted: bool,
     free: Vec<u32>,
     n_slots: usize,
-}
-
-/// What is one-to-one with a key, so that it need not be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exact {
-    /// The tag that the index keeps of the hash.
-    Tag,
-    /// The whole hash.
-    Hash,
-    Nothing,
 }
 
 /// The keys of a chunk of rows, ready for probing.
@@ -134,23 +129,16 @@ impl Side {
     pub(super) fn new(properties: Properties) -> Result<Side> {
         let Properties { schema, key_idxs, null_equals_null, append_only, unique } = properties;
         let all_idxs = (0..schema.fields().len()).collect();
-        let width = match key_idxs.as_slice() {
-            [idx] if !null_equals_null => {
-                let data_type = schema.fields().get(*idx).map(|field| field.data_type());
-                data_type.filter(|t| !t.is_floating()).and_then(DataType::primitive_width)
-            }
-            _ => None,
-        };
-        let exact = match width {
-            Some(..=4) => Exact::Tag,
-            Some(..=8) => Exact::Hash,
-            _ => Exact::Nothing,
-        };
         let store = Store::new(schema)?;
+        let is_exact = match key_idxs.as_slice() {
+            [idx] => !null_equals_null && store.kinds().get(*idx).is_some_and(Kind::is_word),
+            _ => false,
+        };
         Ok(Side {
             store,
-            index: Index::default(),
+            index: if is_exact { Index::exact() } else { Index::default() },
             pending: Ranges::default(),
+            pending_keys: PageCounts::default(),
             has_chains: !append_only && !unique,
             row_index: Index::default(),
             unindexed: vec![],
@@ -158,7 +146,7 @@ impl Side {
             all_idxs,
             null_equals_null,
             append_only,
-            exact,
+            is_exact,
             is_narrow: true,
             is_weighted: false,
             free: vec![],
@@ -197,11 +185,7 @@ impl Side {
     }
 
     fn hashes(&self, columns: &[ArrayRef], n_rows: usize, cells: &[Cells]) -> Result<Vec<u64>> {
-        let words = match self.exact {
-            Exact::Tag => cells.first().and_then(|c| c.map_words(|word| u64::from(scramble(word as u32)) << 32)),
-            Exact::Hash => cells.first().and_then(|c| c.map_words(scramble_all)),
-            Exact::Nothing => None,
-        };
+        let words = cells.first().filter(|_| self.is_exact).and_then(Cells::words);
         match words {
             Some(hashes) => Ok(hashes),
             None => {
@@ -228,12 +212,9 @@ impl Side {
         // First the index for all, then the keys for all: the misses overlap.
         let slots = self.index.first_of_all(rows.iter().map(|row| keys.hash(*row)));
         let mut same: Vec<bool> = slots.iter().map(|slot| *slot != NONE).collect();
-        match self.exact {
-            Exact::Tag => {}
-            Exact::Hash if self.is_narrow => {
-                same.iter_mut().zip(rows).for_each(|(same, row)| *same &= is_narrow(keys.hash(*row)));
-            }
-            _ => self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same),
+        match self.is_told_by_tag() {
+            true => same.iter_mut().zip(rows).for_each(|(same, row)| *same &= is_narrow(keys.hash(*row))),
+            false => self.store.compare(&self.key_idxs, &slots, &keys.cells, rows, true, &mut same),
         }
         (slots, same)
     }
@@ -244,16 +225,15 @@ impl Side {
 
     #[inline]
     fn has_key(&self, slot: u32, keys: &Keys, row: u32) -> bool {
-        match self.exact {
-            Exact::Tag => true,
-            Exact::Hash if self.is_narrow => is_narrow(keys.hash(row)),
-            _ => self.store.equals(&self.key_idxs, slot, &keys.cells, row, true),
+        match self.is_told_by_tag() {
+            true => is_narrow(keys.hash(row)),
+            false => self.store.equals(&self.key_idxs, slot, &keys.cells, row, true),
         }
     }
 
     /// Whether two stored keys are the same where their tags are.
     fn is_told_by_tag(&self) -> bool {
-        self.exact == Exact::Tag || self.exact == Exact::Hash && self.is_narrow
+        self.is_exact && self.is_narrow
     }
 
     /// Calls `visit` with all pairs of a row and a slot of the chain that starts at its slot, some at a time.
@@ -406,6 +386,9 @@ impl Side {
     ) -> Result<()> {
         let slots = self.keep(rows, keys, weights, counts)?;
         self.pending.add(&slots);
+        if self.is_exact && self.index.len() == 0 {
+            self.pending_keys.add(keys.rows.iter().map(|row| keys.hash(*row)));
+        }
         Ok(())
     }
 
@@ -415,27 +398,42 @@ impl Side {
         if pending.is_empty() {
             return Ok(());
         }
-        let is_told_by_tag = self.is_told_by_tag();
-        let mut load = match is_told_by_tag {
-            true => Load::of_tags(pending.n_slots()),
-            false => Load::new(pending.n_slots()),
-        };
-        for slots in pending.as_slice() {
-            let slots: Vec<u32> = slots.clone().collect();
-            let columns =
-                self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
-            let cells = self.store.encode(&columns, Some(&self.key_idxs))?;
-            let hashes = self.hashes(&columns, slots.len(), &cells)?;
-            hashes.iter().zip(slots).for_each(|(hash, slot)| load.push(*hash, slot));
-        }
         let mut index = std::mem::take(&mut self.index);
+        let n_unpaged = pending.n_slots() - index.make_pages(&std::mem::take(&mut self.pending_keys));
+        let is_told_by_tag = self.is_told_by_tag();
+        let mut load = if is_told_by_tag { Load::of_tags(n_unpaged) } else { Load::new(n_unpaged) };
+        for slots in pending.as_slice() {
+            let (mut slots, hashes) = (slots.clone(), self.stored_hashes(slots)?);
+            for hashes in hashes.chunks(TOUCHED_MAX) {
+                index.touch_pages(hashes);
+                for (hash, slot) in hashes.iter().zip(slots.by_ref()) {
+                    match index.put_in_page(*hash, slot) {
+                        Some(head) => self.chain(*hash, slot, head),
+                        None => load.push(index.spread(*hash), slot),
+                    }
+                }
+            }
+        }
         let same = |side: &Side, pair: Pair| {
-            let is_exact = is_told_by_tag || side.exact == Exact::Hash && pair.same_hash;
-            is_exact || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
+            let is_same = is_told_by_tag || side.is_exact && pair.same_hash;
+            is_same || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
         };
         index.put_all(load, self, same, Side::chain);
         self.index = index;
         self.index_rows()
+    }
+
+    /// The hashes of the keys at a range of slots.
+    fn stored_hashes(&self, slots: &Range<u32>) -> Result<Vec<u64>> {
+        if let (true, [idx]) = (self.is_exact, self.key_idxs.as_slice())
+            && let Some(words) = self.store.words(*idx, slots)
+        {
+            return Ok(words);
+        }
+        let slots: Vec<u32> = slots.clone().collect();
+        let columns = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
+        let cells = self.store.encode(&columns, Some(&self.key_idxs))?;
+        self.hashes(&columns, slots.len(), &cells)
     }
 
     /// Stores rows with their weights and counts; their slots.
@@ -449,7 +447,7 @@ impl Side {
         let cells = self.store.encode(rows.columns(), None)?;
         let slots = self.store_rows(&cells, &keys.rows)?;
         self.n_slots += slots.len();
-        self.is_narrow &= self.exact != Exact::Hash || keys.rows.iter().all(|row| is_narrow(keys.hash(*row)));
+        self.is_narrow &= !self.is_exact || keys.rows.iter().all(|row| is_narrow(keys.hash(*row)));
         if weights.is_some() || self.is_weighted {
             for (row, slot) in keys.rows.iter().zip(&slots) {
                 self.set_weight(*slot, weights.map_or(1, |w| w.get(*row as usize).copied().unwrap_or(1)));
@@ -640,23 +638,8 @@ fn pieces(rows: &[u32], slots: &[u32], visit: &mut impl FnMut(&[u32], &[u32]) ->
     rows.chunks(BATCH_ROWS_MAX).zip(slots.chunks(BATCH_ROWS_MAX)).try_for_each(|(rows, slots)| visit(rows, slots))
 }
 
-/// A one-to-one scrambling of 64 bits: words below 2^32 are told apart by the upper half, and have 0 below.
+/// Whether a word is below 2^32.
 #[inline]
-fn scramble_all(word: u64) -> u64 {
-    let upper = (word >> 32) as u32;
-    u64::from(scramble(word as u32 ^ scramble(upper))) << 32 | u64::from(upper)
-}
-
-/// Whether it is the hash of a word below 2^32.
-#[inline]
-fn is_narrow(hash: u64) -> bool {
-    hash as u32 == 0
-}
-
-/// A one-to-one scrambling of 32 bits (the finalizer of MurmurHash3, by Austin Appleby).
-#[inline]
-pub(super) fn scramble(mut word: u32) -> u32 {
-    word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
-    word = (word ^ (word >> 13)).wrapping_mul(0xc2b2_ae35);
-    word ^ (word >> 16)
+fn is_narrow(word: u64) -> bool {
+    word <= u64::from(u32::MAX)
 }

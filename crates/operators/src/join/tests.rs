@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidewire_types::{Delta, Epoch};
 
-use super::side::scramble;
 use super::{Join, Kind};
+use crate::arrangement::pages::scramble;
 use crate::testing::{Checkpoint, Random};
 use crate::{Plan, StepContext};
 
