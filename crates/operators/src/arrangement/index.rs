@@ -464,7 +464,7 @@ impl Index {
         for (idx, group) in load.groups.into_iter().enumerate() {
             let table = &mut self.tables[idx & mask];
             table.reserve(group.entries.len() * n_of_a_thousand / 1000);
-            let n_new = table.put_all(&group, state, &same, &done);
+            let n_new = table.put_all(&group, state, &same, done);
             // A few more than that: else half of the tables would grow once more.
             n_of_a_thousand = n_new * 1050 / group.entries.len().max(1);
             self.n_used += n_new;

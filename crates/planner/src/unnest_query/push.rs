@@ -7,13 +7,20 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, TableReference};
+use arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, JoinType, NullEquality, Result, ScalarValue, TableReference,
+};
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::Sort as SortExpr;
+use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, EmptyRelation, Expr, ExprFunctionExt, ExprSchemable, FetchType, Filter, Join,
-    Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, SubqueryAlias, Union, Unnest, Values, Window, cast,
-    lit,
+    Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection, RecursiveQuery, SkipType, SubqueryAlias, TableScan,
+    Union, Unnest, Values, Window, binary_expr, cast, lit,
 };
 use tidewire_types::SqlError;
 
@@ -73,7 +80,7 @@ impl Unnester {
                 Some(flat_map) => self.push_flat_map(flat_map, domain),
                 None => Err(refused("this correlated subquery")),
             },
-            LogicalPlan::RecursiveQuery(_) => Err(refused("WITH RECURSIVE in a correlated subquery")),
+            LogicalPlan::RecursiveQuery(query) => self.push_recursive(query, domain),
             _ => Err(refused("this correlated subquery")),
         }
     }
@@ -233,6 +240,35 @@ impl Unnester {
             inputs.push(Arc::new(project(plan, exprs)?));
         }
         Ok(Pushed { plan: LogicalPlan::Union(Union::try_new(inputs)?), keys, nulls: all_nulls })
+    }
+
+    /// One recursion for all sets: its relation has the keys as columns too, and the recursive term refers to the rows in it
+    /// that have the term's own set.
+    fn push_recursive(&mut self, query: &RecursiveQuery, domain: &Domain<'_>) -> Result<Pushed> {
+        let keys: Vec<Column> = domain.values.iter().map(|_| Column::new_unqualified(self.name("outer"))).collect();
+        let first = self.push(&query.static_term, domain)?;
+        let own_keys = first.keys.iter().zip(&keys).map(|(own, key)| {
+            let data_type = Expr::Column(own.clone()).get_type(first.plan.schema())?;
+            Ok(Arc::new(Field::new(&key.name, data_type, true)))
+        });
+        let fields = own_keys.collect::<Result<Vec<_>>>()?;
+        let term = Arc::unwrap_or_clone(query.recursive_term.clone()).transform_down(|node| match work_table(&node) {
+            Some((scan, table)) if table.name() == query.name => {
+                let plan = of_own_set(scan, table, &fields, &domain.values)?;
+                Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+            }
+            _ => Ok(Transformed::no(node)),
+        });
+        let next = self.push(&term?.data, domain)?;
+        let nulls = both(first.nulls, next.nulls);
+        let with_keys = |pushed: Pushed, term: &LogicalPlan| {
+            let columns = qualified(term.schema()).into_iter().map(|(q, name)| Expr::Column(Column::new(q, name)));
+            let as_keys = pushed.keys.into_iter().zip(&keys).map(|(own, key)| Expr::Column(own).alias(&key.name));
+            Ok::<_, DataFusionError>(Arc::new(project(pushed.plan, columns.chain(as_keys).collect())?))
+        };
+        let (first, next) = (with_keys(first, &query.static_term)?, with_keys(next, &query.recursive_term)?);
+        let query = RecursiveQuery::try_new(query.name.clone(), first, next, query.is_distinct)?;
+        Ok(Pushed { plan: LogicalPlan::RecursiveQuery(query), keys, nulls })
     }
 
     fn push_window(&mut self, window: &Window, domain: &Domain<'_>) -> Result<Pushed> {
@@ -451,7 +487,7 @@ fn empty_schema() -> Arc<DFSchema> {
     Arc::new(DFSchema::empty())
 }
 
-fn refused(what: &str) -> datafusion::common::DataFusionError {
+fn refused(what: &str) -> DataFusionError {
     to_datafusion(SqlError::unsupported(what))
 }
 
@@ -502,6 +538,27 @@ fn trimmed(input: Pushed, rows: &LogicalPlan) -> Result<Pushed> {
     let keys = input.keys.iter().map(|k| (k.relation.clone(), k.name.clone()));
     let names: Vec<(Option<TableReference>, String)> = qualified(rows.schema()).into_iter().chain(keys).collect();
     Ok(Pushed { plan: only(input.plan, &names)?, ..input })
+}
+
+/// A scan of the relation that a recursion goes round in.
+fn work_table(plan: &LogicalPlan) -> Option<(&TableScan, Arc<CteWorkTable>)> {
+    let LogicalPlan::TableScan(scan) = plan else { return None };
+    let provider = source_as_provider(&scan.source).ok()?;
+    let table = provider.downcast_ref::<CteWorkTable>()?;
+    Some((scan, Arc::new(CteWorkTable::new(table.name(), table.schema()))))
+}
+
+/// The rows of a recursion's relation, which has the keys `fields` too, that have the set `values`.
+fn of_own_set(scan: &TableScan, table: Arc<CteWorkTable>, fields: &[FieldRef], values: &[Expr]) -> Result<LogicalPlan> {
+    let schema = table.schema();
+    let columns = schema.fields().iter().chain(fields).cloned().collect::<Vec<_>>();
+    let source = provider_as_source(Arc::new(CteWorkTable::new(table.name(), Arc::new(Schema::new(columns)))));
+    let rows = LogicalPlan::TableScan(TableScanBuilder::new(scan.table_name.clone(), source).build()?);
+    let same = fields.iter().zip(values).map(|(field, value)| {
+        let key = Expr::Column(Column::new(Some(scan.table_name.clone()), field.name()));
+        binary_expr(key, Operator::IsNotDistinctFrom, value.clone())
+    });
+    only(filtered(rows, same.collect())?, &qualified(&scan.projected_schema))
 }
 
 /// The right side of a mark join with its keys under the name of its columns. A mark has the name that all columns of the right
