@@ -31,7 +31,8 @@ async fn an_estimate_is_near_what_the_view_takes() {
     for (query, operator, rows_within, bytes_within) in [
         ("SELECT kind, count(*) AS n FROM orders GROUP BY kind", "Aggregate", 1.1, 3.0),
         ("SELECT customer, count(*) AS n FROM orders GROUP BY customer", "Aggregate", 1.6, 3.0),
-        ("SELECT id, sum(kind) AS s FROM orders GROUP BY id", "Aggregate", 1.1, 2.0),
+        // The keys of a sample are far from each other; those of all rows are not, and are in arrays.
+        ("SELECT id, sum(kind) AS s FROM orders GROUP BY id", "Aggregate", 1.1, 2.5),
         ("SELECT o.id, c.name FROM orders o JOIN customers c ON o.customer = c.id", "Join", 1.1, 2.0),
     ] {
         let estimated = explain(&mut db, &format!("EXPLAIN (STATE) CREATE MATERIALIZED VIEW v AS {query}")).await;
