@@ -29,12 +29,11 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use tidewire_types::{Delta, Epoch, Result, SqlError, hash_rows};
 
-pub(crate) use self::column::{Cells, Column, Kind};
+pub(crate) use self::column::{Cells, Column};
 use self::index::{Index, Load, NONE};
 use self::indexes::Indexes;
 pub use self::key_index::KeyIndex;
 use self::key_index::Locked;
-use self::pages::PageCounts;
 pub use self::reader::ArrangementReader;
 use self::reader::Life;
 use self::store::{Ranges, SEGMENT_BITS, Store};
@@ -53,15 +52,11 @@ pub struct Arrangement {
     index: Index,
     /// Rows that are not in `index` yet.
     pending: Ranges,
-    /// The keys of these, where the index is exact.
-    pending_keys: PageCounts,
     /// What readers find rows by.
     indexes: Indexes,
     identity: Identity,
     /// The columns that tell rows apart.
     key_idxs: Vec<usize>,
-    /// The one key column is of words: the index is exact.
-    is_exact: bool,
     n_rows: usize,
     /// The segment that the next `vacuum` looks at first.
     vacuum_idx: usize,
@@ -101,23 +96,17 @@ impl Arrangement {
             return Err(SqlError::internal("a key column that the relation does not have"));
         }
         let store = Store::new(schema.clone())?;
-        let is_exact = match (&identity, key_idxs.as_slice()) {
-            (Identity::UniqueKey(_), [idx]) => store.kinds().get(*idx).is_some_and(Kind::is_word),
-            _ => false,
-        };
         let unique_key = matches!(identity, Identity::UniqueKey(_)).then(|| key_idxs.clone());
+        let index = Index::new(unique_key.is_some() && store.is_word(&key_idxs));
         let reader = Arc::new(ArrangementReader::new(schema, store.kinds().to_vec(), unique_key));
-        let index = if is_exact { Index::exact() } else { Index::default() };
         Ok(Arrangement {
             reader,
             store,
             index,
             pending: Ranges::default(),
-            pending_keys: PageCounts::default(),
             indexes: Indexes::default(),
             identity,
             key_idxs,
-            is_exact,
             n_rows: 0,
             vacuum_idx: 0,
             worn: BTreeSet::new(),
@@ -164,9 +153,9 @@ impl Arrangement {
             if self.identity != Identity::AppendOnly {
                 self.pending.add(&slots);
             }
-            if self.is_exact && self.index.len() == 0 {
+            if self.index.is_exact() {
                 let keys = self.key_idxs.first().and_then(|idx| cells.get(*idx)).and_then(Cells::words);
-                self.pending_keys.add(keys.into_iter().flatten());
+                self.index.expect(keys.into_iter().flatten());
             }
         }
         self.publish();
@@ -188,8 +177,8 @@ impl Arrangement {
         let entries = |ranges: &[Range<u32>]| {
             let mut load = Load::of_tags(ranges.iter().map(ExactSizeIterator::len).sum());
             for slots in ranges {
-                let hashes = self.stored_hashes(slots)?.into_iter();
-                hashes.zip(slots.clone()).for_each(|(hash, slot)| load.push(self.index.spread(hash), slot));
+                let hashes = self.stored_hashes(slots)?;
+                hashes.iter().zip(slots.clone()).for_each(|(hash, slot)| load.push(self.index.spread(*hash), slot));
             }
             Ok(load)
         };
@@ -210,7 +199,7 @@ impl Arrangement {
 
     /// Puts those rows into pages of the index whose keys are close to each other; the others.
     fn settle_pages(&mut self, pending: Ranges) -> Result<Ranges> {
-        self.index.make_pages(&std::mem::take(&mut self.pending_keys));
+        self.index.make_pages();
         if !self.index.has_pages() {
             return Ok(pending);
         }
@@ -275,7 +264,7 @@ impl Arrangement {
 
     /// What the index goes by.
     fn hashes(&self, key_columns: &[ArrayRef], n_rows: usize) -> Result<Vec<u64>> {
-        if self.is_exact {
+        if self.index.is_exact() {
             let cells = self.store.encode(key_columns, Some(&self.key_idxs))?;
             let not_words = || SqlError::internal("a key that is not of words");
             return cells.first().and_then(Cells::words).ok_or_else(not_words);
@@ -287,14 +276,7 @@ impl Arrangement {
 
     /// What the index goes by, at a range of slots.
     fn stored_hashes(&self, slots: &Range<u32>) -> Result<Vec<u64>> {
-        if let (true, [idx]) = (self.is_exact, self.key_idxs.as_slice())
-            && let Some(words) = self.store.words(*idx, slots)
-        {
-            return Ok(words);
-        }
-        let slots: Vec<u32> = slots.clone().collect();
-        let keys = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
-        self.hashes(&keys, slots.len())
+        self.store.key_hashes(&self.key_idxs, self.index.is_exact(), slots)
     }
 
     /// The slots of the rows that have the keys of `rows`, or `NONE`. `cells` are those of the key columns.

@@ -366,18 +366,16 @@ pub(crate) fn rewrite_call(expr: &mut Expr) -> Result<()> {
         "array_agg" | "string_agg" | "first_value" | "last_value" if is_plain => {
             rename(function, &within_group_name(&name));
         }
-        "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg"
-            if !is_plain && args(function).len() == 1 + usize::from(name.ends_with("object_agg")) =>
-        {
-            *expr = json_over(function, name.ends_with("object_agg"));
-            if name.starts_with("jsonb") {
-                wrap(expr, &functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default());
+        "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg" => {
+            let is_object = name.ends_with("object_agg");
+            match is_plain || args(function).len() != json_arity(is_object) {
+                true => json_call(function, is_object),
+                false => *expr = json_over(function, is_object),
             }
-        }
-        "json_agg" | "json_object_agg" => json_call(function, &name),
-        "jsonb_agg" | "jsonb_object_agg" => {
-            json_call(function, if name == "jsonb_agg" { "json_agg" } else { "json_object_agg" });
-            wrap(expr, &functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default());
+            if name.starts_with("jsonb") {
+                let json = std::mem::replace(expr, Expr::value(Value::Null));
+                *expr = scalar_call(&functions::cast::function_name(&SqlType::Jsonb).unwrap_or_default(), vec![json]);
+            }
         }
         _ => {}
     }
@@ -493,14 +491,18 @@ fn nest_number(expr: &mut Expr) {
 }
 
 /// Arguments as json (keys as text), in the order of the arguments where the call has none.
-fn json_call(function: &mut Function, name: &str) {
+fn json_call(function: &mut Function, is_object: bool) {
     let values = args(function);
     let mut order = order_of(function);
     if order.is_empty() && function.over.is_none() {
         order = values.iter().cloned().map(ascending).collect();
     }
-    set_args(function, json_args(values, name == "json_object_agg"), order);
-    rename(function, name);
+    set_args(function, json_args(values, is_object), order);
+    rename(function, if is_object { "json_object_agg" } else { "json_agg" });
+}
+
+fn json_arity(is_object: bool) -> usize {
+    if is_object { 2 } else { 1 }
 }
 
 /// The arrays of a window's values, which are in its order, as one json.
@@ -525,11 +527,6 @@ fn json_args(args: Vec<Expr>, is_object: bool) -> Vec<Expr> {
         // The planner says so.
         _ => args,
     }
-}
-
-fn wrap(expr: &mut Expr, function: &str) {
-    let arg = std::mem::replace(expr, Expr::value(Value::Null));
-    *expr = scalar_call(function, vec![arg]);
 }
 
 fn scalar_call(name: &str, args: Vec<Expr>) -> Expr {

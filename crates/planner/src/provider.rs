@@ -14,10 +14,12 @@ use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, TableSource, WindowUDF,
+};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast;
 use tidewire_catalog::{Kind, Name, Object, ViewDef};
@@ -28,6 +30,7 @@ use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, any, cast, sets, unknown_function};
 use crate::query::Context;
+use crate::rules::IndependentRelations;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
 use crate::{common_types, comparisons, in_lists, windows};
@@ -40,7 +43,7 @@ pub(crate) struct Provider<'a> {
     cx: &'a Context<'a>,
     state: &'a SessionState,
     planners: Vec<Arc<dyn ExprPlanner>>,
-    relation_planners: [Arc<dyn RelationPlanner>; 3],
+    relation_planners: [Arc<dyn RelationPlanner>; 4],
     views: Arc<Mutex<BTreeSet<ObjectId>>>,
     depth: usize,
     unnests_structs: AtomicBool,
@@ -82,8 +85,12 @@ impl<'a> Provider<'a> {
     pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        let relation_planners: [Arc<dyn RelationPlanner>; 3] =
-            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner)];
+        let relation_planners: [Arc<dyn RelationPlanner>; 4] = [
+            Arc::new(UsingPlanner),
+            Arc::new(RowPlanner),
+            Arc::new(AliasPlanner),
+            Arc::<IndependentRelations>::default(),
+        ];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }
@@ -262,7 +269,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
-        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+        Ok(work_source(name, schema))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -350,4 +357,15 @@ pub(crate) fn object_of(source: &Arc<dyn TableSource>) -> Option<&Arc<Object>> {
 /// A [`SqlError`] on its way through DataFusion.
 pub(crate) fn to_datafusion(error: SqlError) -> DataFusionError {
     cast::external(error)
+}
+
+/// The name and the columns of the relation that a recursion goes round in, where the scan is one of that.
+pub(crate) fn work_table(scan: &TableScan) -> Option<(String, SchemaRef)> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    provider.downcast_ref::<CteWorkTable>().map(|table| (table.name().to_owned(), table.schema()))
+}
+
+/// A source for scans of that relation.
+pub(crate) fn work_source(name: &str, schema: SchemaRef) -> Arc<dyn TableSource> {
+    provider_as_source(Arc::new(CteWorkTable::new(name, schema)))
 }

@@ -2,6 +2,7 @@
 //! into ones that need more state (DESIGN §4).
 
 mod bare_lists;
+mod dependencies;
 pub(crate) mod distinct_on;
 mod join_order;
 mod linked_first;
@@ -33,6 +34,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
 use self::bare_lists::BareLists;
+pub(crate) use self::dependencies::IndependentRelations;
+use self::dependencies::NoDependencies;
 use self::new_rows::NewRows;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::ordered_limits::OrderedLimits;
@@ -71,6 +74,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(SimplifyExpressions::new()),
         Arc::new(NullSafeKeys),
         Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(NoDependencies),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(OrderJoins::of_a_view()),
@@ -82,6 +86,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
         Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(NoDependencies),
         Arc::new(OptimizeProjections::new()),
         Arc::new(PruneFlatMap),
     ]
@@ -99,6 +104,9 @@ pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             "push_down_filter" => {
                 rules.push(Arc::new(PushDownConditions::default()));
                 rules.push(Arc::new(NullSafeKeys));
+            }
+            "replace_distinct_aggregate" | "eliminate_duplicated_expr" | "optimize_projections" => {
+                rules.extend([Arc::new(NoDependencies) as _, rule])
             }
             "single_distinct_aggregation_to_group_by" => rules.push(Arc::new(SingleDistinct::default())),
             _ => rules.push(rule),

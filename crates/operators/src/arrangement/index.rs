@@ -2,6 +2,7 @@
 //!
 //! An *exact* index takes keys that are words for hashes; those that are close to each other may be in an array: see
 //! [`super::pages`].
+//!
 //! Open addressing with linear probing, the upper half of the hash (the *tag*) beside the slot, so that a probe touches one
 //! cache line and growth reads no rows. Once it is large it is split into sub-tables by the tag's lowest bits: each grows
 //! alone, so that no single step pays for all, and by a fifth, so that an entry takes ten to twelve bytes. Removal shifts
@@ -74,6 +75,8 @@ pub(crate) struct Index {
     n_used: usize,
     /// Where it is exact.
     pages: Pages,
+    /// The keys that are about to come, for pages.
+    expected: PageCounts,
     is_exact: bool,
 }
 
@@ -300,9 +303,13 @@ impl Table {
 }
 
 impl Index {
-    /// An index whose hashes are words, each of which is one key.
-    pub(crate) fn exact() -> Index {
-        Index { is_exact: true, ..Index::default() }
+    /// Exact: its hashes are words, each of which is one key.
+    pub(crate) fn new(is_exact: bool) -> Index {
+        Index { is_exact, ..Index::default() }
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.is_exact
     }
 
     /// The hash as tables have it, and a [`Load`].
@@ -396,12 +403,20 @@ impl Index {
         }
     }
 
-    /// Makes pages for keys that are about to come, where there are none yet. How many of those will find one.
-    pub(crate) fn make_pages(&mut self, counts: &PageCounts) -> usize {
+    /// These keys will come, most of them only once, before any other call but this one and `make_pages`.
+    pub(crate) fn expect(&mut self, hashes: impl Iterator<Item = u64>) {
+        if self.is_exact && self.len() == 0 {
+            self.expected.add(hashes);
+        }
+    }
+
+    /// Makes pages for the keys that are expected. How many of those will find one.
+    pub(crate) fn make_pages(&mut self) -> usize {
+        let expected = std::mem::take(&mut self.expected);
         if self.len() > 0 {
             return 0;
         }
-        let (pages, n_paged) = Pages::new(counts);
+        let (pages, n_paged) = Pages::new(&expected);
         self.pages = pages;
         n_paged
     }
@@ -634,11 +649,10 @@ mod tests {
             loaded in prop::collection::btree_set(0u64..100, 0..60),
             ops in prop::collection::vec((0u8..4, 0u64..120, 0u32..8), 0..300),
         ) {
-            let mut index = Index::exact();
+            let mut index = Index::new(true);
             let hash = |key: u64| if key < 110 { key } else { key << 32 };
-            let mut counts = PageCounts::default();
-            counts.add(loaded.iter().map(|key| hash(*key)));
-            let n_paged = index.make_pages(&counts);
+            index.expect(loaded.iter().map(|key| hash(*key)));
+            let n_paged = index.make_pages();
             let mut map: BTreeMap<u64, u32> = BTreeMap::new();
             let mut load = Load::of_tags(loaded.len() - n_paged);
             for key in loaded {

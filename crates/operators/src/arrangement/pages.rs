@@ -10,6 +10,7 @@ use super::index::NONE;
 /// Tests have few keys.
 const PAGE_BITS: u32 = if cfg!(test) { 3 } else { 14 };
 const PAGE_KEYS: usize = 1 << PAGE_BITS;
+/// Keys from 2^32 on have none.
 const PAGES_MAX: usize = 1 << 18;
 /// A page is made where this part of its keys, or more, comes.
 const FULL_PART: usize = 3;
@@ -65,10 +66,10 @@ pub(super) struct Pages {
 
 /// How many keys of each page are about to come.
 #[derive(Debug, Default)]
-pub(crate) struct PageCounts(Vec<u32>);
+pub(super) struct PageCounts(Vec<u32>);
 
 impl PageCounts {
-    pub(crate) fn add(&mut self, words: impl Iterator<Item = u64>) {
+    pub(super) fn add(&mut self, words: impl Iterator<Item = u64>) {
         for word in words {
             let (idx, _) = place(word);
             if idx >= self.0.len() && idx < PAGES_MAX {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use tidewire_types::{Result, SqlError, SqlState};
+use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
 use super::column::{self, Cells, Column, Kind};
 
@@ -274,11 +274,24 @@ impl<S: Slots> Store<S> {
         Ok(column::gather(kind, &columns, &slots))
     }
 
-    /// One column's values as words, at slots of one segment. None: they are no words.
-    pub(crate) fn words(&self, column_idx: usize, slots: &Range<u32>) -> Option<Vec<u64>> {
-        let segment = self.segment((slots.start >> SEGMENT_BITS) as usize)?;
-        let first = (slots.start & SEGMENT_MASK) as usize;
-        segment.columns.get(column_idx)?.words(first..first + slots.len())
+    /// Whether a key is one column of words: then it can be its own hash.
+    pub(crate) fn is_word(&self, key_idxs: &[usize]) -> bool {
+        matches!(key_idxs, [idx] if self.kinds.get(*idx).is_some_and(Kind::is_word))
+    }
+
+    /// The hashes of the keys at slots of one segment; `is_exact`: the words that they are.
+    pub(crate) fn key_hashes(&self, key_idxs: &[usize], is_exact: bool, slots: &Range<u32>) -> Result<Vec<u64>> {
+        if let (true, [idx]) = (is_exact, key_idxs) {
+            let segment = self.segment((slots.start >> SEGMENT_BITS) as usize);
+            let first = (slots.start & SEGMENT_MASK) as usize;
+            let words = segment.and_then(|s| s.columns.get(*idx)?.words(first..first + slots.len()));
+            return words.ok_or_else(no_column);
+        }
+        let slots: Vec<u32> = slots.clone().collect();
+        let keys = key_idxs.iter().map(|idx| self.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
+        let mut hashes = vec![];
+        hash_rows(&keys, slots.len(), &mut hashes)?;
+        Ok(hashes)
     }
 
     /// One column at `slots`; a slot that is not there reads as NULL.

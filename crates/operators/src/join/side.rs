@@ -8,16 +8,15 @@
 //! that key; every stored row weighs more than zero; `row_index` has the rows of long chains, where equal rows are one.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use tidewire_types::{Result, SqlError, SqlState, hash_rows};
 
 use crate::arrangement::index::{Index, Load, NONE, Pair, TOUCHED_MAX};
-use crate::arrangement::pages::{PageCounts, scramble};
+use crate::arrangement::pages::scramble;
 use crate::arrangement::store::{Ranges, SEGMENT_BITS, Slots, Store};
-use crate::arrangement::{Cells, Column, Kind};
+use crate::arrangement::{Cells, Column};
 
 /// Rows of one output batch at most.
 pub(super) const BATCH_ROWS_MAX: usize = 1 << 16;
@@ -96,8 +95,6 @@ pub(super) struct Side {
     index: Index,
     /// Rows that are in no chain yet.
     pending: Ranges,
-    /// The keys of these, where an index that has none will be exact.
-    pending_keys: PageCounts,
     /// Rows are removed and keys repeat.
     has_chains: bool,
     /// From a whole row of a long chain to its slot.
@@ -108,9 +105,7 @@ pub(super) struct Side {
     all_idxs: Vec<usize>,
     null_equals_null: bool,
     append_only: bool,
-    /// The key is a word, and its own hash.
-    is_exact: bool,
-    /// Then: no stored key is 2^32 or more, so that the tag, which the index keeps of a hash, says all.
+    /// Where the index is exact: no stored key is 2^32 or more, so that the tag, which it keeps of a hash, says all.
     is_narrow: bool,
     is_weighted: bool,
     free: Vec<u32>,
@@ -130,15 +125,11 @@ impl Side {
         let Properties { schema, key_idxs, null_equals_null, append_only, unique } = properties;
         let all_idxs = (0..schema.fields().len()).collect();
         let store = Store::new(schema)?;
-        let is_exact = match key_idxs.as_slice() {
-            [idx] => !null_equals_null && store.kinds().get(*idx).is_some_and(Kind::is_word),
-            _ => false,
-        };
+        let index = Index::new(!null_equals_null && store.is_word(&key_idxs));
         Ok(Side {
             store,
-            index: if is_exact { Index::exact() } else { Index::default() },
+            index,
             pending: Ranges::default(),
-            pending_keys: PageCounts::default(),
             has_chains: !append_only && !unique,
             row_index: Index::default(),
             unindexed: vec![],
@@ -146,7 +137,6 @@ impl Side {
             all_idxs,
             null_equals_null,
             append_only,
-            is_exact,
             is_narrow: true,
             is_weighted: false,
             free: vec![],
@@ -185,7 +175,7 @@ impl Side {
     }
 
     fn hashes(&self, columns: &[ArrayRef], n_rows: usize, cells: &[Cells]) -> Result<Vec<u64>> {
-        let words = cells.first().filter(|_| self.is_exact).and_then(Cells::words);
+        let words = cells.first().filter(|_| self.index.is_exact()).and_then(Cells::words);
         match words {
             Some(hashes) => Ok(hashes),
             None => {
@@ -233,7 +223,7 @@ impl Side {
 
     /// Whether two stored keys are the same where their tags are.
     fn is_told_by_tag(&self) -> bool {
-        self.is_exact && self.is_narrow
+        self.index.is_exact() && self.is_narrow
     }
 
     /// Calls `visit` with all pairs of a row and a slot of the chain that starts at its slot, some at a time.
@@ -386,9 +376,7 @@ impl Side {
     ) -> Result<()> {
         let slots = self.keep(rows, keys, weights, counts)?;
         self.pending.add(&slots);
-        if self.is_exact && self.index.len() == 0 {
-            self.pending_keys.add(keys.rows.iter().map(|row| keys.hash(*row)));
-        }
+        self.index.expect(keys.rows.iter().map(|row| keys.hash(*row)));
         Ok(())
     }
 
@@ -398,12 +386,13 @@ impl Side {
         if pending.is_empty() {
             return Ok(());
         }
-        let mut index = std::mem::take(&mut self.index);
-        let n_unpaged = pending.n_slots() - index.make_pages(&std::mem::take(&mut self.pending_keys));
         let is_told_by_tag = self.is_told_by_tag();
+        let mut index = std::mem::take(&mut self.index);
+        let is_exact = index.is_exact();
+        let n_unpaged = pending.n_slots() - index.make_pages();
         let mut load = if is_told_by_tag { Load::of_tags(n_unpaged) } else { Load::new(n_unpaged) };
         for slots in pending.as_slice() {
-            let (mut slots, hashes) = (slots.clone(), self.stored_hashes(slots)?);
+            let (mut slots, hashes) = (slots.clone(), self.store.key_hashes(&self.key_idxs, is_exact, slots)?);
             for hashes in hashes.chunks(TOUCHED_MAX) {
                 index.touch_pages(hashes);
                 for (hash, slot) in hashes.iter().zip(slots.by_ref()) {
@@ -415,25 +404,13 @@ impl Side {
             }
         }
         let same = |side: &Side, pair: Pair| {
-            let is_same = is_told_by_tag || side.is_exact && pair.same_hash;
-            is_same || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
+            is_told_by_tag
+                || is_exact && pair.same_hash
+                || side.store.equals_stored(&side.key_idxs, pair.old, pair.new, true)
         };
         index.put_all(load, self, same, Side::chain);
         self.index = index;
         self.index_rows()
-    }
-
-    /// The hashes of the keys at a range of slots.
-    fn stored_hashes(&self, slots: &Range<u32>) -> Result<Vec<u64>> {
-        if let (true, [idx]) = (self.is_exact, self.key_idxs.as_slice())
-            && let Some(words) = self.store.words(*idx, slots)
-        {
-            return Ok(words);
-        }
-        let slots: Vec<u32> = slots.clone().collect();
-        let columns = self.key_idxs.iter().map(|idx| self.store.gather(*idx, &slots)).collect::<Result<Vec<_>>>()?;
-        let cells = self.store.encode(&columns, Some(&self.key_idxs))?;
-        self.hashes(&columns, slots.len(), &cells)
     }
 
     /// Stores rows with their weights and counts; their slots.
@@ -447,7 +424,7 @@ impl Side {
         let cells = self.store.encode(rows.columns(), None)?;
         let slots = self.store_rows(&cells, &keys.rows)?;
         self.n_slots += slots.len();
-        self.is_narrow &= !self.is_exact || keys.rows.iter().all(|row| is_narrow(keys.hash(*row)));
+        self.is_narrow &= !self.index.is_exact() || keys.rows.iter().all(|row| is_narrow(keys.hash(*row)));
         if weights.is_some() || self.is_weighted {
             for (row, slot) in keys.rows.iter().zip(&slots) {
                 self.set_weight(*slot, weights.map_or(1, |w| w.get(*row as usize).copied().unwrap_or(1)));

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema};
-use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{Column, DFSchema, TableReference};
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, RecursiveQuery, TableScan};
 use tidewire_operators::Plan;
 use tidewire_operators::join::Kind;
@@ -21,6 +19,7 @@ use tidewire_types::{Result, SqlError, SqlType};
 
 use super::{Lowering, Relation, dfschema, not_maintained, nullable, qualified};
 use crate::dataflow::{Node, NodeId, NodeKind, Properties};
+use crate::provider;
 
 /// Iterations that a view may need. A chain of managers or of parts is shorter; a cycle under UNION ALL has no end.
 const ITERATIONS_MAX: i64 = 10_000;
@@ -78,9 +77,8 @@ impl Lowering<'_> {
 
     /// The scan of the recursive relation inside its own term.
     pub(super) fn work_table(&self, scan: &TableScan) -> Result<Option<Relation>> {
-        let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
-        let Some(table) = provider.downcast_ref::<CteWorkTable>() else { return Ok(None) };
-        let Some(work) = self.work.as_ref().filter(|work| work.name == table.name()) else {
+        let Some((name, _)) = provider::work_table(scan) else { return Ok(None) };
+        let Some(work) = self.work.as_ref().filter(|work| work.name == name) else {
             return Err(not_maintained("this recursive reference"));
         };
         let qualifier = Some(scan.table_name.clone());

@@ -77,7 +77,7 @@ impl Unnester {
                 .partition(|c| matches!(c, Expr::Column(c) if left.schema().maybe_index_of_column(c).is_some()));
             let pairs = project(pairs, of_left.iter().chain(&of_right).cloned().collect())?;
             let pairs = LogicalPlan::Distinct(Distinct::All(Arc::new(pairs)));
-            let exprs: Vec<Expr> = of_left.iter().chain(&of_right).cloned().chain([lit(true)]).collect();
+            let exprs: Vec<Expr> = of_left.iter().chain(&of_right).cloned().chain(is_full.then(|| lit(true))).collect();
             let (renamed, mut places) = Renamed::of(self, pairs, &exprs, &[])?;
             let mut right_places = places.split_off(of_left.len());
             let is_pair = right_places.split_off(of_right.len());
@@ -93,7 +93,7 @@ impl Unnester {
                 let keys = of_right.into_iter().zip(right_places).map(|(a, b)| same(a, b)).collect();
                 let kept = if is_full { JoinType::Left } else { inner };
                 right = join(right, renamed.plan, keys, vec![], kept, equal)?;
-                filter.extend(is_pair.into_iter().filter(|_| is_full).map(|met| Expr::Column(met).is_true()));
+                filter.extend(is_pair.into_iter().map(|met| Expr::Column(met).is_true()));
                 of_left.into_iter().zip(places).collect()
             };
             let met = places.into_iter().map(|(a, b)| {

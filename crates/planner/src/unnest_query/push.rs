@@ -8,12 +8,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema};
-use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, DFSchema, DataFusionError, JoinType, NullEquality, Result, ScalarValue, TableReference,
 };
-use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -28,7 +26,7 @@ use super::domain::Domain;
 use super::pull::{Pulled, equated, join, pull};
 use super::{Unnester, filtered, only, output, project, qualified, written_once};
 use crate::flat_map::{Call, FlatMap};
-use crate::provider::to_datafusion;
+use crate::provider::{to_datafusion, work_source, work_table};
 
 /// A subquery for all sets of outer values.
 pub(super) struct Pushed {
@@ -252,12 +250,15 @@ impl Unnester {
             Ok(Arc::new(Field::new(&key.name, data_type, true)))
         });
         let fields = own_keys.collect::<Result<Vec<_>>>()?;
-        let term = Arc::unwrap_or_clone(query.recursive_term.clone()).transform_down(|node| match work_table(&node) {
-            Some((scan, table)) if table.name() == query.name => {
-                let plan = of_own_set(scan, table, &fields, &domain.values)?;
-                Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+        let term = Arc::unwrap_or_clone(query.recursive_term.clone()).transform_down(|node| {
+            if let LogicalPlan::TableScan(scan) = &node
+                && let Some((name, schema)) = work_table(scan)
+                && name == query.name
+            {
+                let rows = of_own_set(scan, &name, &schema, &fields, &domain.values)?;
+                return Ok(Transformed::new(rows, true, TreeNodeRecursion::Jump));
             }
-            _ => Ok(Transformed::no(node)),
+            Ok(Transformed::no(node))
         });
         let next = self.push(&term?.data, domain)?;
         let nulls = both(first.nulls, next.nulls);
@@ -540,19 +541,16 @@ fn trimmed(input: Pushed, rows: &LogicalPlan) -> Result<Pushed> {
     Ok(Pushed { plan: only(input.plan, &names)?, ..input })
 }
 
-/// A scan of the relation that a recursion goes round in.
-fn work_table(plan: &LogicalPlan) -> Option<(&TableScan, Arc<CteWorkTable>)> {
-    let LogicalPlan::TableScan(scan) = plan else { return None };
-    let provider = source_as_provider(&scan.source).ok()?;
-    let table = provider.downcast_ref::<CteWorkTable>()?;
-    Some((scan, Arc::new(CteWorkTable::new(table.name(), table.schema()))))
-}
-
 /// The rows of a recursion's relation, which has the keys `fields` too, that have the set `values`.
-fn of_own_set(scan: &TableScan, table: Arc<CteWorkTable>, fields: &[FieldRef], values: &[Expr]) -> Result<LogicalPlan> {
-    let schema = table.schema();
+fn of_own_set(
+    scan: &TableScan,
+    name: &str,
+    schema: &Schema,
+    fields: &[FieldRef],
+    values: &[Expr],
+) -> Result<LogicalPlan> {
     let columns = schema.fields().iter().chain(fields).cloned().collect::<Vec<_>>();
-    let source = provider_as_source(Arc::new(CteWorkTable::new(table.name(), Arc::new(Schema::new(columns)))));
+    let source = work_source(name, Arc::new(Schema::new(columns)));
     let rows = LogicalPlan::TableScan(TableScanBuilder::new(scan.table_name.clone(), source).build()?);
     let same = fields.iter().zip(values).map(|(field, value)| {
         let key = Expr::Column(Column::new(Some(scan.table_name.clone()), field.name()));
