@@ -225,6 +225,15 @@ pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
     if has_shared_columns(exprs) {
         *exprs = vec![Expr::GroupingSets(product_of_sets(exprs)?)];
     }
+    // What is in all sets stands before them, where it can be known for a primary key.
+    if let [Expr::GroupingSets(sets)] = exprs.as_mut_slice()
+        && let Some((first, others)) = sets.split_first()
+    {
+        let in_all = |column: &&Expr| others.iter().all(|set| set.contains(column));
+        let common: Vec<Expr> = first.iter().filter(in_all).cloned().collect();
+        sets.iter_mut().for_each(|set| set.retain(|column| !common.contains(column)));
+        exprs.splice(0..0, common);
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod lasting;
 mod literals;
 mod lower;
 mod point;
+mod primary_keys;
 mod properties;
 mod provider;
 mod query;

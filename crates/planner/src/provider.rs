@@ -29,8 +29,8 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
 use crate::functions::{PostgresOperators, any, cast, sets, unknown_function};
+use crate::primary_keys::KeyPlanner;
 use crate::query::Context;
-use crate::rules::IndependentRelations;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
 use crate::{common_types, comparisons, in_lists, windows};
@@ -82,15 +82,12 @@ impl TableSource for ViewSource {
 }
 
 impl<'a> Provider<'a> {
-    pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
+    /// `keys` knows those of the query's tables.
+    pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize, keys: KeyPlanner) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
-        let relation_planners: [Arc<dyn RelationPlanner>; 4] = [
-            Arc::new(UsingPlanner),
-            Arc::new(RowPlanner),
-            Arc::new(AliasPlanner),
-            Arc::<IndependentRelations>::default(),
-        ];
+        let relation_planners: [Arc<dyn RelationPlanner>; 4] =
+            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner), Arc::new(keys)];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }

@@ -34,6 +34,7 @@ use crate::comparisons;
 use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
 use crate::functions::{any, sets};
+use crate::primary_keys::{self, KeyPlanner};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
@@ -141,7 +142,7 @@ impl Context<'_> {
         if rewritten.n_parameters > 0 {
             return Err(SqlError::new(SqlState::UndefinedParameter, "there is no parameter $1"));
         }
-        Provider::new(self, state, 0).plan_expr(rewritten.expr, schema, &[], text)
+        Provider::new(self, state, 0, KeyPlanner::default()).plan_expr(rewritten.expr, schema, &[], text)
     }
 
     /// From the AST to an analyzed plan. `depth` counts views in views.
@@ -185,7 +186,7 @@ impl Context<'_> {
             rewrite::rewrite(query, row_names).map_err(|e| placed(e, text))?;
         let state = self.session.state();
         windows::check_functions(&query, &state)?;
-        let provider = Provider::new(self, &state, depth);
+        let provider = Provider::new(self, &state, depth, KeyPlanner::new(&query));
         let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
             Err(error) if sets::is_of_struct(&error) => {
                 provider.unnest_structs();
@@ -214,7 +215,8 @@ impl Context<'_> {
             .map_err(|e| planning_error(e, text))?;
         windows::spec::check_filters(&raw)?;
 
-        let analyzed = comparisons::in_plan(raw).and_then(|plan| analyzed(plan, &state));
+        let plan = primary_keys::without_unread(raw).and_then(comparisons::in_plan);
+        let analyzed = plan.and_then(|plan| analyzed(plan, &state));
         let analyzed = analyzed.map_err(|e| planning_error(e, text))?;
         windows::spec::check_frames(&analyzed)?;
         let mut objects = provider.views();

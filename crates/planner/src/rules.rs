@@ -34,8 +34,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
 use self::bare_lists::BareLists;
-pub(crate) use self::dependencies::IndependentRelations;
 use self::dependencies::NoDependencies;
+pub(crate) use self::dependencies::{has_dependencies, without_dependencies};
 use self::new_rows::NewRows;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::ordered_limits::OrderedLimits;

@@ -22,6 +22,7 @@ use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins};
 use tidewire_sql::{fold, own_exprs_mut};
 use tidewire_types::{SqlError, SqlState};
 
+use crate::primary_keys;
 use crate::provider::to_datafusion;
 
 /// Begins the table names of merged columns. It sorts before all names of users: DataFusion takes the first.
@@ -31,8 +32,9 @@ const PREFIX: &str = "\u{1}using";
 /// its table means the merged one.
 pub(crate) fn nest(select: &mut ast::Select, n: &mut usize) {
     let mut merged = HashMap::new();
+    let is_grouped = matches!(&select.group_by, ast::GroupByExpr::Expressions(exprs, _) if !exprs.is_empty());
     for item in &mut select.from {
-        nest_item(item, n, &mut merged);
+        nest_item(item, n, &mut merged, is_grouped);
     }
     // With other tables beside them the name may be ambiguous; that is found out later.
     if merged.is_empty() || select.from.len() > 1 {
@@ -58,11 +60,14 @@ pub(crate) fn nest_in_brackets(table: &mut TableFactor, n: &mut usize) {
     if let TableFactor::NestedJoin { table_with_joins, alias } = table
         && !alias.as_ref().is_some_and(|alias| is_merged(&alias.name.value))
     {
-        nest_item(table_with_joins, n, &mut HashMap::new());
+        nest_item(table_with_joins, n, &mut HashMap::new(), false);
     }
 }
 
-fn nest_item(item: &mut TableWithJoins, n: &mut usize, merged: &mut HashMap<String, String>) {
+/// With `keeps_keys` also joins of which DataFusion would forget the primary keys: [`KeyPlanner`] knows them.
+///
+/// [`KeyPlanner`]: crate::primary_keys::KeyPlanner
+fn nest_item(item: &mut TableWithJoins, n: &mut usize, merged: &mut HashMap<String, String>, keeps_keys: bool) {
     let is_lateral = |table: &TableFactor| {
         matches!(
             table,
@@ -72,7 +77,13 @@ fn nest_item(item: &mut TableWithJoins, n: &mut usize, merged: &mut HashMap<Stri
         )
     };
     let takes_place = |join: &ast::Join| constraint(&join.join_operator).is_some() && !is_lateral(&join.relation);
-    let Some(last) = item.joins.iter().rposition(takes_place) else { return };
+    let forgets = |join: &ast::Join| {
+        let operator = &join.join_operator;
+        let is_outer =
+            matches!(operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_));
+        keeps_keys && is_outer && !is_lateral(&join.relation)
+    };
+    let Some(last) = item.joins.iter().rposition(|join| takes_place(join) || forgets(join)) else { return };
     let behind = item.joins.split_off(last + 1);
     for join in std::mem::replace(&mut item.joins, behind) {
         let alias = takes_place(&join).then(|| {
@@ -191,11 +202,13 @@ fn merged_join(
     let replaced = |c: &Column| names.contains(&c.name) && c.relation.as_ref().is_some_and(|r| is_merged(r.table()));
     let columns = left.schema().columns().into_iter().chain(right.schema().columns());
     exprs.extend(columns.filter(|c| !replaced(c)).map(Expr::Column));
+    let keys = primary_keys::of_merged(&exprs, &left, &right);
     let (left, right) = (Arc::new(left), Arc::new(right));
     let nulls = NullEquality::NullEqualsNothing;
     let joined = Join::try_new(left, right, on, None, kind, JoinConstraint::On, nulls, false)?;
-    let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::Join(joined)))?);
-    marked(plan, &names, &table)
+    let mut plan = Projection::try_new(exprs, Arc::new(LogicalPlan::Join(joined)))?;
+    plan.schema = Arc::new(plan.schema.as_ref().clone().with_functional_dependencies(keys)?);
+    marked(LogicalPlan::Projection(plan), &names, &table)
 }
 
 /// Errors: `42703`, `42702`, for a column that is not there or there twice.

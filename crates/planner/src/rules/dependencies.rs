@@ -2,17 +2,15 @@
 //!
 //! What is a key of one side of a join (of an aggregate or a DISTINCT there) is no key of the join, but DataFusion takes it
 //! for one of every aggregate above (`aggregate_functional_dependencies`). It would drop columns of a GROUP BY, of an ORDER BY
-//! and whole DISTINCTs, and let columns be read that are not grouped. PostgreSQL knows such dependencies of primary keys only.
+//! and whole DISTINCTs, and let columns be read that are not grouped. What PostgreSQL knows of primary keys is known while a
+//! query is planned: [`crate::primary_keys`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{FunctionalDependencies, Result};
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, SubqueryAlias};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
-use sqlparser::ast::TableFactor;
 
 /// Hides them from the rule after this one, which looks for those of the inputs of an aggregate, a DISTINCT or a sort.
 #[derive(Debug)]
@@ -30,43 +28,22 @@ impl OptimizerRule for NoDependencies {
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let asks =
             matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(Distinct::All(_)) | LogicalPlan::Sort(_));
-        match asks && plan.inputs().into_iter().any(has_any) {
-            true => plan.map_children(|input| without(input).map(Transformed::yes)),
+        match asks && plan.inputs().into_iter().any(has_dependencies) {
+            true => plan.map_children(|input| without_dependencies(input).map(Transformed::yes)),
             false => Ok(Transformed::no(plan)),
         }
     }
 }
 
-/// Hides those of FROM items while a query is planned.
-#[derive(Debug, Default)]
-pub(crate) struct IndependentRelations {
-    /// A relation is planned: this one is asked again, and then has nothing to say.
-    is_asked: AtomicBool,
-}
-
-impl RelationPlanner for IndependentRelations {
-    fn plan_relation(&self, relation: TableFactor, cx: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
-        let is_query = matches!(relation, TableFactor::Derived { .. } | TableFactor::Table { args: None, .. });
-        if !is_query || self.is_asked.swap(false, Ordering::Relaxed) {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        }
-        self.is_asked.store(true, Ordering::Relaxed);
-        let plan = cx.plan(relation);
-        self.is_asked.store(false, Ordering::Relaxed);
-        let plan = plan?;
-        let plan = if has_any(&plan) { without(plan)? } else { plan };
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
-    }
-}
-
-fn has_any(plan: &LogicalPlan) -> bool {
+/// Whether something is known of what depends on what.
+pub(crate) fn has_dependencies(plan: &LogicalPlan) -> bool {
     !plan.schema().functional_dependencies().is_empty()
 }
 
-/// The same rows and columns.
-fn without(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The same rows and columns, of which nothing is known.
+pub(crate) fn without_dependencies(plan: LogicalPlan) -> Result<LogicalPlan> {
     if let LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) = plan {
-        let input = Arc::new(without(Arc::unwrap_or_clone(input))?);
+        let input = Arc::new(without_dependencies(Arc::unwrap_or_clone(input))?);
         return Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias)?));
     }
     let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();

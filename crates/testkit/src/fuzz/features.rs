@@ -62,6 +62,8 @@ features! {
     RowValue = "row_value",
     /// GROUP BY and aggregates.
     Aggregate = "aggregate",
+    /// GROUP BY a primary key, reading the table's other columns.
+    GroupByPrimaryKey = "group_by_primary_key",
     /// HAVING.
     Having = "having",
     /// agg(DISTINCT ..).

@@ -14,6 +14,8 @@ pub(super) struct Scope {
     pub(super) columns: Vec<Column>,
     /// Columns that tell its rows apart.
     pub(super) key: Option<Vec<String>>,
+    /// The columns of its tables that have a primary key, which comes first.
+    pub(super) keyed: Vec<Vec<Column>>,
 }
 
 impl Scope {
@@ -23,11 +25,13 @@ impl Scope {
         Scope {
             columns: columns.into_iter().map(|(name, ty)| Column { sql: sql(&name), ty }).collect(),
             key: key.map(|key| key.iter().map(|name| sql(name)).collect()),
+            keyed: vec![],
         }
     }
 
     fn join(mut self, other: Scope) -> Scope {
         self.columns.extend(other.columns);
+        self.keyed.extend(other.keyed);
         self.key = self.key.zip(other.key).map(|(a, b)| [a, b].concat());
         self
     }
@@ -99,7 +103,11 @@ impl Generator {
 
     fn relation_item(&mut self, relation: Relation) -> (From, Scope) {
         let alias = self.name();
-        let scope = Scope::of(&alias, relation.columns, relation.key);
+        let has_primary_key = relation.is_table && relation.key.is_some();
+        let mut scope = Scope::of(&alias, relation.columns, relation.key);
+        if has_primary_key {
+            scope.keyed.push(scope.columns.clone());
+        }
         (From::Relation { name: relation.name, alias }, scope)
     }
 

@@ -322,7 +322,15 @@ impl Generator {
 
     fn grouped(&mut self, want: Option<&[Type]>, scope: &Scope, outer: &[Column], nest: usize) -> Select {
         let n_keys = self.random.below(3).min(scope.columns.len());
-        let keys: Vec<Column> = (0..n_keys).map(|_| self.random.pick(&scope.columns).clone()).collect();
+        let mut keys: Vec<Column> = (0..n_keys).map(|_| self.random.pick(&scope.columns).clone()).collect();
+        let mut readable = keys.clone();
+        let by_primary_key = !scope.keyed.is_empty() && self.uses(Feature::GroupByPrimaryKey, 30);
+        if by_primary_key {
+            let columns = self.random.pick(&scope.keyed).clone();
+            keys.extend(columns.first().cloned());
+            readable.extend(columns);
+        }
+        let n_keys = keys.len();
         let nest = if self.on(Feature::SubqueryAnywhere) { nest } else { 0 };
         let windows = (n_keys > 0 && self.uses(Feature::Window, 20)).then(|| Windows {
             sortable: keys.iter().filter(|k| k.ty.ordered()).map(|k| (k.sql.clone(), k.ty)).collect(),
@@ -330,14 +338,19 @@ impl Generator {
             n_positional: Cell::new(1),
             named: None,
         });
-        let cx =
-            Cx { outer, aggregated: Some(&scope.columns), nest, windows: windows.as_ref(), ..Cx::of_columns(&keys) };
+        let cx = Cx {
+            outer,
+            aggregated: Some(&scope.columns),
+            nest,
+            windows: windows.as_ref(),
+            ..Cx::of_columns(&readable)
+        };
         let mut exprs: Vec<Expr> = match want {
             Some(types) => types.iter().map(|ty| self.item(*ty, &cx)).collect(),
-            None => self.free_grouped(&keys, &cx),
+            None => self.free_grouped(&readable, &cx),
         };
         // A known gap: grouping sets where there are columns of a query around.
-        let sets = if outer.is_empty() { self.sets(n_keys) } else { Sets::One };
+        let sets = if outer.is_empty() && !by_primary_key { self.sets(n_keys) } else { Sets::One };
         if want.is_none()
             && !matches!(sets, Sets::One)
             && self.random.chance(40)

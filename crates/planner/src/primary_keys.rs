@@ -1,0 +1,252 @@
+//! GROUP BY a primary key: the table's other columns are the same in the whole group, and may be read.
+//!
+//! Only the tables of FROM have a key here, as in PostgreSQL: not what stands in a subquery, a CTE or a view. DataFusion
+//! takes all columns of such a table into the GROUP BY, once it knows the key; those that nobody reads are taken out again.
+//! That is all that DataFusion is told of keys (see `rules/dependencies.rs`).
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, FunctionalDependence, FunctionalDependencies, Result};
+use datafusion::logical_expr::expr::GroupingSet;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan};
+use sqlparser::ast::{self, GroupByExpr, Query, Select, SelectItem, TableFactor, Visitor};
+use tidewire_catalog::Kind;
+use tidewire_sql::{fold, walk};
+
+use crate::provider::object_of;
+use crate::rules::{has_dependencies, without_dependencies};
+
+/// Tells DataFusion the primary keys of the tables in FROM, and nothing else of what depends on what.
+#[derive(Debug, Default)]
+pub(crate) struct KeyPlanner {
+    /// A relation is planned: this one is asked again, and then has nothing to say.
+    is_asked: AtomicBool,
+    /// Names of columns that stand in a grouping set, and so are not the same in all rows of a key.
+    in_sets: HashSet<String>,
+}
+
+impl KeyPlanner {
+    /// For the tables of a query.
+    pub(crate) fn new(query: &Query) -> KeyPlanner {
+        let mut names = NamesInSets::default();
+        let _ = walk(query, &mut names);
+        KeyPlanner { is_asked: AtomicBool::new(false), in_sets: names.0 }
+    }
+
+    fn with_key(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        match plan {
+            LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
+                let input = Arc::new(self.with_key(Arc::unwrap_or_clone(input))?);
+                Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias)?))
+            }
+            LogicalPlan::TableScan(mut scan) => {
+                if let Some(key) = primary_key(&scan) {
+                    let schema = scan.projected_schema.as_ref().clone();
+                    let columns = schema.fields().iter().enumerate();
+                    let columns = columns.filter(|(_, field)| !self.in_sets.contains(field.name()));
+                    let columns = columns.map(|(idx, _)| idx).collect();
+                    let key = FunctionalDependencies::new(vec![FunctionalDependence::new(key, columns, false)]);
+                    scan.projected_schema = Arc::new(schema.with_functional_dependencies(key)?);
+                }
+                Ok(LogicalPlan::TableScan(scan))
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+#[derive(Default)]
+struct NamesInSets(HashSet<String>);
+
+impl Visitor for NamesInSets {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        let GroupByExpr::Expressions(elements, _) = &select.group_by else { return ControlFlow::Continue(()) };
+        for element in elements {
+            let (ast::Expr::GroupingSets(sets) | ast::Expr::Rollup(sets) | ast::Expr::Cube(sets)) = element else {
+                continue;
+            };
+            let names: Vec<String> = sets.iter().flatten().filter_map(column_name).collect();
+            // A name of the SELECT list may be another one for a column.
+            let aliased = select.projection.iter().filter_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if names.contains(&fold(alias)) => column_name(expr),
+                _ => None,
+            });
+            self.0.extend(aliased);
+            self.0.extend(names);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn column_name(expr: &ast::Expr) -> Option<String> {
+    match expr {
+        ast::Expr::Identifier(ident) => Some(fold(ident)),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+        ast::Expr::Nested(inner) => column_name(inner),
+        _ => None,
+    }
+}
+
+impl RelationPlanner for KeyPlanner {
+    fn plan_relation(&self, relation: TableFactor, cx: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+        let is_known = matches!(
+            relation,
+            TableFactor::Derived { .. }
+                | TableFactor::Table { args: None, .. }
+                | TableFactor::NestedJoin { alias: None, .. }
+        );
+        if !is_known || self.is_asked.swap(false, Ordering::Relaxed) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        self.is_asked.store(true, Ordering::Relaxed);
+        let plan = cx.plan(relation);
+        self.is_asked.store(false, Ordering::Relaxed);
+        let plan = match plan? {
+            plan if is_table(&plan) => self.with_key(plan)?,
+            LogicalPlan::Join(mut join) => {
+                let keys = of_join(&join.left, &join.right);
+                join.schema = Arc::new(join.schema.as_ref().clone().with_functional_dependencies(keys)?);
+                LogicalPlan::Join(join)
+            }
+            plan if has_dependencies(&plan) => without_dependencies(plan)?,
+            plan => plan,
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+/// Whether it is a table under its own or another name.
+fn is_table(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => is_table(&alias.input),
+        plan => matches!(plan, LogicalPlan::TableScan(_)),
+    }
+}
+
+fn primary_key(scan: &TableScan) -> Option<Vec<usize>> {
+    match &object_of(&scan.source)?.def {
+        Kind::Table(table) if !table.primary_key.is_empty() => Some(table.primary_key.clone()),
+        _ => None,
+    }
+}
+
+/// The keys of a join in FROM. They are those of its sides, whatever its kind: where one side has no row, all of its
+/// columns are NULL. DataFusion forgets them in a FULL JOIN, and under two outer joins.
+fn of_join(left: &LogicalPlan, right: &LogicalPlan) -> FunctionalDependencies {
+    let of_side = |plan: &LogicalPlan| match plan {
+        LogicalPlan::Join(join) => of_join(&join.left, &join.right),
+        plan => plan.schema().functional_dependencies().clone(),
+    };
+    let (mut keys, mut of_right) = (of_side(left), of_side(right));
+    of_right.add_offset(left.schema().fields().len());
+    keys.extend(of_right);
+    keys
+}
+
+/// The keys of a join of `left` and `right`, of which a projection shows some columns, some of them twice: a merged one
+/// comes before its own.
+pub(crate) fn of_merged(exprs: &[Expr], left: &LogicalPlan, right: &LogicalPlan) -> FunctionalDependencies {
+    let columns: Vec<Column> = left.schema().columns().into_iter().chain(right.schema().columns()).collect();
+    let positions = |idx: &usize| -> Vec<usize> {
+        let Some(column) = columns.get(*idx) else { return vec![] };
+        let shows = |expr: &Expr| matches!(expr.clone().unalias(), Expr::Column(shown) if shown == *column);
+        exprs.iter().enumerate().filter(|(_, expr)| shows(expr)).map(|(position, _)| position).collect()
+    };
+    let mut shown = vec![];
+    for key in of_join(left, right).iter() {
+        let targets: Vec<usize> = key.target_indices.iter().flat_map(positions).collect();
+        for pick in [<[usize]>::first, <[usize]>::last] {
+            let sources = key.source_indices.iter().map(|idx| pick(&positions(idx)).copied());
+            if let Some(sources) = sources.collect::<Option<Vec<_>>>() {
+                shown.push(FunctionalDependence::new(sources, targets.clone(), false));
+            }
+        }
+    }
+    FunctionalDependencies::new(shown)
+}
+
+/// Takes columns out of a GROUP BY that hang on the others there and that nobody reads. `plan` is as it was planned.
+pub(crate) fn without_unread(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let pruned = plan.transform_down_with_subqueries(|plan| match plan {
+        LogicalPlan::Projection(Projection { expr, input, .. }) if has_dependencies(&input) => {
+            let mut read = HashSet::new();
+            read_by(&expr, &mut read)?;
+            let input = below(Arc::unwrap_or_clone(input), read)?;
+            Projection::try_new(expr, Arc::new(input)).map(|p| Transformed::yes(LogicalPlan::Projection(p)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    pruned.map(|pruned| pruned.data)
+}
+
+/// From a SELECT list down to its GROUP BY: HAVING, windows and QUALIFY lie between.
+fn below(plan: LogicalPlan, mut read: HashSet<Column>) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Filter(_) | LogicalPlan::Window(_) => {
+            let exprs = plan.expressions();
+            read_by(&exprs, &mut read)?;
+            let inputs = plan.inputs().into_iter().cloned().map(|input| below(input, read.clone()));
+            let inputs = inputs.collect::<Result<_>>()?;
+            plan.with_new_exprs(exprs, inputs)
+        }
+        LogicalPlan::Aggregate(aggregate) => without_unread_keys(aggregate, read).map(LogicalPlan::Aggregate),
+        other => Ok(other),
+    }
+}
+
+fn without_unread_keys(aggregate: Aggregate, mut read: HashSet<Column>) -> Result<Aggregate> {
+    // grouping() needs its columns.
+    read_by(&aggregate.aggr_expr, &mut read)?;
+    let schema = aggregate.input.schema().clone();
+    let position = |expr: &Expr| match expr {
+        Expr::Column(column) => schema.maybe_index_of_column(column),
+        _ => None,
+    };
+    let pruned = |exprs: &[Expr]| -> Vec<Expr> {
+        let grouped: HashSet<usize> = exprs.iter().filter_map(position).collect();
+        let keys = schema.functional_dependencies().iter();
+        let keys: Vec<_> = keys.filter(|key| key.source_indices.iter().all(|idx| grouped.contains(idx))).collect();
+        let hangs = |idx: &usize| keys.iter().any(|key| key.target_indices.contains(idx));
+        let is_key = |idx: &usize| keys.iter().any(|key| key.source_indices.contains(idx));
+        let is_needed = |expr: &&Expr| match (expr, position(expr)) {
+            (Expr::Column(column), Some(idx)) => read.contains(column) || !hangs(&idx) || is_key(&idx),
+            _ => true,
+        };
+        exprs.iter().filter(is_needed).cloned().collect()
+    };
+    let group_expr = match aggregate.group_expr.as_slice() {
+        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => {
+            let sets = sets.iter().map(|set| pruned(set)).collect();
+            vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))]
+        }
+        exprs => pruned(exprs),
+    };
+    Aggregate::try_new(aggregate.input, group_expr, aggregate.aggr_expr)
+}
+
+/// Adds the columns that expressions read, also from inside of their subqueries.
+fn read_by(exprs: &[Expr], read: &mut HashSet<Column>) -> Result<()> {
+    for expr in exprs {
+        expr.apply(|expr| {
+            match expr {
+                Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => {
+                    read.insert(column.clone());
+                }
+                Expr::ScalarSubquery(subquery) => read_by(&subquery.outer_ref_columns, read)?,
+                Expr::Exists(exists) => read_by(&exists.subquery.outer_ref_columns, read)?,
+                Expr::InSubquery(member) => read_by(&member.subquery.outer_ref_columns, read)?,
+                Expr::SetComparison(comparison) => read_by(&comparison.subquery.outer_ref_columns, read)?,
+                _ => {}
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(())
+}
