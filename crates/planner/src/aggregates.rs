@@ -191,11 +191,16 @@ pub(crate) fn group_for_having(select: &mut Select) {
     *having = binary(given, ast::BinaryOperator::And, rows);
 }
 
-/// Spells out sets that DataFusion cannot plan: `ROLLUP ((a, b), c)`, `GROUPING SETS (ROLLUP (a), ..)`, `()`.
+/// Spells out what DataFusion cannot plan: `ROLLUP ((a, b), c)`, `GROUPING SETS (ROLLUP (a), ..)`, `()`, `(a, b)`.
 ///
 /// Errors: `54001` for more sets than PostgreSQL takes.
 pub(crate) fn spell_out_sets(select: &mut Select) -> Result<()> {
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
+    let flat = exprs.drain(..).flat_map(|expr| match expr {
+        Expr::Tuple(columns) if !columns.is_empty() => columns,
+        expr => vec![expr],
+    });
+    *exprs = flat.collect();
     for expr in exprs.iter_mut() {
         let is_composite =
             |elements: &[Vec<Expr>]| elements.iter().any(|e| e.len() != 1 || matches!(e.as_slice(), [Expr::Tuple(_)]));

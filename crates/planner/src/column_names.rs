@@ -70,7 +70,7 @@ fn is_column(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 
-fn name_of(expr: &Expr) -> String {
+pub(crate) fn name_of(expr: &Expr) -> String {
     strong_name(expr).or_else(|| weak_name(expr)).unwrap_or_else(|| "?column?".into())
 }
 

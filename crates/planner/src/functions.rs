@@ -43,6 +43,7 @@ mod operators;
 pub(crate) mod patterns;
 mod regexp;
 pub(crate) mod replaced;
+mod row_values;
 pub(crate) mod sets;
 mod spans;
 mod text;
@@ -64,6 +65,7 @@ pub(crate) use json_order::in_json_order;
 pub(crate) use make_dates::INTERVAL_ARGUMENTS;
 pub(crate) use one_type::float_of;
 pub(crate) use operators::{PostgresOperators, comparable, met, met_as, read_as};
+pub(crate) use row_values::ROW_VALUE;
 pub(crate) use spans::{longest, shortest, span};
 pub(crate) use to_json::TO_JSON;
 pub(crate) use unknown::unknown_function;
@@ -99,6 +101,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         math::ALL,
         nulls::ALL,
         regexp::ALL,
+        row_values::ALL,
     ];
     all.extend(
         tables

@@ -113,6 +113,7 @@ pub(crate) fn rewrite(query: &Query, row_names: &mut RowNames) -> Result<Rewritt
             integers::of_query(&mut query);
             order_names::separate(&mut query);
             outer_tables::mark(&mut query);
+            row_values::as_values(&mut query);
             Ok(Rewritten { query, parameters: rewriter.parameters, n_parameters: rewriter.n_parameters })
         }
         ControlFlow::Break(error) => Err(*error),

@@ -10,11 +10,15 @@
 //! Arrays are ordered by bytes that are in PostgreSQL's order: Arrow has a NULL inside an array where NULLS FIRST or LAST
 //! has the array that is NULL, and DataFusion's threshold of a LIMIT compares arrays in yet another way.
 //!
-//! jsonb, a text to Arrow, is compared, ordered and told apart by such bytes too: 1.0 is 1.
+//! jsonb, a text to Arrow, is compared, ordered and told apart by such bytes too: 1.0 is 1. So are arrays of intervals and
+//! of jsonb.
+
+mod distinct_values;
 
 use std::collections::HashSet;
 
 use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{
@@ -23,15 +27,14 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Sort, lit,
-    when,
+    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Sort, when,
 };
 use tidewire_operators::aggregate::Function;
 use tidewire_operators::aggregate::functions::{function_of, udaf_of};
 use tidewire_types::{SqlError, SqlType};
 
 use crate::functions::typed::retyped;
-use crate::functions::{self, cast, span};
+use crate::functions::{self, ROW_VALUE, cast, span};
 use crate::provider::to_datafusion;
 use crate::windows::spec::frame_items;
 
@@ -64,24 +67,45 @@ fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {
         && matches!(expr.to_field(schema), Ok((_, field)) if SqlType::of(&field) == SqlType::Jsonb)
 }
 
+/// Whether it is an array whose equal items may differ.
+fn is_array_of_forms(expr: &Expr, schema: &DFSchema) -> bool {
+    is_array(expr, schema)
+        && matches!(expr.to_field(schema), Ok((_, field)) if matches!(
+            SqlType::of(&field), SqlType::Array(item) if matches!(*item, SqlType::Interval | SqlType::Jsonb)
+        ))
+}
+
 /// Whether the expression is not compared as it is.
 pub(crate) fn has_key(expr: &Expr, schema: &DFSchema) -> bool {
     is_interval(expr, schema) || is_array(expr, schema) || is_jsonb(expr, schema)
 }
 
 /// Whether equal values may differ, so that they are told apart by a key.
-fn has_forms(expr: &Expr, schema: &DFSchema) -> bool {
-    is_interval(expr, schema) || is_jsonb(expr, schema)
+pub(crate) fn has_forms(expr: &Expr, schema: &DFSchema) -> bool {
+    is_interval(expr, schema) || is_jsonb(expr, schema) || is_array_of_forms(expr, schema)
 }
 
 /// The expression as a key that values are told apart by.
-fn key(expr: Expr, schema: &DFSchema) -> Expr {
+pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
     if is_interval(&expr, schema) {
         span(expr)
     } else if is_jsonb(&expr, schema) {
         functions::in_json_order(expr)
+    } else if is_array_of_forms(&expr, schema) {
+        functions::in_order(expr)
     } else {
         expr
+    }
+}
+
+/// The same of what may be a row of such values.
+fn distinct_key(expr: Expr, schema: &DFSchema) -> Expr {
+    match expr {
+        Expr::ScalarFunction(mut call) if call.func.name() == ROW_VALUE => {
+            call.args = call.args.into_iter().map(|arg| distinct_key(arg, schema)).collect();
+            Expr::ScalarFunction(call)
+        }
+        expr => key(expr, schema),
     }
 }
 
@@ -130,7 +154,10 @@ fn compared_by(expr: &Expr, schema: &DFSchema) -> Option<Key> {
     if is_jsonb(first, schema) && operands.iter().all(|operand| is_jsonb(operand, schema)) {
         return Some(functions::in_json_order);
     }
-    // Arrow finds the same arrays equal, and an index is asked for them as they are.
+    if operands.iter().all(|operand| is_array_of_forms(operand, schema)) {
+        return Some(functions::in_order);
+    }
+    // Arrow finds the same arrays of other items equal, and an index is asked for them as they are.
     let is_order = match expr {
         Expr::BinaryExpr(BinaryExpr { op, .. }) => {
             matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
@@ -174,15 +201,17 @@ fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>>
         let is_greatest = call.func.name() == "greatest";
         return Ok(Transformed::yes(functions::extreme_in_order(call.args, is_greatest)));
     }
+    if let ("nullif", [value, other]) = (call.func.name(), call.args.as_slice())
+        && is_array_of_forms(value, schema)
+        && is_array_of_forms(other, schema)
+    {
+        return nullif(value, other, schema).map(Transformed::yes);
+    }
     if !call.args.iter().any(|arg| is_interval(arg, schema)) {
         return unchanged(call);
     }
     match (call.func.name(), call.args.as_slice()) {
-        ("nullif", [value, other]) => {
-            let equal = span(value.clone()).eq(span(other.clone()));
-            let null = lit(ScalarValue::IntervalMonthDayNano(None));
-            when(equal, null).otherwise(value.clone()).map(Transformed::yes)
-        }
+        ("nullif", [value, other]) => nullif(value, other, schema).map(Transformed::yes),
         ("greatest", _) => Ok(Transformed::yes(functions::longest(call.args))),
         ("least", _) => Ok(Transformed::yes(functions::shortest(call.args))),
         (name, [_, _]) if functions::any::is_any(name) => {
@@ -193,10 +222,18 @@ fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>>
     }
 }
 
+fn nullif(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let by = |expr: &Expr| if is_array(value, schema) { functions::in_order(expr.clone()) } else { span(expr.clone()) };
+    let field = value.to_field(schema)?.1;
+    let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata()));
+    let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, metadata);
+    when(by(value).eq(by(other)), null).otherwise(value.clone())
+}
+
 fn in_aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Expr {
     let params = &mut call.params;
     if call.func.name() == "count" && params.distinct {
-        params.args = std::mem::take(&mut params.args).into_iter().map(|arg| key(arg, schema)).collect();
+        params.args = std::mem::take(&mut params.args).into_iter().map(|arg| distinct_key(arg, schema)).collect();
     }
     // An ordered-set aggregate returns what it is ordered by, and one of different values is ordered by those.
     if !params.distinct && !matches!(function_of(&call.func), Function::Ordered(_)) {
@@ -238,15 +275,18 @@ fn keys(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let on = join.on.into_iter().map(|(left, right)| {
                 let (lefts, rights) = (join.left.schema(), join.right.schema());
                 let are_alike = is_interval(&left, lefts) && is_interval(&right, rights)
-                    || is_jsonb(&left, lefts) && is_jsonb(&right, rights);
+                    || is_jsonb(&left, lefts) && is_jsonb(&right, rights)
+                    || is_array_of_forms(&left, lefts) && is_array_of_forms(&right, rights);
                 if are_alike { (key(left, lefts), key(right, rights)) } else { (left, right) }
             });
             LogicalPlan::Join(Join { on: on.collect(), ..join })
         }
-        LogicalPlan::Aggregate(aggregate)
-            if aggregate.group_expr.iter().any(|expr| has_forms(expr, aggregate.input.schema())) =>
-        {
-            grouped(aggregate)?
+        LogicalPlan::Aggregate(aggregate) => {
+            let aggregate = distinct_values::in_aggregate(aggregate)?;
+            match aggregate.group_expr.iter().any(|expr| has_forms(expr, aggregate.input.schema())) {
+                true => grouped(aggregate)?,
+                false => LogicalPlan::Aggregate(aggregate),
+            }
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
@@ -283,8 +323,12 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
         if has_forms(&expr, input.schema()) {
             *place = n_keys + aggr_expr.len();
             let bare = expr.clone().unalias();
-            // For min() a jsonb is a text.
-            let value = if is_jsonb(&expr, input.schema()) { retyped(bare, SqlType::Text) } else { bare };
+            // For min() a jsonb is a text, and so is an array.
+            let value = match () {
+                () if is_jsonb(&expr, input.schema()) => retyped(bare, SqlType::Text),
+                () if is_array(&expr, input.schema()) => cast::to(bare, &SqlType::Text),
+                () => bare,
+            };
             aggr_expr.push(least(value)?.alias(format!("least\u{1}{idx}")));
             by.push(key(expr.unalias(), input.schema()).alias(format!("key\u{1}{idx}")));
         } else {
@@ -295,7 +339,11 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let columns: Vec<Column> = by_keys.schema.columns();
     let shown = places.into_iter().zip(schema.iter()).filter_map(|(place, (qualifier, field))| {
         let column = Expr::Column(columns.get(place)?.clone());
-        let column = if SqlType::of(field) == SqlType::Jsonb { retyped(column, SqlType::Jsonb) } else { column };
+        let column = match SqlType::of(field) {
+            SqlType::Jsonb => retyped(column, SqlType::Jsonb),
+            array @ SqlType::Array(_) if place >= n_keys + n_calls => cast::to(column, &array),
+            _ => column,
+        };
         Some(column.alias_qualified(qualifier.cloned(), field.name()))
     });
     let shown: Vec<Expr> = shown.collect();

@@ -111,7 +111,7 @@ fn is_merged(table: &str) -> bool {
 }
 
 /// The kind of a join with USING or NATURAL.
-fn constraint(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
+pub(crate) fn constraint(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
     let (kind, constraint) = match operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) => (JoinType::Inner, c),
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => (JoinType::Left, c),

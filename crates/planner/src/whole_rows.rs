@@ -1,24 +1,26 @@
-//! A whole row as the argument of a function: `row_to_json(t)`, `jsonb_agg(t)`, `to_jsonb(t.*)`, `count(t)`; as a value of the
-//! select list: `SELECT t FROM t`; and a column of it: `(t).a`.
+//! A whole row as the argument of a function: `row_to_json(t)`, `jsonb_agg(t)`, `to_jsonb(t.*)`, `count(t)`; as a value:
+//! `SELECT t FROM t`, `t::text`, `t IS NULL`; and a column of it: `(t).a`.
 //!
 //! Names become columns only while DataFusion plans, and a row is none. So a query that fails is read again: the
-//! columns of the FROM item that such an argument names are looked up, and the argument becomes a json of them, the value of
-//! the select list a ROW(..) of them.
+//! columns of the FROM item that is named so are looked up, and the argument becomes a json of them, the value a ROW(..) of
+//! them.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query,
-    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    self, AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
+    Value, VisitMut, VisitorMut,
 };
-use tidewire_sql::walk_mut;
+use tidewire_sql::{own_exprs, own_exprs_mut, walk_mut};
 use tidewire_types::{SqlError, SqlState};
 
-use crate::column_names::visible;
+use crate::column_names::{self, visible};
 use crate::dml::select;
 use crate::query::Context;
 use crate::rewrite::call;
 use crate::rewrite::outer_tables::name_of;
+use crate::using;
 
 /// Makes a json of names and values.
 pub(crate) const ROW: &str = "row to json";
@@ -35,11 +37,12 @@ pub(crate) fn spelled_out(
     text: &str,
     depth: usize,
 ) -> Option<Query> {
-    if !matches!(error.state(), SqlState::UndefinedColumn | SqlState::FeatureNotSupported) {
+    let repeats = error.state() == SqlState::DuplicateColumn;
+    if !repeats && !matches!(error.state(), SqlState::UndefinedColumn | SqlState::FeatureNotSupported) {
         return None;
     }
     let mut query = query.clone();
-    let mut rows = Rows { context, text, depth, with: vec![], is_changed: false };
+    let mut rows = Rows { context, text, depth, with: vec![], repeats, is_changed: false };
     let _ = walk_mut(&mut query, &mut rows);
     rows.is_changed.then_some(query)
 }
@@ -50,6 +53,8 @@ struct Rows<'a, 'c> {
     depth: usize,
     /// The WITH clauses around a query.
     with: Vec<Option<ast::With>>,
+    /// The error was a column that comes twice.
+    repeats: bool,
     is_changed: bool,
 }
 
@@ -70,23 +75,27 @@ impl VisitorMut for Rows<'_, '_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let mut named = Named::default();
+        if self.repeats {
+            self.spell_out_stars(select);
+            return ControlFlow::Continue(());
+        }
+        let is_joined = select.from.iter().flat_map(|from| &from.joins).any(|join| is_outer(&join.join_operator));
+        let mut named = Named { names: vec![], is_joined };
         let _ = walk_mut(select, &mut named);
         for name in named.names {
             let Some(factor) = factor_of(select, &name).cloned() else { continue };
             let Some(columns) = self.columns(&factor).filter(|columns| !columns.contains(&name)) else { continue };
-            let is_joined = select.from.iter().flat_map(|from| &from.joins).any(|join| is_outer(&join.join_operator));
             let function = if is_joined { JOINED_ROW } else { ROW };
             let columns = columns.into_iter().flat_map(|column| {
                 let value = Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
                 [Expr::value(Value::SingleQuotedString(column)), value]
             });
             let row = call(function, columns.collect());
-            let _ = walk_mut(select, &mut Replaced { name: &name, row: &row });
+            let _ = walk_mut(select, &mut Replaced { name: &name, row: &row, is_joined });
             self.is_changed = true;
         }
         self.columns_of_rows(names(select), select);
-        self.rows_of_list(select);
+        self.rows_as_values(select, is_joined);
         ControlFlow::Continue(())
     }
 }
@@ -99,29 +108,84 @@ impl Rows<'_, '_> {
         self.is_changed |= accessed.is_changed;
     }
 
-    /// `SELECT t FROM t`. Of an outer join a row that is not there could not be told from one of NULLs.
-    fn rows_of_list(&mut self, select: &mut Select) {
-        if select.from.iter().flat_map(|from| &from.joins).any(|join| is_outer(&join.join_operator)) {
-            return;
-        }
-        for idx in 0..select.projection.len() {
-            let named = match select.projection.get(idx) {
-                Some(SelectItem::UnnamedExpr(Expr::Identifier(name))) => Some((name.clone(), name.clone())),
-                Some(SelectItem::ExprWithAlias { expr: Expr::Identifier(name), alias }) => {
-                    Some((name.clone(), alias.clone()))
+    /// `SELECT *, t.*`: the columns of all stars but the first, each of which gets a name of its own.
+    fn spell_out_stars(&mut self, select: &mut Select) {
+        let mut items = vec![];
+        let mut n_stars = 0;
+        for item in std::mem::take(&mut select.projection) {
+            let is_star = matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+            n_stars += usize::from(is_star);
+            match (is_star && n_stars > 1).then(|| self.columns_of_star(&item, select)).flatten() {
+                Some(columns) => {
+                    items.extend(columns);
+                    self.is_changed = true;
                 }
-                _ => None,
-            };
-            let Some((ident, alias)) = named else { continue };
-            let name = tidewire_sql::fold(&ident);
-            let Some(factor) = factor_of(select, &name).cloned() else { continue };
-            let Some(columns) = self.columns(&factor).filter(|columns| !columns.contains(&name)) else { continue };
-            let value = |column: String| Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
-            let row = call("row", columns.into_iter().map(value).collect());
-            if let Some(item) = select.projection.get_mut(idx) {
-                *item = SelectItem::ExprWithAlias { expr: row, alias };
-                self.is_changed = true;
+                None => items.push(item),
             }
+        }
+        select.projection = items;
+    }
+
+    fn columns_of_star(&self, star: &SelectItem, select: &Select) -> Option<Vec<SelectItem>> {
+        let names = match star {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                vec![tidewire_sql::fold(name.0.last()?.as_ident()?)]
+            }
+            // A merged column stands for two.
+            _ if select
+                .from
+                .iter()
+                .flat_map(|from| &from.joins)
+                .any(|join| using::constraint(&join.join_operator).is_some()) =>
+            {
+                return None;
+            }
+            _ => names(select),
+        };
+        let mut items = vec![];
+        for name in names {
+            let columns = self.columns(factor_of(select, &name)?)?;
+            let item = |column: String| Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
+            items.extend(columns.into_iter().map(|column| SelectItem::UnnamedExpr(item(column))));
+        }
+        Some(items)
+    }
+
+    /// `SELECT t FROM t`, `t::text`, `t IS NULL`. Of an outer join a row that is not there could not be told from one of
+    /// NULLs, but where that does not matter.
+    fn rows_as_values(&mut self, select: &mut Select, is_joined: bool) {
+        for name in names(select) {
+            let is_row = |expr: &Expr| matches!(expr, Expr::Identifier(ident) if tidewire_sql::fold(ident) == name);
+            let (mut n_named, mut n_null_tests) = (0, 0);
+            visit_values(select, &mut |expr| match expr {
+                Expr::IsNull(inner) | Expr::IsNotNull(inner) if is_row(inner) => n_null_tests += 1,
+                expr => n_named += usize::from(is_row(expr)),
+            });
+            if n_named == 0 || is_joined && n_named > n_null_tests {
+                continue;
+            }
+            let Some(factor) = factor_of(select, &name).cloned() else { continue };
+            let Some(columns) = self.columns(&factor) else { continue };
+            let others: Vec<TableFactor> = factors(select).cloned().collect();
+            if others.iter().any(|other| self.columns(other).is_some_and(|columns| columns.contains(&name))) {
+                continue;
+            }
+            for item in &mut select.projection {
+                if let SelectItem::UnnamedExpr(expr) = item
+                    && own_exprs(expr, &mut |inner| flow_until(is_row(inner))).is_break()
+                {
+                    let alias = quoted(&column_names::name_of(expr));
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+            let value = |column: String| Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
+            let row = Expr::Tuple(columns.into_iter().map(value).collect());
+            visit_values(select, &mut |expr| {
+                if is_row(expr) {
+                    *expr = row.clone();
+                }
+            });
+            self.is_changed = true;
         }
     }
 
@@ -152,6 +216,22 @@ impl Rows<'_, '_> {
         let planned = self.context.logical(&query, self.text, &[], self.depth).ok()?;
         Some(planned.schema.fields().iter().map(|field| visible(field.name()).to_owned()).collect())
     }
+}
+
+fn flow_until(is_found: bool) -> ControlFlow<()> {
+    if is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// The expressions of a SELECT that are values, from the outside to the inside.
+fn visit_values(select: &mut Select, see: &mut dyn FnMut(&mut Expr)) {
+    let see = &mut |expr: &mut Expr| {
+        see(expr);
+        ControlFlow::Continue(())
+    };
+    let _ = own_exprs_mut(&mut select.projection, see);
+    let _ = own_exprs_mut(&mut select.selection, see);
+    let _ = own_exprs_mut(&mut select.group_by, see);
+    let _ = own_exprs_mut(&mut select.having, see);
 }
 
 fn quoted(name: &str) -> Ident {
@@ -192,24 +272,27 @@ fn row_name(arg: &FunctionArg) -> Option<String> {
     }
 }
 
-fn args_of(expr: &mut Expr) -> Option<&mut Vec<FunctionArg>> {
+/// The arguments of a call that takes a row as a json.
+fn args_of(expr: &mut Expr, is_joined: bool) -> Option<&mut Vec<FunctionArg>> {
     let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else { return None };
     let [part] = name.0.as_slice() else { return None };
     let name = part.as_ident().map(tidewire_sql::fold)?;
-    FUNCTIONS.contains(&name.as_str()).then_some(&mut list.args)
+    // Different rows are told apart by their values.
+    let is_of_values = list.duplicate_treatment == Some(DuplicateTreatment::Distinct) && name == "count" && !is_joined;
+    (FUNCTIONS.contains(&name.as_str()) && !is_of_values).then_some(&mut list.args)
 }
 
 /// Collects the names.
-#[derive(Default)]
 struct Named {
     names: Vec<String>,
+    is_joined: bool,
 }
 
 impl VisitorMut for Named {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        for name in args_of(expr).into_iter().flatten().filter_map(|arg| row_name(arg)) {
+        for name in args_of(expr, self.is_joined).into_iter().flatten().filter_map(|arg| row_name(arg)) {
             if !self.names.contains(&name) {
                 self.names.push(name);
             }
@@ -246,13 +329,14 @@ impl VisitorMut for Accessed {
 struct Replaced<'a> {
     name: &'a str,
     row: &'a Expr,
+    is_joined: bool,
 }
 
 impl VisitorMut for Replaced<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        for arg in args_of(expr).into_iter().flatten() {
+        for arg in args_of(expr, self.is_joined).into_iter().flatten() {
             if row_name(arg).is_some_and(|name| name == self.name) {
                 *arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(self.row.clone()));
             }

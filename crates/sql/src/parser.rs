@@ -146,7 +146,7 @@ impl<'a> StatementParser<'a> {
         };
         let word = value.to_ascii_uppercase();
         match word.as_str() {
-            "SELECT" | "WITH" | "VALUES" | "TABLE" => self.query_statement(),
+            "SELECT" | "WITH" | "VALUES" => self.query_statement(),
             "SUBSCRIBE" => self.subscribe(),
             "CREATE" => self.create(),
             "DROP" => self.drop(),
@@ -279,7 +279,7 @@ impl<'a> StatementParser<'a> {
     }
 
     fn query_statement(&mut self) -> Result<Statement> {
-        let query = if self.next_is("TABLE") { self.query()? } else { self.sql(Parser::parse_query)? };
+        let query = self.sql(Parser::parse_query)?;
         let query = match insert_with(query) {
             Ok(insert) => return Ok(Statement::Insert(insert)),
             Err(query) => query,
@@ -296,11 +296,8 @@ impl<'a> StatementParser<'a> {
         }
     }
 
-    /// A query up to where it ends (before EMIT, WITH NO DATA, ..). `TABLE t` becomes `SELECT * FROM t`.
+    /// A query up to where it ends (before EMIT, WITH NO DATA, ..).
     pub fn query(&mut self) -> Result<Box<ast::Query>> {
-        if self.word("TABLE") {
-            return self.select_all();
-        }
         let first = self.peek().clone();
         let query = self.sql(Parser::parse_query)?;
         match changes_data(&query) {

@@ -1,5 +1,6 @@
 //! PostgreSQL's spellings that sqlparser does not read, as ones that mean the same: `TRIM(TRAILING FROM x)`, `ORDER BY x
-//! USING >`, and a window's offset that is cast (`RANGE '1 day'::interval PRECEDING`).
+//! USING >`, a window's offset that is cast (`RANGE '1 day'::interval PRECEDING`), `TABLE t` for `SELECT * FROM
+//! t`, and `ONLY t`.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
 
@@ -9,6 +10,8 @@ use crate::parser::is_blank;
 pub(crate) fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     let mut idx = 0;
     while idx < tokens.len() {
+        table(tokens, idx);
+        only(tokens, idx);
         trim(tokens, idx);
         using(tokens, idx);
         offset(tokens, idx);
@@ -30,6 +33,39 @@ fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
 fn behind(tokens: &[TokenWithSpan], at: usize, n: usize) -> usize {
     let places = tokens.iter().enumerate().skip(at + 1).filter(|(_, token)| !is_blank(token));
     places.map(|(idx, _)| idx).nth(n).unwrap_or(tokens.len())
+}
+
+/// `TABLE t`, where a query may begin.
+fn table(tokens: &mut Vec<TokenWithSpan>, at: usize) {
+    const BEFORE: &[&str] = &["ALL", "AS", "DISTINCT", "EXCEPT", "FOR", "INTERSECT", "SUBSCRIBE", "UNION"];
+    const BEHIND: &[&str] = &["FROM", "INTO", "WHERE"];
+    if !is_word(tokens.get(at), &["TABLE"]) {
+        return;
+    }
+    let before = tokens.iter().take(at).rfind(|token| !is_blank(token));
+    let begins =
+        before.is_none_or(|before| matches!(before.token, Token::LParen | Token::RParen)) || is_word(before, BEFORE);
+    let name = tokens.get(behind(tokens, at, 0));
+    if !begins || is_word(name, BEHIND) || !matches!(name.map(|t| &t.token), Some(Token::Word(_))) {
+        return;
+    }
+    let Some(span) = tokens.get(at).map(|token| token.span) else { return };
+    let words = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+    tokens.splice(at..=at, words.map(|token| TokenWithSpan::new(token, span)));
+}
+
+/// `FROM ONLY t`: no table has others that inherit from it.
+fn only(tokens: &mut Vec<TokenWithSpan>, at: usize) {
+    if !is_word(tokens.get(at), &["ONLY"]) {
+        return;
+    }
+    let before = tokens.iter().take(at).rfind(|token| !is_blank(token));
+    let name = behind(tokens, at, 0);
+    if is_word(before, &["FROM", "JOIN", "UPDATE"])
+        && matches!(tokens.get(name).map(|t| &t.token), Some(Token::Word(_)))
+    {
+        tokens.drain(at..name);
+    }
 }
 
 /// `TRIM([BOTH|LEADING|TRAILING] FROM x)` takes blanks.
@@ -120,6 +156,12 @@ mod tests {
             "SELECT TRIM(TRAILING ' ' FROM a), TRIM(BOTH ' ' FROM b)"
         );
         assert_eq!(parsed("SELECT a FROM t ORDER BY a USING >, b USING <"), "SELECT a FROM t ORDER BY a DESC, b ASC");
+        assert_eq!(
+            parsed("TABLE t UNION ALL (table s.u) ORDER BY a"),
+            "SELECT * FROM t UNION ALL (SELECT * FROM s.u) ORDER BY a"
+        );
+        assert_eq!(parsed("WITH q AS (TABLE ONLY t) TABLE q"), "WITH q AS (SELECT * FROM t) SELECT * FROM q");
+        assert_eq!(parsed("SELECT 1 AS table FROM t"), "SELECT 1 AS table FROM t");
         assert_eq!(parsed("SELECT j->-1, j->>-2"), "SELECT j -> -1, j ->> -2");
         let window = "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN '1 day'::interval PRECEDING AND CURRENT ROW) FROM t";
         assert!(parsed(window).contains("INTERVAL '1 day' PRECEDING"), "{}", parsed(window));

@@ -12,7 +12,7 @@ impl StatementParser<'_> {
     pub fn subscribe(&mut self) -> Result<Statement> {
         self.skip();
         self.word("TO");
-        let bare = ["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|w| self.next_is(w));
+        let bare = ["SELECT", "WITH", "VALUES"].iter().any(|w| self.next_is(w));
         let query = if bare || self.next_token_is(&Token::LParen) { self.query()? } else { self.select_all()? };
         let options = self.with_options()?;
         let limit = self.emit_limit()?;

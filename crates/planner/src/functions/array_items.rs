@@ -10,10 +10,9 @@ use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{DataFusionError, Result};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
-use super::arrays::{common, items};
+use super::arrays::{common, comparable, items};
 use super::cast::external;
 use super::defined::{Call, Definition, Overload, implied};
-use super::text;
 
 /// Items that one array may have.
 const ITEMS_MAX: i64 = (1 << 27) - 1;
@@ -76,8 +75,8 @@ fn matched(columns: &[ArrayRef], types: &[SqlType]) -> Result<(ListArray, Vec<Op
     let (Some(lists), Some(wanted), Some(element)) = (columns.first(), columns.get(1), types.get(1)) else {
         return Err(missing());
     };
-    let wanted = text::of(wanted, element)?;
-    let rows = items(columns, types, 0)?.into_iter().zip(wanted.as_string_view());
+    let wanted = comparable(wanted, element)?;
+    let rows = items(columns, types, 0, comparable)?.into_iter().zip(wanted.as_string_view());
     let rows = rows.map(|(items, wanted)| Some(items?.iter().map(|item| item.as_deref() == wanted).collect()));
     Ok((lists.as_list::<i32>().clone(), rows.collect()))
 }

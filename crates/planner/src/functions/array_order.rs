@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, ListArray};
 use arrow::compute::{SortOptions, interleave};
+use arrow::datatypes::Field;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
@@ -68,6 +69,12 @@ fn in_order_of_items(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef
     let lists = first(columns)?;
     let lists = match types {
         [SqlType::Array(item)] if **item == SqlType::Interval => spans_of_items(lists)?,
+        [SqlType::Array(item)] if **item == SqlType::Jsonb => {
+            let lists: &ListArray = lists.as_list();
+            let keys = in_order_of_values(lists.values())?;
+            let item = Arc::new(Field::new_list_field(keys.data_type().clone(), true));
+            Arc::new(ListArray::try_new(item, lists.offsets().clone(), keys, lists.nulls().cloned())?)
+        }
         _ => lists.clone(),
     };
     let nulls_last = SortOptions { descending: false, nulls_first: false };

@@ -13,6 +13,7 @@ use super::array_items::collected;
 use super::arrays::items;
 use super::cast::external;
 use super::defined::{self, Definition, Overload, implied};
+use super::text;
 
 /// The functions.
 pub(super) static ALL: &[Definition] = &[
@@ -113,7 +114,7 @@ fn to_string(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let [_, between, for_null @ ..] = columns else { return Err(missing()) };
     let is_bool = matches!(types.first(), Some(SqlType::Array(item)) if **item == SqlType::Bool);
     let for_null = for_null.first().map(AsArray::as_string_view);
-    let rows = items(columns, types, 0)?.into_iter().zip(between.as_string_view()).enumerate();
+    let rows = items(columns, types, 0, text::of)?.into_iter().zip(between.as_string_view()).enumerate();
     let texts = rows.map(|(row, (items, between))| {
         let for_null = for_null.filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row));
         let items = items?;

@@ -16,6 +16,8 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::cast::external;
 use super::defined::{self, Definition, Overload, implied};
+use super::json_order::in_order_of_values;
+use super::spans::{SPAN, spans_of};
 use super::text;
 
 /// The functions.
@@ -112,14 +114,28 @@ pub(super) fn common(left: &SqlType, right: &SqlType) -> Option<SqlType> {
     }
 }
 
-/// The items of each row as texts, by which they are compared; a NULL equals nothing.
-pub(super) fn items(columns: &[ArrayRef], types: &[SqlType], idx: usize) -> Result<Vec<Option<Vec<Option<String>>>>> {
+/// Texts that are equal where the values are.
+pub(super) fn comparable(values: &ArrayRef, own: &SqlType) -> Result<ArrayRef> {
+    match own {
+        SqlType::Interval => text::of(&spans_of(values)?, &SPAN),
+        SqlType::Jsonb => text::of(&in_order_of_values(values)?, &SqlType::Bytea),
+        own => text::of(values, own),
+    }
+}
+
+/// The items of each row as texts: as they are shown, or as they are [`comparable`].
+pub(super) fn items(
+    columns: &[ArrayRef],
+    types: &[SqlType],
+    idx: usize,
+    as_texts: fn(&ArrayRef, &SqlType) -> Result<ArrayRef>,
+) -> Result<Vec<Option<Vec<Option<String>>>>> {
     let (Some(column), Some(SqlType::Array(element))) = (columns.get(idx), types.get(idx)) else {
         return Err(external(SqlError::internal("two arrays")));
     };
     let rows = column.as_list::<i32>().iter().map(|row| {
         let Some(row) = row else { return Ok(None) };
-        let texts = text::of(&row, element)?;
+        let texts = as_texts(&row, element)?;
         Ok(Some(texts.as_string_view().iter().map(|item| item.map(str::to_owned)).collect()))
     });
     rows.collect()
@@ -158,9 +174,9 @@ fn positions(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
     let (Some(wanted), Some(item)) = (columns.get(1), types.get(1)) else {
         return Err(external(SqlError::internal("two arguments")));
     };
-    let wanted = text::of(wanted, item)?;
+    let wanted = comparable(wanted, item)?;
     let from = columns.get(2).map(AsArray::as_primitive::<Int32Type>);
-    let rows = items(columns, types, 0)?.into_iter().zip(wanted.as_string_view()).enumerate();
+    let rows = items(columns, types, 0, comparable)?.into_iter().zip(wanted.as_string_view()).enumerate();
     let rows = rows.map(|(row, (items, wanted))| {
         let Some(items) = items else { return Ok(None) };
         let n_before = match from {
@@ -178,7 +194,7 @@ fn positions(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
 }
 
 fn overlap(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
-    let (left, right) = (items(columns, types, 0)?, items(columns, types, 1)?);
+    let (left, right) = (items(columns, types, 0, comparable)?, items(columns, types, 1, comparable)?);
     let rows = left.into_iter().zip(right).map(|(left, right)| {
         let left: HashSet<String> = left?.into_iter().flatten().collect();
         Some(right?.into_iter().flatten().any(|item| left.contains(&item)))
@@ -187,7 +203,7 @@ fn overlap(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef> {
 }
 
 fn contains(columns: &[ArrayRef], types: &[SqlType], swapped: bool) -> Result<ArrayRef> {
-    let (left, right) = (items(columns, types, 0)?, items(columns, types, 1)?);
+    let (left, right) = (items(columns, types, 0, comparable)?, items(columns, types, 1, comparable)?);
     let (wholes, parts) = if swapped { (right, left) } else { (left, right) };
     let rows = wholes.into_iter().zip(parts).map(|(whole, part)| {
         let whole: HashSet<String> = whole?.into_iter().flatten().collect();

@@ -14,7 +14,7 @@ use super::defined::{self, Definition, Overload};
 const DAY_US: i128 = 86_400_000_000;
 const DAYS_OF_MONTH: i128 = 30;
 /// Microseconds: 2^31 months are 22 digits.
-const SPAN: SqlType = SqlType::Numeric(Some((28, 0)));
+pub(super) const SPAN: SqlType = SqlType::Numeric(Some((28, 0)));
 
 static SPAN_OF: Definition = Definition {
     name: "span of interval",
@@ -63,7 +63,7 @@ fn span_of(interval: IntervalMonthDayNano) -> i128 {
     days * DAY_US + i128::from(interval.nanoseconds / 1000)
 }
 
-fn spans_of(intervals: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn spans_of(intervals: &ArrayRef) -> Result<ArrayRef> {
     let spans: Decimal128Array = intervals.as_primitive::<IntervalMonthDayNanoType>().unary(span_of);
     Ok(Arc::new(spans.with_data_type(SPAN.data_type())))
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringViewBuilder, StructArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, IntervalMonthDayNanoType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -35,7 +35,7 @@ pub(super) fn of(input: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
             Ok(by_value(input, |row| interval_text(values.value(row))))
         }
         DataType::List(_) => arrays(input.as_list(), from),
-        DataType::Struct(_) => formatted(input, |text| text),
+        DataType::Struct(_) => records(input.as_struct()),
         _ => Ok(compute::cast(input, &DataType::Utf8View)?),
     }
 }
@@ -97,6 +97,34 @@ fn arrays(input: &ListArray, from: &SqlType) -> Result<ArrayRef> {
         output.append_option(input.is_valid(row).then(|| format!("{{{}}}", items.collect::<Vec<_>>().join(","))));
     }
     Ok(Arc::new(output.finish()))
+}
+
+/// `(1,,"a b")`
+fn records(input: &StructArray) -> Result<ArrayRef> {
+    let mut columns = vec![];
+    for (field, values) in input.fields().iter().zip(input.columns()) {
+        let own = SqlType::of(field);
+        columns.push((of(values, &own)?, own == SqlType::Bool));
+    }
+    let mut output = StringViewBuilder::with_capacity(input.len());
+    for row in 0..input.len() {
+        let values = columns.iter().map(|(texts, is_bool)| match texts.as_string_view() {
+            texts if texts.is_null(row) => String::new(),
+            texts if *is_bool => texts.value(row).chars().take(1).collect(),
+            texts => quoted_field(texts.value(row)),
+        });
+        output.append_option(input.is_valid(row).then(|| format!("({})", values.collect::<Vec<_>>().join(","))));
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+/// A value of a row, in quotes where it could be read as something else.
+fn quoted_field(value: &str) -> String {
+    let is_special = |c: char| matches!(c, '(' | ')' | ',' | '"' | '\\') || c.is_ascii_whitespace();
+    match value.is_empty() || value.contains(is_special) {
+        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\"\"")),
+        false => value.to_owned(),
+    }
 }
 
 /// An item of an array, in quotes where it could be read as something else.
@@ -188,6 +216,14 @@ mod tests {
         assert_eq!(
             ["a", "", "a b", "null", "a\"\\"].map(quoted_item),
             ["a", "\"\"", "\"a b\"", "\"null\"", "\"a\\\"\\\\\""]
+        );
+    }
+
+    #[test]
+    fn values_of_rows_are_quoted_where_they_must_be() {
+        assert_eq!(
+            ["a", "", "a b", "null", "a\"\\", "(", "{"].map(quoted_field),
+            ["a", "\"\"", "\"a b\"", "null", "\"a\"\"\\\\\"", "\"(\"", "{"]
         );
     }
 }

@@ -4,11 +4,17 @@
 //! on the other side, `=` and `<` compare with a subquery for each of its columns, and IN, ANY and ALL compare rows that
 //! [`crate::unnest_query`] takes apart.
 
-use sqlparser::ast::{self, BinaryOperator as Op, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query};
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, BinaryOperator as Op, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, VisitorMut,
+};
+use tidewire_sql::walk_mut;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use super::call;
 use crate::dml::select;
+use crate::functions::ROW_VALUE;
 use crate::unnest_query::ROW;
 
 /// Copies of a subquery that a statement may need.
@@ -20,6 +26,24 @@ pub(super) fn rewrite(expr: &mut Expr, n_copies: &mut usize) -> Result<()> {
         *expr = rewritten;
     }
     Ok(())
+}
+
+/// Rows that nothing is compared with are values: DataFusion takes brackets around names and literals only.
+pub(super) fn as_values(query: &mut Query) {
+    struct Rows;
+    impl VisitorMut for Rows {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Tuple(values) = expr
+                && !values.is_empty()
+            {
+                *expr = call(ROW_VALUE, std::mem::take(values));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = walk_mut(query, &mut Rows);
 }
 
 fn rewritten(expr: &mut Expr, n_copies: &mut usize) -> Result<Option<Expr>> {
