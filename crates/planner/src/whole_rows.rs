@@ -117,7 +117,11 @@ impl Rows<'_, '_> {
             n_stars += usize::from(is_star);
             match (is_star && n_stars > 1).then(|| self.columns_of_star(&item, select)).flatten() {
                 Some(columns) => {
-                    items.extend(columns);
+                    let column = |(table, column): (String, String)| {
+                        let column = Expr::CompoundIdentifier(vec![quoted(&table), quoted(&column)]);
+                        SelectItem::UnnamedExpr(column)
+                    };
+                    items.extend(columns.into_iter().map(column));
                     self.is_changed = true;
                 }
                 None => items.push(item),
@@ -126,7 +130,8 @@ impl Rows<'_, '_> {
         select.projection = items;
     }
 
-    fn columns_of_star(&self, star: &SelectItem, select: &Select) -> Option<Vec<SelectItem>> {
+    /// The tables' names, and their columns'.
+    fn columns_of_star(&self, star: &SelectItem, select: &Select) -> Option<Vec<(String, String)>> {
         let names = match star {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 vec![tidewire_sql::fold(name.0.last()?.as_ident()?)]
@@ -142,13 +147,12 @@ impl Rows<'_, '_> {
             }
             _ => names(select),
         };
-        let mut items = vec![];
+        let mut all = vec![];
         for name in names {
             let columns = self.columns(factor_of(select, &name)?)?;
-            let item = |column: String| Expr::CompoundIdentifier(vec![quoted(&name), quoted(&column)]);
-            items.extend(columns.into_iter().map(|column| SelectItem::UnnamedExpr(item(column))));
+            all.extend(columns.into_iter().map(|column| (name.clone(), column)));
         }
-        Some(items)
+        Some(all)
     }
 
     /// `SELECT t FROM t`, `t::text`, `t IS NULL`. Of an outer join a row that is not there could not be told from one of
@@ -213,8 +217,31 @@ impl Rows<'_, '_> {
                 None => query.with = None,
             }
         }
-        let planned = self.context.logical(&query, self.text, &[], self.depth).ok()?;
+        let Ok(planned) = self.context.logical(&query, self.text, &[], self.depth) else {
+            return self.columns_as_written(factor);
+        };
         Some(planned.schema.fields().iter().map(|field| visible(field.name()).to_owned()).collect())
+    }
+
+    /// The same where it cannot be planned alone: it may refer to a query around it.
+    fn columns_as_written(&self, factor: &TableFactor) -> Option<Vec<String>> {
+        let TableFactor::Derived { subquery, alias, .. } = factor else { return None };
+        let mut body = subquery.body.as_ref();
+        while let SetExpr::SetOperation { left, .. } = body {
+            body = left;
+        }
+        let SetExpr::Select(select) = body else { return None };
+        let mut columns = vec![];
+        for item in &select.projection {
+            match item {
+                SelectItem::UnnamedExpr(expr) => columns.push(column_names::name_of(expr)),
+                SelectItem::ExprWithAlias { alias, .. } => columns.push(tidewire_sql::fold(alias)),
+                star => columns.extend(self.columns_of_star(star, select)?.into_iter().map(|(_, column)| column)),
+            }
+        }
+        let names = alias.iter().flat_map(|alias| &alias.columns).map(|column| tidewire_sql::fold(&column.name));
+        columns.iter_mut().zip(names).for_each(|(column, name)| *column = name);
+        Some(columns)
     }
 }
 
