@@ -14,9 +14,9 @@ use datafusion::common::{Column, FunctionalDependence, FunctionalDependencies, R
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan};
-use sqlparser::ast::{self, GroupByExpr, Query, Select, SelectItem, TableFactor, Visitor};
+use sqlparser::ast::{self, GroupByExpr, Ident, Query, Select, SelectItem, TableFactor, VisitorMut};
 use tidewire_catalog::Kind;
-use tidewire_sql::{fold, walk};
+use tidewire_sql::{fold, walk_mut};
 
 use crate::provider::object_of;
 use crate::rules::{has_dependencies, without_dependencies};
@@ -26,72 +26,6 @@ use crate::rules::{has_dependencies, without_dependencies};
 pub(crate) struct KeyPlanner {
     /// A relation is planned: this one is asked again, and then has nothing to say.
     is_asked: AtomicBool,
-    /// Names of columns that stand in a grouping set, and so are not the same in all rows of a key.
-    in_sets: HashSet<String>,
-}
-
-impl KeyPlanner {
-    /// For the tables of a query.
-    pub(crate) fn new(query: &Query) -> KeyPlanner {
-        let mut names = NamesInSets::default();
-        let _ = walk(query, &mut names);
-        KeyPlanner { is_asked: AtomicBool::new(false), in_sets: names.0 }
-    }
-
-    fn with_key(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        match plan {
-            LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
-                let input = Arc::new(self.with_key(Arc::unwrap_or_clone(input))?);
-                Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias)?))
-            }
-            LogicalPlan::TableScan(mut scan) => {
-                if let Some(key) = primary_key(&scan) {
-                    let schema = scan.projected_schema.as_ref().clone();
-                    let columns = schema.fields().iter().enumerate();
-                    let columns = columns.filter(|(_, field)| !self.in_sets.contains(field.name()));
-                    let columns = columns.map(|(idx, _)| idx).collect();
-                    let key = FunctionalDependencies::new(vec![FunctionalDependence::new(key, columns, false)]);
-                    scan.projected_schema = Arc::new(schema.with_functional_dependencies(key)?);
-                }
-                Ok(LogicalPlan::TableScan(scan))
-            }
-            other => Ok(other),
-        }
-    }
-}
-
-#[derive(Default)]
-struct NamesInSets(HashSet<String>);
-
-impl Visitor for NamesInSets {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        let GroupByExpr::Expressions(elements, _) = &select.group_by else { return ControlFlow::Continue(()) };
-        for element in elements {
-            let (ast::Expr::GroupingSets(sets) | ast::Expr::Rollup(sets) | ast::Expr::Cube(sets)) = element else {
-                continue;
-            };
-            let names: Vec<String> = sets.iter().flatten().filter_map(column_name).collect();
-            // A name of the SELECT list may be another one for a column.
-            let aliased = select.projection.iter().filter_map(|item| match item {
-                SelectItem::ExprWithAlias { expr, alias } if names.contains(&fold(alias)) => column_name(expr),
-                _ => None,
-            });
-            self.0.extend(aliased);
-            self.0.extend(names);
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn column_name(expr: &ast::Expr) -> Option<String> {
-    match expr {
-        ast::Expr::Identifier(ident) => Some(fold(ident)),
-        ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
-        ast::Expr::Nested(inner) => column_name(inner),
-        _ => None,
-    }
 }
 
 impl RelationPlanner for KeyPlanner {
@@ -105,11 +39,15 @@ impl RelationPlanner for KeyPlanner {
         if !is_known || self.is_asked.swap(false, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
+        let in_sets = match &relation {
+            TableFactor::Table { partitions, .. } => partitions.iter().map(fold).collect(),
+            _ => HashSet::new(),
+        };
         self.is_asked.store(true, Ordering::Relaxed);
         let plan = cx.plan(relation);
         self.is_asked.store(false, Ordering::Relaxed);
         let plan = match plan? {
-            plan if is_table(&plan) => self.with_key(plan)?,
+            plan if is_table(&plan) => with_key(plan, &in_sets)?,
             LogicalPlan::Join(mut join) => {
                 let keys = of_join(&join.left, &join.right);
                 join.schema = Arc::new(join.schema.as_ref().clone().with_functional_dependencies(keys)?);
@@ -119,6 +57,87 @@ impl RelationPlanner for KeyPlanner {
             plan => plan,
         };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+/// Notes the columns of grouping sets at the tables of FROM, as partitions, which no table has: a key does not determine
+/// them, for they are NULL in the other sets.
+pub(crate) fn mark_sets(select: &mut Select) {
+    struct Tables {
+        names: Vec<Ident>,
+        n_queries: usize,
+    }
+    impl VisitorMut for Tables {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.n_queries += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.n_queries -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+            if let (TableFactor::Table { partitions, .. }, 0) = (factor, self.n_queries) {
+                partitions.clone_from(&self.names);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let names = names_in_sets(select);
+    if !names.is_empty() {
+        let _ = walk_mut(&mut select.from, &mut Tables { names, n_queries: 0 });
+    }
+}
+
+fn names_in_sets(select: &Select) -> Vec<Ident> {
+    let GroupByExpr::Expressions(elements, _) = &select.group_by else { return vec![] };
+    let sets = elements.iter().filter_map(|element| match element {
+        ast::Expr::GroupingSets(sets) | ast::Expr::Rollup(sets) | ast::Expr::Cube(sets) => Some(sets),
+        _ => None,
+    });
+    let mut names: Vec<Ident> = sets.flatten().flatten().filter_map(column_name).collect();
+    // A name of the SELECT list may be another one for a column.
+    let is_named = |alias: &Ident| names.iter().any(|name| fold(name) == fold(alias));
+    let aliased = select.projection.iter().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } if is_named(alias) => column_name(expr),
+        _ => None,
+    });
+    let aliased: Vec<Ident> = aliased.collect();
+    names.extend(aliased);
+    names
+}
+
+fn column_name(expr: &ast::Expr) -> Option<Ident> {
+    match expr {
+        ast::Expr::Identifier(ident) => Some(ident.clone()),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().cloned(),
+        ast::Expr::Nested(inner) => column_name(inner),
+        _ => None,
+    }
+}
+
+fn with_key(plan: LogicalPlan, in_sets: &HashSet<String>) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
+            let input = Arc::new(with_key(Arc::unwrap_or_clone(input), in_sets)?);
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias)?))
+        }
+        LogicalPlan::TableScan(mut scan) => {
+            if let Some(key) = primary_key(&scan) {
+                let schema = scan.projected_schema.as_ref().clone();
+                let columns = schema.fields().iter().enumerate();
+                let columns = columns.filter(|(_, field)| !in_sets.contains(field.name()));
+                let columns = columns.map(|(idx, _)| idx).collect();
+                let key = FunctionalDependencies::new(vec![FunctionalDependence::new(key, columns, false)]);
+                scan.projected_schema = Arc::new(schema.with_functional_dependencies(key)?);
+            }
+            Ok(LogicalPlan::TableScan(scan))
+        }
+        other => Ok(other),
     }
 }
 

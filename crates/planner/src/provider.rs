@@ -82,12 +82,11 @@ impl TableSource for ViewSource {
 }
 
 impl<'a> Provider<'a> {
-    /// `keys` knows those of the query's tables.
-    pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize, keys: KeyPlanner) -> Provider<'a> {
+    pub(crate) fn new(cx: &'a Context<'a>, state: &'a SessionState, depth: usize) -> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
         let relation_planners: [Arc<dyn RelationPlanner>; 4] =
-            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner), Arc::new(keys)];
+            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner), Arc::<KeyPlanner>::default()];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }

@@ -34,14 +34,13 @@ use crate::comparisons;
 use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
 use crate::functions::{any, sets};
-use crate::primary_keys::{self, KeyPlanner};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
-    aggregate_checks, common_types, grouping_sets, in_lists, recursive, set_operation, set_returning, spans,
-    unnest_query, using, whole_rows, windows,
+    aggregate_checks, common_types, grouping_sets, in_lists, primary_keys, recursive, set_operation, set_returning,
+    spans, unnest_query, using, whole_rows, windows,
 };
 
 /// Depth of a statement from which it is planned on a stack of its own.
@@ -142,7 +141,7 @@ impl Context<'_> {
         if rewritten.n_parameters > 0 {
             return Err(SqlError::new(SqlState::UndefinedParameter, "there is no parameter $1"));
         }
-        Provider::new(self, state, 0, KeyPlanner::default()).plan_expr(rewritten.expr, schema, &[], text)
+        Provider::new(self, state, 0).plan_expr(rewritten.expr, schema, &[], text)
     }
 
     /// From the AST to an analyzed plan. `depth` counts views in views.
@@ -186,7 +185,7 @@ impl Context<'_> {
             rewrite::rewrite(query, row_names).map_err(|e| placed(e, text))?;
         let state = self.session.state();
         windows::check_functions(&query, &state)?;
-        let provider = Provider::new(self, &state, depth, KeyPlanner::new(&query));
+        let provider = Provider::new(self, &state, depth);
         let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
             Err(error) if sets::is_of_struct(&error) => {
                 provider.unnest_structs();

@@ -27,7 +27,9 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::dml::select;
 use crate::set_returning::from::RowNames;
-use crate::{aggregates, column_names, functions, recursive, set_operation, set_returning, using, windows};
+use crate::{
+    aggregates, column_names, functions, primary_keys, recursive, set_operation, set_returning, using, windows,
+};
 
 /// Expressions and queries inside each other. Evaluation recurses once a level on a thread of 2 MB.
 const DEPTH_MAX: usize = 500;
@@ -243,6 +245,11 @@ impl VisitorMut for Rewriter {
                 .and_then(|()| aggregates::places_in_sets(select))
                 .and_then(|()| aggregates::spell_out_sets(select)),
         )
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> Flow {
+        primary_keys::mark_sets(select);
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {

@@ -220,12 +220,16 @@ impl Unnester {
                         // It has one value, which is computed once; NULL where there is no row.
                         let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable())
                             && !scalar::may_be_folded(&plan, 0);
+                        let field = plan.schema().fields().first().cloned();
                         let (plan, forgotten) = with_bare_value(plan)?;
                         let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns: vec![], spans };
-                        let mut value = Expr::ScalarSubquery(subquery);
-                        if let Some(forgotten) = forgotten {
-                            value = retyped(value, forgotten);
-                        }
+                        let value = Expr::ScalarSubquery(subquery);
+                        // A plan that runs knows only the Arrow type.
+                        let value = match (forgotten, field) {
+                            (Some(forgotten), _) => retyped(value, forgotten),
+                            (None, Some(field)) => scalar::as_field(value, &field),
+                            (None, None) => value,
+                        };
                         if is_nullable { value } else { maybe_null(value) }
                     } else {
                         self.scalar(query, plan)?

@@ -20,7 +20,6 @@ use super::change::declare;
 use super::values::bound;
 use super::{OnConflict, Target, row_schema};
 use crate::errors::planning_error;
-use crate::primary_keys::KeyPlanner;
 use crate::provider::Provider;
 use crate::query::Context;
 use crate::{functions::cast, rewrite};
@@ -123,7 +122,7 @@ impl Context<'_> {
         types: &mut Vec<Option<SqlType>>,
     ) -> Result<ConflictUpdate> {
         let state = self.session.state();
-        let provider = Provider::new(self, &state, 0, KeyPlanner::default());
+        let provider = Provider::new(self, &state, 0);
         let schema = row_schema(&target.table);
         let sides = [target.qualifier(), "excluded".to_owned()];
         let fields = sides.iter().flat_map(|side| {

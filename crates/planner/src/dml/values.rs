@@ -30,7 +30,6 @@ use super::{Target, row_schema};
 use crate::errors::{planning_error, position_of_expr};
 use crate::functions::cast;
 use crate::functions::convert::convert;
-use crate::primary_keys::KeyPlanner;
 use crate::provider::Provider;
 use crate::query::{Context, on_large_stack};
 use crate::rewrite::check_depth;
@@ -240,7 +239,7 @@ impl Planning<'_> {
         let state = self.state.get_or_insert_with(|| self.cx.session.state());
         let value = match is_default {
             true => self.cx.expr(expr, &DFSchema::empty(), self.text, state).map_err(|e| e.with_position(None))?,
-            false => Provider::new(self.cx, state, 0, KeyPlanner::default()).value(expr, &mut self.types, self.text)?,
+            false => Provider::new(self.cx, state, 0).value(expr, &mut self.types, self.text)?,
         };
         self.exprs.push(assigned(value, column, is_literal(expr)));
         Ok(Part::Expr(self.exprs.len() - 1))

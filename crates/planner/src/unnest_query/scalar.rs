@@ -114,7 +114,7 @@ impl Unnester {
 }
 
 /// The value under the field's type: to CASE and max() all are texts that are texts to Arrow.
-fn as_field(value: Expr, field: &Field) -> Expr {
+pub(super) fn as_field(value: Expr, field: &Field) -> Expr {
     match field.metadata().is_empty() {
         true => value,
         false => retyped(value, SqlType::of(field)),
