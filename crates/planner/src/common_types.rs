@@ -68,7 +68,20 @@ fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         for value in &values {
             types.push(type_of(value, schema)?);
         }
-        let Some(target) = common(types.into_iter().flatten()) else { return Ok(Transformed::no(expr)) };
+        // A char(n) among other texts loses its blanks.
+        let mut is_trimmed = false;
+        if types.iter().flatten().any(|own| matches!(own, SqlType::Text | SqlType::Varchar(_))) {
+            for (value, own) in values.iter_mut().zip(&types) {
+                if matches!(own, Some(SqlType::Char(_))) {
+                    let padded = std::mem::replace(*value, Expr::Literal(ScalarValue::Null, None));
+                    **value = cast::to(padded, &SqlType::Text);
+                    is_trimmed = true;
+                }
+            }
+        }
+        let Some(target) = common(types.into_iter().flatten()) else {
+            return Ok(if is_trimmed { Transformed::yes(expr) } else { Transformed::no(expr) });
+        };
         for value in &mut values {
             read_literal(value, &target, schema)?;
         }
@@ -134,8 +147,8 @@ fn common_of(before: SqlType, next: SqlType) -> Option<SqlType> {
         (before, next) if before == next => Some(before),
         (T::Numeric(_), T::Numeric(_)) => Some(T::Numeric(None)),
         // Of texts, the first one's type counts.
-        (T::Varchar(_), T::Varchar(_) | T::Text) => Some(T::Varchar(None)),
-        (T::Text, T::Varchar(_)) => Some(T::Text),
+        (T::Varchar(_), T::Varchar(_) | T::Text | T::Char(_)) | (T::Char(_), T::Varchar(_)) => Some(T::Varchar(None)),
+        (T::Text, T::Varchar(_) | T::Char(_)) | (T::Char(_), T::Text) => Some(T::Text),
         (T::Array(before), T::Array(next)) => common_of(*before, *next).map(|item| T::Array(Box::new(item))),
         _ => None,
     }
@@ -237,10 +250,11 @@ fn with_types(input: &Arc<LogicalPlan>, targets: &[Option<SqlType>]) -> Result<L
         else {
             return Ok(column);
         };
-        let mut value = column;
-        if column_type(input, idx)?.is_none() && matches!(target, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) {
-            value = cast::to(value, target);
-        }
+        let value = match (column_type(input, idx)?, target) {
+            (None, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) => cast::to(column, target),
+            (Some(SqlType::Char(_)), SqlType::Text | SqlType::Varchar(_)) => cast::to(column, &SqlType::Text),
+            _ => column,
+        };
         Ok(retyped(value, target.clone()).alias_qualified(qualifier.cloned(), field.name()))
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;

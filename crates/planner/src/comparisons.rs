@@ -18,6 +18,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, when};
 use sqlparser::ast::BinaryOperator;
+use tidewire_operators::aggregate::functions::function_of;
 use tidewire_types::SqlType;
 
 use crate::agreement::{agree, united};
@@ -157,6 +158,10 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             Expr::ScalarFunction(mut call) if TEXT_FUNCTIONS.contains(&call.func.name()) => {
                 call.args = call.args.into_iter().map(|arg| without_blanks(arg, schema)).collect();
                 Expr::ScalarFunction(call)
+            }
+            Expr::AggregateFunction(mut call) if function_of(&call.func).name() == "string_agg" => {
+                call.params.args = call.params.args.into_iter().map(|arg| without_blanks(arg, schema)).collect();
+                Expr::AggregateFunction(call)
             }
             Expr::ScalarFunction(mut call)
                 if matches!(call.func.name(), "coalesce" | "greatest" | "least" | "make_array") =>

@@ -1,11 +1,14 @@
-//! Runs every file of `sql-tests/` in every mode, and prints a line a file.
+//! Runs every file of `sql-tests/` in every mode, one file a core, and prints a line a file.
 //!
 //! `cargo test -p tidewire-testkit --test slt -- join` runs the files whose path has `join` in it. All failures are
 //! printed before the test fails. `TIDEWIRE_SLT_MODE=Restarted` runs one mode only.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test: what fails here fails it")]
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tidewire_testkit::slt::{Mode, run_file};
@@ -26,21 +29,35 @@ fn main() -> ExitCode {
     let mode = std::env::var("TIDEWIRE_SLT_MODE").ok();
     let modes: Vec<Mode> =
         Mode::ALL.into_iter().filter(|m| mode.as_ref().is_none_or(|mode| *mode == format!("{m:?}"))).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut failures: Vec<(String, Vec<Mode>)> = vec![];
-    for file in &files {
-        let start = Instant::now();
-        let mut n_checks = 0;
-        let before = failures.len();
-        for mode in modes.iter().copied() {
-            match runtime.block_on(run_file(file, mode)) {
-                Ok(n) => n_checks += n,
-                Err(failed) => failed.into_iter().for_each(|f| note(&mut failures, mode, f)),
-            }
+    let failures: Mutex<Vec<(String, Vec<Mode>)>> = Mutex::default();
+    let next = AtomicUsize::new(0);
+    // A file waits most of its time for one core.
+    let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
+    std::thread::scope(|scope| {
+        for _ in 0..n_threads {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+                while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = Instant::now();
+                    let mut n_checks = 0;
+                    let mut verdict = "ok";
+                    for mode in modes.iter().copied() {
+                        match runtime.block_on(run_file(file, mode)) {
+                            Ok(n) => n_checks += n,
+                            Err(failed) => {
+                                verdict = "FAILED";
+                                let mut failures = failures.lock().expect("a lock");
+                                failed.into_iter().for_each(|f| note(&mut failures, mode, f));
+                            }
+                        }
+                    }
+                    let took = start.elapsed().as_millis();
+                    println!("{verdict:6} {:32} {n_checks:5} comparisons {took:6} ms", name(file));
+                }
+            });
         }
-        let verdict = if failures.len() == before { "ok" } else { "FAILED" };
-        println!("{verdict:6} {:32} {n_checks:5} comparisons {:6} ms", name(file), start.elapsed().as_millis());
-    }
+    });
+    let failures = failures.into_inner().expect("a lock");
     failures.iter().for_each(|(failure, modes)| println!("\n{modes:?} {failure}"));
     println!("\n{} files in {} modes, {} failures", files.len(), modes.len(), failures.len());
     if failures.is_empty() && !(files.is_empty() && wanted.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
