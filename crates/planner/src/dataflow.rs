@@ -62,4 +62,7 @@ pub struct Properties {
     pub append_only: bool,
     /// Sets of columns, each of which no two rows share. An empty set: there is at most one row.
     pub unique_keys: Vec<Vec<usize>>,
+    /// Sets of columns, and for each the columns that are the same in all rows that share it (NULLs are one value). They
+    /// stem from primary keys, and hold where a key comes many times: in a join.
+    pub determined: Vec<(Vec<usize>, Vec<usize>)>,
 }

@@ -187,7 +187,7 @@ impl<'a> Lowering<'a> {
             Kind::Source(_) => Properties::new(true, vec![]),
             Kind::Index(_) => Properties::default(),
             Kind::Table(table) if table.primary_key.is_empty() => Properties::default(),
-            Kind::Table(table) => Properties::new(false, vec![table.primary_key.clone()]),
+            Kind::Table(table) => Properties::of_table(&table.primary_key, object.schema.fields().len()),
             Kind::View(view) | Kind::MaterializedView(view) => {
                 if let Some(known) = self.views.get(&object.id) {
                     return known.clone();

@@ -5,7 +5,6 @@
 //! That is all that DataFusion is told of keys (see `rules/dependencies.rs`).
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,9 +13,9 @@ use datafusion::common::{Column, FunctionalDependence, FunctionalDependencies, R
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan};
-use sqlparser::ast::{self, GroupByExpr, Ident, Query, Select, SelectItem, TableFactor, VisitorMut};
+use sqlparser::ast::{self, GroupByExpr, Ident, Select, SelectItem, TableFactor, TableWithJoins};
 use tidewire_catalog::Kind;
-use tidewire_sql::{fold, walk_mut};
+use tidewire_sql::fold;
 
 use crate::provider::object_of;
 use crate::rules::{has_dependencies, without_dependencies};
@@ -63,33 +62,20 @@ impl RelationPlanner for KeyPlanner {
 /// Notes the columns of grouping sets at the tables of FROM, as partitions, which no table has: a key does not determine
 /// them, for they are NULL in the other sets.
 pub(crate) fn mark_sets(select: &mut Select) {
-    struct Tables {
-        names: Vec<Ident>,
-        n_queries: usize,
-    }
-    impl VisitorMut for Tables {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.n_queries += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.n_queries -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-            if let (TableFactor::Table { partitions, .. }, 0) = (factor, self.n_queries) {
-                partitions.clone_from(&self.names);
-            }
-            ControlFlow::Continue(())
-        }
-    }
     let names = names_in_sets(select);
     if !names.is_empty() {
-        let _ = walk_mut(&mut select.from, &mut Tables { names, n_queries: 0 });
+        select.from.iter_mut().for_each(|item| mark_tables(item, &names));
+    }
+}
+
+fn mark_tables(item: &mut TableWithJoins, names: &[Ident]) {
+    let joined = item.joins.iter_mut().map(|join| &mut join.relation);
+    for factor in std::iter::once(&mut item.relation).chain(joined) {
+        match factor {
+            TableFactor::Table { partitions, .. } => *partitions = names.to_vec(),
+            TableFactor::NestedJoin { table_with_joins, .. } => mark_tables(table_with_joins, names),
+            _ => {}
+        }
     }
 }
 

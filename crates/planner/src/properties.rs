@@ -26,7 +26,18 @@ impl Properties {
                 kept.push(key);
             }
         }
-        Properties { append_only, unique_keys: kept }
+        Properties { append_only, unique_keys: kept, determined: vec![] }
+    }
+
+    /// Those of a table with this primary key.
+    pub(crate) fn of_table(primary_key: &[usize], n_columns: usize) -> Properties {
+        let determined = vec![(primary_key.to_vec(), (0..n_columns).collect())];
+        Properties { determined, ..Properties::new(false, vec![primary_key.to_vec()]) }
+    }
+
+    fn with_determined(self, determined: Vec<(Vec<usize>, Vec<usize>)>) -> Properties {
+        let told = determined.into_iter().filter(|(_, columns)| !columns.is_empty()).take(KEYS_MAX);
+        Properties { determined: told.collect(), ..self }
     }
 
     /// How a relation with these properties tells its rows apart.
@@ -48,13 +59,42 @@ impl Properties {
         let renamed = |key: &Vec<usize>| {
             key.iter().map(|column| columns.iter().position(|c| *c == Some(*column))).collect::<Option<Vec<_>>>()
         };
-        Properties::new(self.append_only, self.unique_keys.iter().filter_map(renamed).collect())
+        let unique_keys = self.unique_keys.iter().filter_map(renamed).collect();
+        Properties::new(self.append_only, unique_keys).with_determined(self.determined_by(columns))
     }
 
-    /// GROUP BY; `keys` are the output columns that tell groups apart.
-    pub(crate) fn aggregate(&self, keys: Vec<usize>, n_calls: usize) -> Properties {
+    /// Which columns determine others after a projection.
+    fn determined_by(&self, columns: &[Option<usize>]) -> Vec<(Vec<usize>, Vec<usize>)> {
+        let copies = |column: &usize| {
+            let copies = columns.iter().enumerate().filter(move |(_, c)| **c == Some(*column));
+            copies.map(|(idx, _)| idx).collect::<Vec<_>>()
+        };
+        let renamed = |(key, others): &(Vec<usize>, Vec<usize>)| {
+            let key = key.iter().map(|column| copies(column).first().copied()).collect::<Option<Vec<_>>>()?;
+            Some((key, others.iter().flat_map(copies).collect()))
+        };
+        self.determined.iter().filter_map(renamed).collect()
+    }
+
+    /// GROUP BY; of each key the output column and the input's. Constants are none.
+    pub(crate) fn aggregate(&self, keys: &[(usize, usize)], n_calls: usize) -> Properties {
+        let mut telling = keys.to_vec();
+        for (key, others) in &self.determined {
+            if key.iter().all(|column| telling.iter().any(|(_, input)| input == column)) {
+                telling.retain(|(_, input)| key.contains(input) || !others.contains(input));
+            }
+        }
+        let width = keys.iter().map(|(output, _)| output + 1).max().unwrap_or(0);
+        let mut columns = vec![None; width];
+        for (output, input) in keys {
+            if let Some(column) = columns.get_mut(*output) {
+                *column = Some(*input);
+            }
+        }
         // DISTINCT over rows that stay never takes a row back.
-        Properties::new(self.append_only && n_calls == 0 && !keys.is_empty(), vec![keys])
+        let append_only = self.append_only && n_calls == 0 && !keys.is_empty();
+        let unique = telling.into_iter().map(|(output, _)| output).collect();
+        Properties::new(append_only, vec![unique]).with_determined(self.determined_by(&columns))
     }
 
     /// ORDER BY .. LIMIT.
@@ -63,7 +103,7 @@ impl Properties {
         if limit.is_some_and(|n| n <= 1) {
             keys.push(partition_by.to_vec());
         }
-        Properties::new(false, keys)
+        Properties::new(false, keys).with_determined(self.determined.clone())
     }
 
     /// Set-returning functions; `kept` are the input's columns that come first, `number` the one that numbers the rows
@@ -73,7 +113,7 @@ impl Properties {
         let projected = self.project(&columns);
         let numbered =
             number.map(|number| projected.unique_keys.iter().map(|key| [&key[..], &[number]].concat()).collect());
-        Properties::new(self.append_only, numbered.unwrap_or_default())
+        Properties::new(self.append_only, numbered.unwrap_or_default()).with_determined(projected.determined)
     }
 
     /// UNION ALL.
@@ -111,7 +151,13 @@ pub(crate) fn join(
             keys
         }
     };
-    Properties::new(append_only, unique_keys)
+    let shifted = |columns: &[usize]| columns.iter().map(|column| column + n_left).collect::<Vec<_>>();
+    let mut determined = left.determined.clone();
+    // Where a side has no row, all of its columns are NULL; no row of a table has a NULL in its primary key.
+    if !matches!(kind, Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark) {
+        determined.extend(right.determined.iter().map(|(key, others)| (shifted(key), shifted(others))));
+    }
+    Properties::new(append_only, unique_keys).with_determined(determined)
 }
 
 #[cfg(test)]
@@ -123,7 +169,7 @@ mod tests {
         let facts = Properties::new(true, vec![vec![0]]);
         let dims = Properties::new(false, vec![vec![1]]);
         let inner = join(Kind::Inner, &facts, &dims, 3, &[2], &[1]);
-        assert_eq!(inner, Properties { append_only: false, unique_keys: vec![vec![0]] });
+        assert_eq!(inner, Properties { append_only: false, unique_keys: vec![vec![0]], determined: vec![] });
         let left = join(Kind::Left, &facts, &dims, 3, &[2], &[0]);
         assert_eq!(left.unique_keys, vec![vec![0, 4]]);
         let full = join(Kind::Full, &facts, &dims, 3, &[2], &[1]);
@@ -138,6 +184,25 @@ mod tests {
         assert_eq!(p.unique_keys.len(), 2);
         assert_eq!(p.project(&[Some(2), None]).unique_keys, vec![vec![0]]);
         assert_eq!(p.project(&[Some(1), Some(0)]).unique_keys, vec![vec![0, 1]]);
-        assert_eq!(p.aggregate(vec![], 1).unique_keys, vec![Vec::<usize>::new()]);
+        assert_eq!(p.aggregate(&[], 1).unique_keys, vec![Vec::<usize>::new()]);
+    }
+
+    #[test]
+    fn groups_by_a_primary_key_and_what_hangs_on_it_are_told_apart_by_the_key() {
+        let users = Properties::of_table(&[0], 3);
+        let orders = Properties::of_table(&[1], 2);
+        for kind in [Kind::Inner, Kind::Left, Kind::Right, Kind::Full] {
+            let joined = join(kind, &users, &orders, 3, &[0], &[0]);
+            // GROUP BY users.name, users.id, orders.user, and by orders' key too.
+            assert_eq!(joined.aggregate(&[(0, 1), (1, 0), (2, 3)], 1).unique_keys, vec![vec![1, 2]]);
+            let both = joined.aggregate(&[(0, 1), (1, 0), (2, 3), (3, 4)], 1);
+            assert_eq!(both.unique_keys, vec![vec![1, 3]]);
+            assert_eq!(both.determined, vec![(vec![1], vec![1, 0]), (vec![3], vec![2, 3])]);
+            assert_eq!(joined.aggregate(&[(0, 1), (1, 2)], 1).unique_keys, vec![vec![0, 1]]);
+            let named = joined.project(&[Some(1), Some(0), None, Some(1)]);
+            assert_eq!(named.determined, vec![(vec![1], vec![1, 0, 3])]);
+        }
+        let some = join(Kind::LeftSemi, &users, &orders, 3, &[0], &[0]);
+        assert_eq!(some.determined, users.determined);
     }
 }

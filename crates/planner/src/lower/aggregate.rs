@@ -57,13 +57,14 @@ impl Lowering<'_> {
         let columns = dfschema(qualified(&plan.schema))?;
         // A constant key tells no groups apart.
         let is_constant = |e: &Expr| matches!(unaliased(e), Expr::Literal(..));
-        let telling = group.iter().enumerate().filter(|(_, e)| !is_constant(e)).map(|(idx, _)| idx).collect();
+        let telling = group.iter().zip(&keys).enumerate().filter(|(_, (e, _))| !is_constant(e));
+        let telling: Vec<(usize, usize)> = telling.map(|(idx, (_, key))| (idx, *key)).collect();
         let n_calls = calls.len();
         let before = self.properties(&input);
         let schema = nullable(columns.as_arrow());
         let (append_only, rows) = (before.append_only, self.schema(&input));
         let operator = aggregate::Aggregate { keys, calls, append_only, input: rows, schema: schema.clone() };
-        let properties = before.aggregate(telling, n_calls);
+        let properties = before.aggregate(&telling, n_calls);
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
         Ok(Relation { node, columns })
     }
@@ -103,7 +104,7 @@ impl Lowering<'_> {
         }
         let keys: Vec<usize> = (0..self.schema(&input).fields().len()).collect();
         let schema = nullable(&self.schema(&input));
-        let properties = before.aggregate(keys.clone(), 0);
+        let properties = before.aggregate(&keys.iter().map(|key| (*key, *key)).collect::<Vec<_>>(), 0);
         let (append_only, rows) = (before.append_only, self.schema(&input));
         let operator = aggregate::Aggregate { keys, calls: vec![], append_only, input: rows, schema: schema.clone() };
         let node = self.push(NodeKind::Operator(Plan::Aggregate(operator)), vec![input.node], schema, properties);
