@@ -157,6 +157,17 @@ pub(crate) fn join(
     if !matches!(kind, Kind::LeftSemi | Kind::LeftAnti | Kind::LeftMark) {
         determined.extend(right.determined.iter().map(|(key, others)| (shifted(key), shifted(others))));
     }
+    if kind == Kind::Inner {
+        // Columns that are equal are one as well as the other.
+        let pairs: Vec<(usize, usize)> = left_keys.iter().copied().zip(shifted(right_keys)).collect();
+        let other = |column: &usize| {
+            let pair = pairs.iter().find(|(left, right)| left == column || right == column);
+            pair.map_or(*column, |(left, right)| if left == column { *right } else { *left })
+        };
+        let renamed = determined.iter().map(|(key, others)| (key.iter().map(other).collect(), others.clone()));
+        let renamed: Vec<(Vec<usize>, Vec<usize>)> = renamed.filter(|renamed| !determined.contains(renamed)).collect();
+        determined.extend(renamed);
+    }
     Properties::new(append_only, unique_keys).with_determined(determined)
 }
 
@@ -191,7 +202,7 @@ mod tests {
     fn groups_by_a_primary_key_and_what_hangs_on_it_are_told_apart_by_the_key() {
         let users = Properties::of_table(&[0], 3);
         let orders = Properties::of_table(&[1], 2);
-        for kind in [Kind::Inner, Kind::Left, Kind::Right, Kind::Full] {
+        for kind in [Kind::Left, Kind::Right, Kind::Full] {
             let joined = join(kind, &users, &orders, 3, &[0], &[0]);
             // GROUP BY users.name, users.id, orders.user, and by orders' key too.
             assert_eq!(joined.aggregate(&[(0, 1), (1, 0), (2, 3)], 1).unique_keys, vec![vec![1, 2]]);
@@ -202,6 +213,14 @@ mod tests {
             let named = joined.project(&[Some(1), Some(0), None, Some(1)]);
             assert_eq!(named.determined, vec![(vec![1], vec![1, 0, 3])]);
         }
+        // What is equal to the key determines as much.
+        let inner = join(Kind::Inner, &users, &orders, 3, &[0], &[0]);
+        assert_eq!(inner.aggregate(&[(0, 1), (1, 3)], 1).unique_keys, vec![vec![1]]);
+        assert_eq!(inner.aggregate(&[(0, 1), (1, 0), (2, 3)], 1).unique_keys, vec![vec![2]]);
+        assert_eq!(
+            join(Kind::Left, &users, &orders, 3, &[0], &[0]).aggregate(&[(0, 1), (1, 3)], 1).unique_keys,
+            vec![vec![0, 1]]
+        );
         let some = join(Kind::LeftSemi, &users, &orders, 3, &[0], &[0]);
         assert_eq!(some.determined, users.determined);
     }

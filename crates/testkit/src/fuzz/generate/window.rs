@@ -53,7 +53,8 @@ impl Generator {
         let argument = Cx { windows: None, nest: 0, n_aggregates: Cell::new(0), ..*cx };
         let mut call = self.call(&function, &argument, 0);
         if kind == 2 && self.uses(Feature::AggregateFilter, 20) {
-            let filter = self.predicate(&argument, 0);
+            // No aggregate may stand there.
+            let filter = self.predicate(&Cx { aggregated: None, n_aggregates: Cell::new(0), ..argument }, 0);
             let parts = vec![Part::Text(" FILTER (WHERE ".into()), Part::Expr(filter), Part::Text(")".into())];
             call.parts.push(Part::Optional(parts));
         }
