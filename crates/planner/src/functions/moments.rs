@@ -53,10 +53,11 @@ fn of_type(input: &ArrayRef, from: &SqlType, to: &SqlType) -> Result<ArrayRef> {
         (T::Timestamp | T::Timestamptz, T::Timestamp | T::Timestamptz) => {
             Ok(Arc::new(input.as_primitive::<TimestampMicrosecondType>().clone().with_data_type(to.data_type())))
         }
+        // There may be anything in the place of a NULL.
         (T::Time, T::Interval) => {
             let spans: IntervalMonthDayNanoArray = input
                 .as_primitive::<Time64MicrosecondType>()
-                .unary(|micros| IntervalMonthDayNano::new(0, 0, micros * 1_000));
+                .unary(|micros| IntervalMonthDayNano::new(0, 0, micros.wrapping_mul(1_000)));
             Ok(Arc::new(spans))
         }
         (T::Interval, T::Time) => {
