@@ -113,7 +113,7 @@ fn with_key(plan: LogicalPlan, in_sets: &HashSet<String>) -> Result<LogicalPlan>
             Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias)?))
         }
         LogicalPlan::TableScan(mut scan) => {
-            if let Some(key) = primary_key(&scan) {
+            if let Some(key) = primary_key(&scan).map(<[usize]>::to_vec) {
                 let schema = scan.projected_schema.as_ref().clone();
                 let columns = schema.fields().iter().enumerate();
                 let columns = columns.filter(|(_, field)| !in_sets.contains(field.name()));
@@ -135,9 +135,10 @@ fn is_table(plan: &LogicalPlan) -> bool {
     }
 }
 
-fn primary_key(scan: &TableScan) -> Option<Vec<usize>> {
+/// The columns of the table's primary key, as they are in the table.
+pub(crate) fn primary_key(scan: &TableScan) -> Option<&[usize]> {
     match &object_of(&scan.source)?.def {
-        Kind::Table(table) if !table.primary_key.is_empty() => Some(table.primary_key.clone()),
+        Kind::Table(table) if !table.primary_key.is_empty() => Some(&table.primary_key),
         _ => None,
     }
 }

@@ -43,8 +43,10 @@ fn table(tokens: &mut Vec<TokenWithSpan>, at: usize) {
         return;
     }
     let before = tokens.iter().take(at).rfind(|token| !is_blank(token));
-    let begins =
-        before.is_none_or(|before| matches!(before.token, Token::LParen | Token::RParen)) || is_word(before, BEFORE);
+    let begins = before.is_none_or(|before| matches!(before.token, Token::LParen | Token::RParen))
+        || is_word(before, BEFORE)
+        // INSERT INTO t TABLE u
+        || is_word(tokens.iter().find(|token| !is_blank(token)), &["INSERT"]);
     let name = tokens.get(behind(tokens, at, 0));
     if !begins || is_word(name, BEHIND) || !matches!(name.map(|t| &t.token), Some(Token::Word(_))) {
         return;
@@ -161,6 +163,7 @@ mod tests {
             "SELECT * FROM t UNION ALL (SELECT * FROM s.u) ORDER BY a"
         );
         assert_eq!(parsed("WITH q AS (TABLE ONLY t) TABLE q"), "WITH q AS (SELECT * FROM t) SELECT * FROM q");
+        assert!(crate::parse("INSERT INTO t TABLE u").is_ok());
         assert_eq!(parsed("SELECT 1 AS table FROM t"), "SELECT 1 AS table FROM t");
         assert_eq!(parsed("SELECT j->-1, j->>-2"), "SELECT j -> -1, j ->> -2");
         let window = "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN '1 day'::interval PRECEDING AND CURRENT ROW) FROM t";

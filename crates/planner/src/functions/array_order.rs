@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray};
 use arrow::compute::{SortOptions, interleave};
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
@@ -12,7 +12,7 @@ use tidewire_types::SqlType;
 
 use super::defined::{self, Definition, Overload};
 use super::json_order::in_order_of_values;
-use super::spans::{first, spans_of_items};
+use super::spans::{first, spans_of_items, with_items};
 
 /// Bytes in the order of arrays: item by item, NULL behind all other items, and a longer array behind its beginning.
 static IN_ORDER: Definition = Definition {
@@ -70,10 +70,7 @@ fn in_order_of_items(columns: &[ArrayRef], types: &[SqlType]) -> Result<ArrayRef
     let lists = match types {
         [SqlType::Array(item)] if **item == SqlType::Interval => spans_of_items(lists)?,
         [SqlType::Array(item)] if **item == SqlType::Jsonb => {
-            let lists: &ListArray = lists.as_list();
-            let keys = in_order_of_values(lists.values())?;
-            let item = Arc::new(Field::new_list_field(keys.data_type().clone(), true));
-            Arc::new(ListArray::try_new(item, lists.offsets().clone(), keys, lists.nulls().cloned())?)
+            with_items(lists, in_order_of_values, Field::new_list_field(DataType::BinaryView, true))?
         }
         _ => lists.clone(),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray, ListArray};
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType};
+use arrow::datatypes::{Field, IntervalMonthDayNano, IntervalMonthDayNanoType};
 use datafusion::common::Result;
 use datafusion::logical_expr::Expr;
 use tidewire_types::{SqlError, SqlType};
@@ -69,13 +69,14 @@ pub(super) fn spans_of(intervals: &ArrayRef) -> Result<ArrayRef> {
 }
 
 pub(super) fn spans_of_items(lists: &ArrayRef) -> Result<ArrayRef> {
+    with_items(lists, spans_of, Field::new_list_field(SPAN.data_type(), true))
+}
+
+/// The lists with other items in the place of theirs.
+pub(super) fn with_items(lists: &ArrayRef, of: fn(&ArrayRef) -> Result<ArrayRef>, field: Field) -> Result<ArrayRef> {
     let lists: &ListArray = lists.as_list();
-    let item = match SqlType::Array(Box::new(SPAN)).data_type() {
-        DataType::List(item) => item,
-        other => Arc::new(Field::new_list_field(other, true)),
-    };
-    let spans = spans_of(lists.values())?;
-    Ok(Arc::new(ListArray::try_new(item, lists.offsets().clone(), spans, lists.nulls().cloned())?))
+    let items = of(lists.values())?;
+    Ok(Arc::new(ListArray::try_new(Arc::new(field), lists.offsets().clone(), items, lists.nulls().cloned())?))
 }
 
 /// Of each row's intervals the one that `wins` over the others, the first of equal ones; NULLs do not count.

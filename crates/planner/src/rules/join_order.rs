@@ -16,10 +16,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ExprSchema, JoinType, Result};
 use datafusion::logical_expr::utils::{can_hash, find_valid_equijoin_key_pair, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, Projection};
-use tidewire_catalog::Kind;
 
 use super::linked_first::{Link, flatten, inner, is_inner, link, order, owners};
-use crate::provider::ObjectSource;
+use crate::primary_keys::primary_key;
 
 /// With more inputs than this only one beginning is tried.
 const BEGINNINGS_MAX: usize = 16;
@@ -309,11 +308,7 @@ fn unique_columns(plan: &LogicalPlan) -> Vec<Vec<Column>> {
 fn unique_keys(plan: &LogicalPlan) -> Vec<Vec<usize>> {
     match plan {
         LogicalPlan::TableScan(scan) => {
-            let Some(ObjectSource(object)) = scan.source.downcast_ref() else { return vec![] };
-            let key = match &object.def {
-                Kind::Table(table) if !table.primary_key.is_empty() => &table.primary_key,
-                _ => return vec![],
-            };
+            let Some(key) = primary_key(scan) else { return vec![] };
             let position = |column: &usize| match &scan.projection {
                 None => Some(*column),
                 Some(projection) => projection.iter().position(|c| c == column),
@@ -572,7 +567,7 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use tidewire_catalog::{ColumnDef, TableDef};
+    use tidewire_catalog::{ColumnDef, Kind, TableDef};
     use tidewire_types::SqlType;
 
     use super::*;

@@ -4,6 +4,8 @@
 //! nothing: `NULL`, `$1 > 5`, `(SELECT false)`. Below a GROUP BY that is right. An aggregate without keys makes a row of
 //! nothing, whatever the condition says.
 //!
+//! Below a DISTINCT ON it would change which row is the first of its key. (Queries have made an aggregate of it by then.)
+//!
 //! And it takes `3 = a` and `a = 3`, which it makes of a join's condition itself, for two that cannot both hold, and
 //! `5 < a` for no more than `a >= 5`: literals stand on the right before it sees them.
 
@@ -11,11 +13,11 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, Limit, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Distinct, Expr, Limit, LogicalPlan};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// PushDownFilter, which stops above aggregates that have a row without any input.
+/// PushDownFilter, which stops above aggregates that have a row without any input, and above DISTINCT ON.
 #[derive(Debug, Default)]
 pub(super) struct PushDownConditions(PushDownFilter);
 
@@ -35,11 +37,10 @@ impl OptimizerRule for PushDownConditions {
                 return plan.map_expressions(|expr| expr.transform_up(literal_right));
             }
             Ok(match plan {
-                LogicalPlan::Aggregate(aggregate) if makes_a_row_of_nothing(&aggregate) => {
-                    let input = Arc::new(LogicalPlan::Aggregate(aggregate));
-                    Transformed::yes(LogicalPlan::Limit(Limit { skip: None, fetch: None, input }))
+                plan if stops(&plan) => {
+                    Transformed::yes(LogicalPlan::Limit(Limit { skip: None, fetch: None, input: Arc::new(plan) }))
                 }
-                other => Transformed::no(other),
+                plan => Transformed::no(plan),
             })
         })?;
         let pushed = fenced.data.transform_down_with_subqueries(|plan| self.0.rewrite(plan, config))?;
@@ -70,6 +71,14 @@ fn literal_right(expr: Expr) -> Result<Transformed<Expr>> {
         }
         other => Transformed::no(other),
     })
+}
+
+/// Whether no condition goes below it.
+fn stops(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => makes_a_row_of_nothing(aggregate),
+        plan => matches!(plan, LogicalPlan::Distinct(Distinct::On(_))),
+    }
 }
 
 fn makes_a_row_of_nothing(aggregate: &Aggregate) -> bool {
