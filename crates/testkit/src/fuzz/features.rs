@@ -38,6 +38,8 @@ features! {
     Lateral = "lateral",
     /// (query) in FROM.
     Derived = "derived",
+    /// Conditions over subqueries whose rows depend on each other: DISTINCT ON, LIMIT, windows, groups.
+    Filtered = "filtered",
     /// WITH.
     Cte = "cte",
     /// WITH RECURSIVE.

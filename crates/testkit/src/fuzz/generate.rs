@@ -5,6 +5,7 @@
 //! one of their kind in the query, array_agg sorts by what it collects, and sums of floats are exact.
 
 mod expr;
+mod filtered;
 mod from;
 mod query;
 mod subquery;

@@ -20,7 +20,7 @@ pub(super) struct Scope {
 
 impl Scope {
     /// Of an item under an alias.
-    fn of(alias: &str, columns: Vec<(String, Type)>, key: Option<Vec<String>>) -> Scope {
+    pub(super) fn of(alias: &str, columns: Vec<(String, Type)>, key: Option<Vec<String>>) -> Scope {
         let sql = |name: &str| format!("{alias}.{name}");
         Scope {
             columns: columns.into_iter().map(|(name, ty)| Column { sql: sql(&name), ty }).collect(),
@@ -82,6 +82,9 @@ impl Generator {
             let visible: Vec<Column> = beside.iter().chain(&correlated).cloned().collect();
             return self.derived(&visible, nest - 1, true);
         }
+        if nest > 0 && self.uses(Feature::Filtered, 20) {
+            return self.filtered(nest - 1);
+        }
         if nest > 0 && self.uses(Feature::TopNPerKey, 15) {
             return self.top_per_key(nest - 1);
         }
@@ -101,7 +104,7 @@ impl Generator {
         self.relation_item(relation)
     }
 
-    fn relation_item(&mut self, relation: Relation) -> (From, Scope) {
+    pub(super) fn relation_item(&mut self, relation: Relation) -> (From, Scope) {
         let alias = self.name();
         let has_primary_key = relation.is_table && relation.key.is_some();
         let mut scope = Scope::of(&alias, relation.columns, relation.key);

@@ -48,7 +48,7 @@ impl Generator {
         (query, types, key)
     }
 
-    fn top(&mut self, n_columns: usize, distinct_on: bool) -> Top {
+    pub(super) fn top(&mut self, n_columns: usize, distinct_on: bool) -> Top {
         let directions = (0..n_columns).map(|_| *self.random.pick(DIRECTIONS)).collect();
         let limit = (!distinct_on || self.random.chance(30)).then(|| self.random.below(5));
         let offset = self.random.chance(25).then(|| self.random.below(3));
@@ -143,7 +143,7 @@ impl Generator {
         (Body::Select(Box::new(select)), types, key)
     }
 
-    fn set_operation(
+    pub(super) fn set_operation(
         &mut self,
         op: &'static str,
         want: Option<&[Type]>,
@@ -284,7 +284,7 @@ impl Generator {
         Some(self.call(&function, &Cx::of_columns(columns), depth))
     }
 
-    fn windows(&mut self, scope: &Scope) -> Windows {
+    pub(super) fn windows(&mut self, scope: &Scope) -> Windows {
         let sortable: Vec<_> = scope.columns.iter().filter(|c| c.ty.ordered()).map(|c| (c.sql.clone(), c.ty)).collect();
         let (total, n_positional) = match &scope.key {
             Some(key) => (Some(key.clone()), usize::MAX),
@@ -320,7 +320,7 @@ impl Generator {
         self.item(ty, cx)
     }
 
-    fn grouped(&mut self, want: Option<&[Type]>, scope: &Scope, outer: &[Column], nest: usize) -> Select {
+    pub(super) fn grouped(&mut self, want: Option<&[Type]>, scope: &Scope, outer: &[Column], nest: usize) -> Select {
         let n_keys = self.random.below(3).min(scope.columns.len());
         let mut keys: Vec<Column> = (0..n_keys).map(|_| self.random.pick(&scope.columns).clone()).collect();
         let mut readable = keys.clone();
