@@ -70,7 +70,10 @@ pub(crate) fn by_parts<T>(
 }
 
 /// The columns of every expression, or the first error.
-fn columns_of(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
+pub(crate) fn columns_of(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    rows: &RecordBatch,
+) -> Result<Vec<ArrayRef>, DataFusionError> {
     exprs.iter().map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows())).collect()
 }
 

@@ -11,20 +11,26 @@
 //! it. With UNION a row is shown in the first iteration that derives it, and `Support` counts, for each iteration, how
 //! often it is derived there: when the first goes, the next takes its place, without recomputing anything.
 //!
+//! Rows that are equal may differ ('1 day' and '24 hours'). Then they are told apart by keys, and of those that the first
+//! iteration derives, the least (of their encodings) is shown.
+//!
 //! Invariant: after a step the state is that of an evaluation from nothing over the present input, iteration by
 //! iteration. The cost follows the derivations that change. Source: nested streams in Budiu et al., "DBSP", VLDB 2023.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use datafusion::physical_plan::PhysicalExpr;
 use hashbrown::HashMap;
 use tidewire_types::{Delta, Epoch, Result, SqlError, SqlState, as_grouped};
 
+use crate::expr::{columns_of, sql_error};
 use crate::{Operator, Plan, StepContext};
 
 /// Parameters of the operator. Input 0 is the first term, the others are what the body reads from outside. All rows go
@@ -35,6 +41,8 @@ pub struct Recursion {
     pub name: String,
     /// UNION and not UNION ALL.
     pub distinct: bool,
+    /// What UNION tells rows apart by, over the columns of `schema`. None: by the rows themselves.
+    pub keys: Option<Vec<Arc<dyn PhysicalExpr>>>,
     /// The body: every node comes after its inputs; the last one's output has the columns of `schema`, then the number
     /// of the iteration (bigint) that its rows were made from.
     pub body: Vec<BodyNode>,
@@ -69,9 +77,12 @@ pub enum BodyInput {
 impl Recursion {
     /// A running shard.
     pub fn build(&self) -> Result<Box<dyn Operator>> {
-        let fields = self.schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
-        let converter = RowConverter::new(fields)
-            .map_err(|e| SqlError::unsupported("WITH RECURSIVE over such a type").with_detail(e.to_string()))?;
+        let converter = encoder(self.schema.fields().iter().map(|f| f.data_type().clone()))?;
+        let of_keys = |keys: &Vec<Arc<dyn PhysicalExpr>>| {
+            let types = keys.iter().map(|key| key.data_type(&self.schema).map_err(sql_error));
+            encoder(types.collect::<Result<Vec<_>>>()?)
+        };
+        let key_converter = self.keys.as_ref().map(of_keys).transpose()?;
         let build = |node: &BodyNode| match node {
             BodyNode::Work => Ok(None),
             BodyNode::Operator(plan, _) => plan.build(0).map(Some),
@@ -81,6 +92,7 @@ impl Recursion {
         Ok(Box::new(RecursionShard {
             plan: self.clone(),
             converter,
+            key_converter,
             body,
             support: HashMap::new(),
             row_bytes: 0,
@@ -89,7 +101,12 @@ impl Recursion {
     }
 }
 
-/// A row, encoded.
+fn encoder(types: impl IntoIterator<Item = DataType>) -> Result<RowConverter> {
+    RowConverter::new(types.into_iter().map(SortField::new).collect())
+        .map_err(|e| SqlError::unsupported("WITH RECURSIVE over such a type").with_detail(e.to_string()))
+}
+
+/// A row or its key, encoded.
 type Encoded = Vec<u8>;
 
 /// Rows and what is added to each.
@@ -99,6 +116,8 @@ type Changes = HashMap<Encoded, i64>;
 #[derive(Default)]
 struct Pending {
     weight: i64,
+    /// The same by rows, where those differ from their keys.
+    forms: Vec<(Encoded, i64)>,
     /// The row was shown in this iteration and is now shown in an earlier one.
     moved: bool,
 }
@@ -110,6 +129,8 @@ type Queue = BTreeMap<i64, HashMap<Encoded, Pending>>;
 #[derive(Default)]
 struct Support {
     counts: BTreeMap<i64, i64>,
+    /// The same by iteration and row, where rows differ from their keys.
+    forms: BTreeMap<(i64, Encoded), i64>,
     /// The iteration that it is shown in.
     shown: Option<i64>,
 }
@@ -117,9 +138,12 @@ struct Support {
 struct RecursionShard {
     plan: Recursion,
     converter: RowConverter,
+    /// Where the plan has keys.
+    key_converter: Option<RowConverter>,
     body: Body,
-    /// Of every row, for UNION; UNION ALL needs none.
+    /// Of every row by its key, for UNION; UNION ALL needs none.
     support: HashMap<Encoded, Support>,
+    /// Bytes of all keys and forms.
     row_bytes: usize,
     /// Rows of the first term, while rows are loaded: nothing is derived of them before all that the body reads is there,
     /// for over a part of it the iterations might never end.
@@ -156,11 +180,13 @@ impl Operator for RecursionShard {
     }
 
     fn state_bytes(&self) -> usize {
-        let n_counts = self.support.len();
+        let n_rows = self.support.len();
         let body: usize = self.body.operators.iter().flatten().map(|op| op.state_bytes()).sum();
         let loaded: usize = self.loaded.iter().map(|delta| delta.rows().get_array_memory_size()).sum();
-        // Mostly a row is derived in one iteration, which takes a B-tree node of its own.
-        body + loaded + self.row_bytes + self.support.allocation_size() + n_counts * size_of::<(i64, i64)>() * 11
+        // Mostly a row is derived in one iteration and one form, which take a B-tree node of their own each.
+        let forms = if self.plan.keys.is_some() { size_of::<(i64, Encoded, i64)>() } else { 0 };
+        let nodes = n_rows * (size_of::<(i64, i64)>() + forms) * 11;
+        body + loaded + self.row_bytes + self.support.allocation_size() + nodes
     }
 }
 
@@ -169,7 +195,7 @@ impl RecursionShard {
         let mut queue = Queue::new();
         let mut inputs = inputs.iter_mut().map(std::mem::take);
         for delta in inputs.next().unwrap_or_default() {
-            self.derive(delta.rows().columns(), &delta, |_| 0, &mut queue)?;
+            self.derive(&delta, |_| 0, &mut queue)?;
         }
         let outer: Vec<Vec<Delta>> = inputs.collect();
         if outer.iter().flatten().any(|d| !d.is_empty()) {
@@ -207,20 +233,31 @@ impl RecursionShard {
     }
 
     /// Adds rows to what the iterations that `iteration_of` tells have to settle.
-    fn derive(
-        &self,
-        columns: &[ArrayRef],
-        delta: &Delta,
-        iteration_of: impl Fn(usize) -> i64,
-        queue: &mut Queue,
-    ) -> Result<()> {
-        let rows = match self.plan.distinct {
-            true => self.converter.convert_columns(&columns.iter().map(as_grouped).collect::<Vec<_>>())?,
-            false => self.converter.convert_columns(columns)?,
+    fn derive(&self, delta: &Delta, iteration_of: impl Fn(usize) -> i64, queue: &mut Queue) -> Result<()> {
+        let columns = delta.rows().columns().iter().take(self.plan.schema.fields().len());
+        let columns: Vec<ArrayRef> = match self.plan.distinct {
+            true => columns.map(as_grouped).collect(),
+            false => columns.cloned().collect(),
+        };
+        let rows = self.converter.convert_columns(&columns)?;
+        let keys = match (&self.plan.keys, &self.key_converter) {
+            (Some(keys), Some(converter)) => {
+                let keys = columns_of(keys, delta.rows()).map_err(sql_error)?;
+                Some(converter.convert_columns(&keys.iter().map(as_grouped).collect::<Vec<_>>())?)
+            }
+            _ => None,
         };
         for (idx, row) in rows.iter().enumerate() {
             let iteration = queue.entry(iteration_of(idx)).or_default();
-            iteration.entry_ref(row.data()).or_default().weight += delta.weight(idx);
+            let weight = delta.weight(idx);
+            match &keys {
+                None => iteration.entry_ref(row.data()).or_default().weight += weight,
+                Some(keys) => {
+                    let pending = iteration.entry_ref(keys.row(idx).data()).or_default();
+                    pending.weight += weight;
+                    pending.forms.push((row.data().to_vec(), weight));
+                }
+            }
         }
         Ok(())
     }
@@ -228,11 +265,10 @@ impl RecursionShard {
     /// What the body made belongs to the iteration after the one that it was made from.
     fn derive_next(&self, deltas: Vec<Delta>, queue: &mut Queue) -> Result<()> {
         for delta in deltas.into_iter().filter(|d| !d.is_empty()) {
-            let rows = delta.rows().clone();
-            let Some((number, columns)) = rows.columns().split_last() else { return Err(lost()) };
-            let number = number.as_primitive_opt::<Int64Type>().ok_or_else(lost)?;
+            let number = delta.rows().columns().last().and_then(|number| number.as_primitive_opt::<Int64Type>());
+            let number = number.ok_or_else(lost)?;
             let next = |idx: usize| number.values().get(idx).map_or(0, |n| n.saturating_add(1));
-            self.derive(columns, &delta, next, queue)?;
+            self.derive(&delta, next, queue)?;
         }
         Ok(())
     }
@@ -244,21 +280,28 @@ impl RecursionShard {
             return Ok(changes.filter(|(_, weight)| *weight != 0).collect());
         }
         let mut changes = Changes::new();
-        for (row, pending) in pending {
-            let is_new = !self.support.contains_key(&row);
-            let support = self.support.entry_ref(row.as_slice()).or_default();
-            self.row_bytes += if is_new { row.len() } else { 0 };
-            let mut weight = if pending.moved { -1 } else { 0 };
-            weight += support.settle(iteration, pending.weight, |other, moved| {
-                let waiting = queue.entry(other).or_default().entry_ref(row.as_slice()).or_default();
+        for (key, pending) in pending {
+            let is_new = !self.support.contains_key(&key);
+            let support = self.support.entry_ref(key.as_slice()).or_default();
+            self.row_bytes += if is_new { key.len() } else { 0 };
+            let before = (pending.moved || support.shown == Some(iteration)).then(|| support.form(iteration));
+            self.row_bytes = self.row_bytes.saturating_add_signed(support.count_forms(iteration, pending.forms));
+            support.settle(iteration, pending.weight, |other, moved| {
+                let waiting = queue.entry(other).or_default().entry_ref(key.as_slice()).or_default();
                 waiting.moved |= moved;
             })?;
+            let after = (support.shown == Some(iteration)).then(|| support.form(iteration));
             if support.counts.is_empty() && support.shown.is_none() {
-                self.support.remove(&row);
-                self.row_bytes -= row.len();
+                self.support.remove(&key);
+                self.row_bytes -= key.len();
             }
-            if weight != 0 {
-                changes.insert(row, weight);
+            if before != after {
+                // Without forms the key is the row.
+                let mut row = |form: Option<Encoded>, weight| {
+                    changes.insert(form.unwrap_or_else(|| key.clone()), weight);
+                };
+                before.into_iter().for_each(|form| row(form, -1));
+                after.into_iter().for_each(|form| row(form, 1));
             }
         }
         Ok(changes)
@@ -291,10 +334,36 @@ fn lost() -> SqlError {
 }
 
 impl Support {
-    /// Adds `weight` derivations in `iteration`, all earlier ones being settled. Returns how the row's place among the
-    /// rows of the iteration changes; `later` is told of a later iteration that has to look at the row, and whether
-    /// the row leaves it.
-    fn settle(&mut self, iteration: i64, weight: i64, mut later: impl FnMut(i64, bool)) -> Result<i64> {
+    /// The row that stands for all that are equal to it in an iteration. None: they do not differ.
+    fn form(&self, iteration: i64) -> Option<Encoded> {
+        let first = self.forms.range((iteration, vec![])..).next();
+        first.filter(|((of, _), _)| *of == iteration).map(|((_, form), _)| form.clone())
+    }
+
+    /// Counts rows of one iteration by what they are. Returns by how many bytes the state grows.
+    fn count_forms(&mut self, iteration: i64, forms: Vec<(Encoded, i64)>) -> isize {
+        let mut n_bytes = 0;
+        for (form, weight) in forms {
+            let len = form.len() as isize;
+            match self.forms.entry((iteration, form)) {
+                Entry::Vacant(_) if weight == 0 => {}
+                Entry::Vacant(entry) => {
+                    entry.insert(weight);
+                    n_bytes += len;
+                }
+                Entry::Occupied(mut entry) if *entry.get() + weight != 0 => *entry.get_mut() += weight,
+                Entry::Occupied(entry) => {
+                    entry.remove();
+                    n_bytes -= len;
+                }
+            }
+        }
+        n_bytes
+    }
+
+    /// Adds `weight` derivations in `iteration`, all earlier ones being settled, and settles whether the row is shown
+    /// there. `later` is told of a later iteration that has to look at the row, and whether the row leaves it.
+    fn settle(&mut self, iteration: i64, weight: i64, mut later: impl FnMut(i64, bool)) -> Result<()> {
         let count = self.counts.entry(iteration).or_insert(0);
         *count += weight;
         match *count {
@@ -306,30 +375,28 @@ impl Support {
         }
         let first = self.counts.first_key_value().map(|(first, _)| *first);
         match (first == Some(iteration), self.shown) {
-            (true, Some(shown)) if shown == iteration => Ok(0),
+            (true, Some(shown)) if shown == iteration => {}
             (true, shown) => {
                 if let Some(shown) = shown {
                     later(shown, true);
                 }
                 self.shown = Some(iteration);
-                Ok(1)
             }
             (false, Some(shown)) if shown == iteration => {
                 self.shown = None;
                 if let Some(next) = first {
                     later(next, false);
                 }
-                Ok(-1)
             }
             // It was to be shown here, after an earlier iteration lost it, and is not derived here any more either.
             (false, None) => {
                 if let Some(next) = first.filter(|first| *first > iteration) {
                     later(next, false);
                 }
-                Ok(0)
             }
-            (false, _) => Ok(0),
+            (false, _) => {}
         }
+        Ok(())
     }
 }
 

@@ -16,19 +16,24 @@
 mod distinct_values;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, IntervalUnit};
+use arrow::datatypes::{DataType, IntervalUnit, Schema};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, InList, ScalarFunction, Sort as SortExpr, WindowFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Sort, when,
 };
+use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_plan::PhysicalExpr;
 use tidewire_operators::aggregate::Function;
 use tidewire_operators::aggregate::functions::{function_of, udaf_of};
 use tidewire_types::{SqlError, SqlType};
@@ -96,6 +101,21 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Expr {
     } else {
         expr
     }
+}
+
+/// What rows are told apart by, as expressions over them. None: by themselves, for equal ones do not differ.
+pub(crate) fn row_keys(schema: &Schema) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
+    // Two columns may have one name.
+    let named =
+        schema.fields().iter().enumerate().map(|(idx, field)| field.as_ref().clone().with_name(idx.to_string()));
+    let schema = DFSchema::try_from(Schema::new(named.collect::<Vec<_>>()))?;
+    let columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    if !columns.iter().any(|column| has_forms(column, &schema)) {
+        return Ok(None);
+    }
+    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let keys = columns.into_iter().map(|column| create_physical_expr(&key(column, &schema), &schema, &props, &context));
+    keys.collect::<Result<_>>().map(Some)
 }
 
 /// The same of what may be a row of such values.

@@ -19,7 +19,8 @@ use tidewire_types::{Result, SqlError, SqlType};
 
 use super::{Lowering, Relation, dfschema, not_maintained, nullable, qualified};
 use crate::dataflow::{Node, NodeId, NodeKind, Properties};
-use crate::provider;
+use crate::errors::planning_error;
+use crate::{provider, spans};
 
 /// Iterations that a view may need. A chain of managers or of parts is shorter; a cycle under UNION ALL has no end.
 const ITERATIONS_MAX: i64 = 10_000;
@@ -59,9 +60,14 @@ impl Lowering<'_> {
         }
         let (body, outer) = self.body(work.node, term.node)?;
         let n_outer = outer.len();
+        let keys = match query.is_distinct {
+            true => spans::row_keys(&schema).map_err(|e| planning_error(e, self.text))?,
+            false => None,
+        };
         let operator = Recursion {
             name: query.name.clone(),
             distinct: query.is_distinct,
+            keys,
             body,
             n_outer,
             iterations_max: ITERATIONS_MAX,

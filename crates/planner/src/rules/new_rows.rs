@@ -4,15 +4,17 @@
 //! or arrays, have one hash (as NULL and an empty array have, or (1, NULL) and (NULL, 1)), it numbers the groups in another
 //! order than that of the rows, and loses those that got a lower number. So the rows that are new are found here, and
 //! DataFusion is told to keep all.
+//!
+//! Equal rows may differ ('1 day' and '24 hours'). Of those that one iteration gives, the least is taken, as a view does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, SortField};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -25,9 +27,11 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, PhysicalExpr, PlanProperties,
     ReplaceChildrenOptions,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tidewire_types::as_grouped;
+
+use crate::spans::row_keys;
 
 /// Has the terms of a recursive UNION give only rows that are new.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ fn with_new_rows(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exe
 
 /// The rows of the terms of one recursion so far.
 struct Seen {
+    /// What rows are told apart by. None: by themselves.
+    keys: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    /// Of the keys, or of the rows where there are none.
     converter: RowConverter,
     rows: HashSet<Box<[u8]>>,
     n_bytes: usize,
@@ -70,27 +77,62 @@ struct Seen {
 
 impl Seen {
     fn new(schema: &SchemaRef, context: &TaskContext) -> Result<Seen> {
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let keys = row_keys(schema)?;
+        let types: Vec<DataType> = match &keys {
+            Some(keys) => keys.iter().map(|key| key.data_type(schema)).collect::<Result<_>>()?,
+            None => schema.fields().iter().map(|field| field.data_type().clone()).collect(),
+        };
+        let converter = RowConverter::new(types.into_iter().map(SortField::new).collect())?;
         let reservation = MemoryConsumer::new("NewRowsExec").register(context.memory_pool());
-        Ok(Seen { converter: RowConverter::new(fields)?, rows: HashSet::new(), n_bytes: 0, reservation })
+        Ok(Seen { keys, converter, rows: HashSet::new(), n_bytes: 0, reservation })
     }
 
-    /// The rows of the batch that were not seen before. Errors: of the memory limit.
+    /// The rows of the batch that were not seen before. Where rows have keys it is all that an iteration gives. Errors: of
+    /// the memory limit.
     fn new_of(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns: Vec<ArrayRef> = batch.columns().iter().map(as_grouped).collect();
-        let rows = self.converter.convert_columns(&columns)?;
-        let mut is_new = |row: &[u8]| {
-            let is_new = !self.rows.contains(row);
-            if is_new {
-                self.n_bytes += row.len();
-                self.rows.insert(row.into());
+        let mask: BooleanArray = match &self.keys {
+            None => {
+                let rows = self.converter.convert_columns(&columns)?;
+                rows.iter().map(|row| Some(self.is_new(row.data()))).collect()
             }
-            is_new
+            Some(keys) => {
+                let keys = keys.iter().map(|key| Ok(as_grouped(&key.evaluate(batch)?.into_array(batch.num_rows())?)));
+                let keys = self.converter.convert_columns(&keys.collect::<Result<Vec<_>>>()?)?;
+                let least = least_of_each(&keys, &columns)?;
+                let is_least = |idx: usize, key: &[u8]| least.get(key) == Some(&idx);
+                keys.iter()
+                    .enumerate()
+                    .map(|(idx, key)| Some(is_least(idx, key.data()) && self.is_new(key.data())))
+                    .collect()
+            }
         };
-        let mask: BooleanArray = rows.iter().map(|row| Some(is_new(row.as_ref()))).collect();
         self.reservation.try_resize(self.n_bytes + self.rows.capacity() * size_of::<(Box<[u8]>, u8)>())?;
-        Ok(filter_record_batch(batch, &mask)?)
+        Ok(filter_record_batch(&RecordBatch::try_new(batch.schema(), columns)?, &mask)?)
     }
+
+    fn is_new(&mut self, row: &[u8]) -> bool {
+        let is_new = !self.rows.contains(row);
+        if is_new {
+            self.n_bytes += row.len();
+            self.rows.insert(row.into());
+        }
+        is_new
+    }
+}
+
+/// Of each key the place of its least row.
+fn least_of_each<'a>(keys: &'a Rows, columns: &[ArrayRef]) -> Result<HashMap<&'a [u8], usize>> {
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(columns)?;
+    let mut least = HashMap::new();
+    for (idx, key) in keys.iter().enumerate() {
+        let place = least.entry(key.data()).or_insert(idx);
+        if rows.row(idx) < rows.row(*place) {
+            *place = idx;
+        }
+    }
+    Ok(least)
 }
 
 /// Passes the rows on that no term of the recursion has given before.
@@ -157,8 +199,13 @@ impl ExecutionPlan for NewRowsExec {
         if self.is_first {
             *self.seen.lock() = Some(Seen::new(&schema, &context)?);
         }
+        let has_keys = self.seen.lock().as_ref().is_some_and(|seen| seen.keys.is_some());
+        let mut input = self.input.execute(partition, context)?;
+        if has_keys {
+            input = all_at_once(input);
+        }
         let seen = self.seen.clone();
-        let rows = self.input.execute(partition, context)?.map(move |batch| {
+        let rows = input.map(move |batch| {
             let mut seen = seen.lock();
             let Some(seen) = seen.as_mut() else {
                 return Err(DataFusionError::Internal("a recursion begins with its first term".into()));
@@ -167,4 +214,16 @@ impl ExecutionPlan for NewRowsExec {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
+}
+
+fn all_at_once(input: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = input.schema();
+    let whole = stream::once({
+        let schema = schema.clone();
+        async move {
+            let batches: Vec<RecordBatch> = input.try_collect().await?;
+            Ok(concat_batches(&schema, &batches)?)
+        }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, whole))
 }
