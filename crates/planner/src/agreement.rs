@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::expr::{Case, Cast};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
 use tidewire_types::SqlType;
 
@@ -94,8 +94,32 @@ fn typed_field(value: &Expr, schema: &DFSchema) -> Option<FieldRef> {
     value.to_field(schema).ok().map(|(_, field)| field).filter(|field| !field.data_type().is_null())
 }
 
+/// Whether it is a function that gives one of its arguments, or an array of them.
+pub(crate) fn is_choice(function: &str) -> bool {
+    matches!(function, "coalesce" | "greatest" | "least" | "make_array")
+}
+
+/// Makes the values agree of which the expression gives one, or an array. Errors: `42804` where they cannot.
+pub(crate) fn agreed(mut expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    match &mut expr {
+        Expr::Case(Case { when_then_expr, else_expr, .. }) => {
+            let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            agree("CASE", thens.chain(else_expr.as_deref_mut()).collect(), schema)?;
+        }
+        Expr::ScalarFunction(call) if is_choice(call.func.name()) => {
+            let what = match call.func.name() {
+                "make_array" => "ARRAY".to_owned(),
+                name => name.to_uppercase(),
+            };
+            agree(&what, call.args.iter_mut().collect(), schema)?;
+        }
+        _ => {}
+    }
+    Ok(expr)
+}
+
 /// Makes values agree that are to have one type: those of `what`. Errors: `42804` where they cannot.
-pub(crate) fn agree(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<()> {
+fn agree(what: &str, values: Vec<&mut Expr>, schema: &DFSchema) -> Result<()> {
     let typed: Vec<_> = values.iter().filter_map(|value| typed_field(value, schema)).collect();
     check_one_type(what, &typed.iter().map(|field| SqlType::of(field)).collect::<Vec<_>>())?;
     let common = Common::of(&typed);

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Uni
 use tidewire_types::SqlType;
 
 use crate::functions::cast;
-use crate::functions::typed::{bare, retyped};
+use crate::functions::typed::{bare, given_type, retyped};
 
 /// Gives all expressions and unions of an analyzed plan their types.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -41,7 +41,7 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     retype(expr, schema).map(|t| t.data)
 }
 
-fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub(crate) fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         // A literal that Arrow's cast makes forgets what the items are.
         if let Expr::Cast(cast) = &expr
@@ -49,6 +49,14 @@ fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             && is_represented(&SqlType::of(&cast.field), &cast.expr.get_type(schema)?)
         {
             return Ok(Transformed::yes(retyped(cast.expr.as_ref().clone(), SqlType::of(&cast.field))));
+        }
+        // What it was given before the plan was analyzed, it has by now.
+        if let Some((inner, target)) = given_type(&expr)
+            && let (_, field) = inner.to_field(schema)?
+            && SqlType::of(&field) == *target
+            && is_represented(target, field.data_type())
+        {
+            return Ok(Transformed::yes(inner.clone()));
         }
         let values = match &mut expr {
             Expr::Case(case) => {
@@ -96,7 +104,7 @@ fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// Whether values of the type are of that Arrow type, but for what the fields inside say.
-fn is_represented(target: &SqlType, data_type: &arrow::datatypes::DataType) -> bool {
+pub(crate) fn is_represented(target: &SqlType, data_type: &arrow::datatypes::DataType) -> bool {
     target.data_type().equals_datatype(data_type)
 }
 
@@ -177,12 +185,15 @@ fn read_literal(expr: &mut Expr, target: &SqlType, schema: &DFSchema) -> Result<
     while let Expr::Cast(cast) = literal {
         literal = *cast.expr;
     }
-    *expr = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal])).cast_to(&data_type, schema)?;
+    let value = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![literal]));
+    // Before the plan is analyzed the literal is a text still.
+    let is_bytes = *target == SqlType::Bytea && data_type.is_string();
+    *expr = if is_bytes { value } else { value.cast_to(&data_type, schema)? };
     Ok(())
 }
 
 /// The union with fields that are the same in all inputs.
-fn union_of_types(union: Union) -> Result<LogicalPlan> {
+pub(crate) fn union_of_types(union: Union) -> Result<LogicalPlan> {
     let n_columns = union.schema.fields().len();
     let mut targets: Vec<Option<SqlType>> = vec![];
     for idx in 0..n_columns {

@@ -21,13 +21,13 @@ use sqlparser::ast::BinaryOperator;
 use tidewire_operators::aggregate::functions::function_of;
 use tidewire_types::SqlType;
 
-use crate::agreement::{agree, united};
+use crate::agreement::{agreed, is_choice, united};
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::{self, NULLIF};
 use crate::functions::typed::retyped;
 use crate::functions::{cast, comparable, met, met_as};
 use crate::grouping_sets::has_sets;
-use crate::{casts, literals};
+use crate::{casts, literals, planned_types};
 
 /// Applies the rules to all expressions of a plan.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -62,7 +62,9 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let compared = literals::in_expr(expr)?.transform_data(|expr| compared_as_operators(expr, schema));
+    let literals = literals::in_expr(expr)?;
+    let typed = literals.transform_data(|expr| planned_types::in_expr(expr, schema));
+    let compared = typed?.transform_data(|expr| compared_as_operators(expr, schema));
     compared?.transform_data(|expr| each_nullif(expr, |value, other| nullif_as_case(value, other, schema)))
 }
 
@@ -144,17 +146,10 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr }) => {
                 let (whens, thens): (Vec<_>, Vec<_>) = when_then_expr.into_iter().unzip();
                 let (expr, whens) = compared(*expr, whens.into_iter().map(|w| *w).collect(), schema)?;
-                let mut when_then_expr: Vec<_> = whens.into_iter().map(Box::new).zip(thens).collect();
-                let mut else_expr = else_expr;
-                let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-                agree("CASE", thens.chain(else_expr.as_deref_mut()).collect(), schema)?;
-                Expr::Case(Case { expr: Some(Box::new(expr)), when_then_expr, else_expr })
+                let when_then_expr = whens.into_iter().map(Box::new).zip(thens).collect();
+                agreed(Expr::Case(Case { expr: Some(Box::new(expr)), when_then_expr, else_expr }), schema)?
             }
-            Expr::Case(Case { expr: None, mut when_then_expr, mut else_expr }) => {
-                let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-                agree("CASE", thens.chain(else_expr.as_deref_mut()).collect(), schema)?;
-                Expr::Case(Case { expr: None, when_then_expr, else_expr })
-            }
+            Expr::Case(case) => agreed(Expr::Case(case), schema)?,
             Expr::ScalarFunction(mut call) if TEXT_FUNCTIONS.contains(&call.func.name()) => {
                 call.args = call.args.into_iter().map(|arg| without_blanks(arg, schema)).collect();
                 Expr::ScalarFunction(call)
@@ -163,16 +158,7 @@ fn compared_as_operators(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
                 call.params.args = call.params.args.into_iter().map(|arg| without_blanks(arg, schema)).collect();
                 Expr::AggregateFunction(call)
             }
-            Expr::ScalarFunction(mut call)
-                if matches!(call.func.name(), "coalesce" | "greatest" | "least" | "make_array") =>
-            {
-                let what = match call.func.name() {
-                    "make_array" => "ARRAY".to_owned(),
-                    name => name.to_uppercase(),
-                };
-                agree(&what, call.args.iter_mut().collect(), schema)?;
-                Expr::ScalarFunction(call)
-            }
+            Expr::ScalarFunction(call) if is_choice(call.func.name()) => agreed(Expr::ScalarFunction(call), schema)?,
             _ => return Ok(Transformed::no(expr)),
         };
         Ok(if changed == expr { Transformed::no(expr) } else { Transformed::yes(changed) })

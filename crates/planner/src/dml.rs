@@ -21,7 +21,7 @@ use tidewire_catalog::{Kind, Object};
 use tidewire_sql::fold;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-pub(crate) use self::change::select;
+pub(crate) use self::change::{all_of, select, taken};
 pub use self::conflict::{BoundUpdate, ConflictUpdate};
 pub use self::returning::Returning;
 pub use self::row_exprs::{Defaults, RowExprs};

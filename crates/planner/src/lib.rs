@@ -22,6 +22,7 @@ mod in_lists;
 mod lasting;
 mod literals;
 mod lower;
+mod planned_types;
 mod point;
 mod primary_keys;
 mod properties;

@@ -19,8 +19,10 @@ use tidewire_sql::fold;
 
 use crate::provider::object_of;
 use crate::rules::{has_dependencies, without_dependencies};
+use crate::{planned_types, set_operation};
 
-/// Tells DataFusion the primary keys of the tables in FROM, and nothing else of what depends on what.
+/// Tells DataFusion the primary keys of the tables in FROM, and nothing else of what depends on what; and the types of the
+/// columns of subqueries.
 #[derive(Debug, Default)]
 pub(crate) struct KeyPlanner {
     /// A relation is planned: this one is asked again, and then has nothing to say.
@@ -52,8 +54,11 @@ impl RelationPlanner for KeyPlanner {
                 join.schema = Arc::new(join.schema.as_ref().clone().with_functional_dependencies(keys)?);
                 LogicalPlan::Join(join)
             }
-            plan if has_dependencies(&plan) => without_dependencies(plan)?,
-            plan => plan,
+            plan => {
+                set_operation::check_types(&plan)?;
+                let plan = planned_types::in_relation(plan);
+                if has_dependencies(&plan) { without_dependencies(plan)? } else { plan }
+            }
         };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
@@ -242,17 +247,32 @@ fn read_by(exprs: &[Expr], read: &mut HashSet<Column>) -> Result<()> {
     for expr in exprs {
         expr.apply(|expr| {
             match expr {
-                Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => {
+                Expr::Column(column) => {
                     read.insert(column.clone());
                 }
-                Expr::ScalarSubquery(subquery) => read_by(&subquery.outer_ref_columns, read)?,
-                Expr::Exists(exists) => read_by(&exists.subquery.outer_ref_columns, read)?,
-                Expr::InSubquery(member) => read_by(&member.subquery.outer_ref_columns, read)?,
-                Expr::SetComparison(comparison) => read_by(&comparison.subquery.outer_ref_columns, read)?,
+                Expr::ScalarSubquery(subquery) => read_inside(&subquery.subquery, read)?,
+                Expr::Exists(exists) => read_inside(&exists.subquery.subquery, read)?,
+                Expr::InSubquery(member) => read_inside(&member.subquery.subquery, read)?,
+                Expr::SetComparison(comparison) => read_inside(&comparison.subquery.subquery, read)?,
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
     }
+    Ok(())
+}
+
+/// Adds the columns of queries around that a subquery reads, or one inside of it.
+fn read_inside(plan: &LogicalPlan, read: &mut HashSet<Column>) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::OuterReferenceColumn(_, column) = expr {
+                    read.insert(column.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
     Ok(())
 }

@@ -6,12 +6,14 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan};
 use sqlparser::ast::{
-    self, Cte, Expr, JoinOperator, ObjectName, Query, Select, SetExpr, SetOperator, TableFactor, TableWithJoins,
+    self, Cte, Expr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, TableFactor,
+    TableWithJoins,
 };
 use tidewire_sql::walk;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use crate::dml::select;
+use crate::agreement::is_choice;
+use crate::dml::{all_of, taken};
 use crate::functions::maybe_null::MAYBE_NULL;
 use crate::provider::to_datafusion;
 use crate::{aggregates, column_names};
@@ -89,7 +91,7 @@ pub(crate) fn prepare(query: &mut Query) {
             SetExpr::Select(select) => {
                 column_names::name_select_list(select);
                 for item in &mut select.projection {
-                    if let ast::SelectItem::ExprWithAlias { expr, .. } = item {
+                    if let SelectItem::ExprWithAlias { expr, .. } = item {
                         let_be_null(expr);
                     }
                 }
@@ -99,18 +101,38 @@ pub(crate) fn prepare(query: &mut Query) {
             }
             _ => {}
         }
+        if has_choice(left.as_ref()) {
+            **left = *all_of(taken(left), Ident::new("term")).body;
+        }
         // DataFusion does not see a WITH before the two terms.
         if let Some(inner) = inner {
             for term in [left, right] {
-                let placeholder =
-                    SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows: vec![] });
-                let mut query = select(vec![], vec![], None, None);
-                *query.body = std::mem::replace(term.as_mut(), placeholder);
+                let mut query = taken(term);
                 query.with = Some(inner.clone());
                 **term = SetExpr::Query(Box::new(query));
             }
         }
     }
+}
+
+/// Whether there is something in it that has the type of its values, which a relation in FROM is given.
+fn has_choice(term: &SetExpr) -> bool {
+    struct Choices;
+    impl ast::Visitor for Choices {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Case { .. } | Expr::Array(_) => ControlFlow::Break(()),
+                Expr::Function(call) => match call.name.0.last().and_then(|part| part.as_ident()) {
+                    Some(name) if is_choice(&tidewire_sql::fold(name)) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                },
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    walk(term, &mut Choices).is_break()
 }
 
 fn invalid(message: String) -> SqlError {
@@ -214,7 +236,7 @@ impl Reference<'_> {
         }
         let having = select.having.iter();
         let items = select.projection.iter().filter_map(|item| match item {
-            ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
             _ => None,
         });
         if n > 0 && items.chain(having).any(aggregates::has_aggregate) {

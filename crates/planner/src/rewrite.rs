@@ -25,7 +25,7 @@ use sqlparser::ast::{
 use tidewire_sql::{fold, is_collation, sql_type, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use crate::dml::select;
+use crate::dml::{all_of, select};
 use crate::set_returning::from::RowNames;
 use crate::{
     aggregates, column_names, functions, primary_keys, recursive, set_operation, set_returning, using, windows,
@@ -662,13 +662,8 @@ fn values_to_relation(expr: &mut Expr) {
     if !matches!(subquery.body.as_ref(), SetExpr::Values(_)) {
         return;
     }
-    let placeholder = Box::new(select(vec![], vec![], None, None));
-    let values = std::mem::replace(subquery, placeholder);
-    let name = ast::Ident::with_quote('"', "*VALUES*");
-    let alias = Some(ast::TableAlias { explicit: true, name, columns: vec![], at: None });
-    let relation = TableFactor::Derived { lateral: false, subquery: values, alias, sample: None };
-    let all_columns = ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
-    **subquery = select(vec![all_columns], vec![ast::TableWithJoins { relation, joins: vec![] }], None, None);
+    let values = std::mem::replace(subquery.as_mut(), select(vec![], vec![], None, None));
+    **subquery = all_of(values, ast::Ident::with_quote('"', "*VALUES*"));
 }
 
 /// VALUES with subqueries: DataFusion computes values before it runs any query. A SELECT for each row does the same.

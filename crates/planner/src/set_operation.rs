@@ -12,13 +12,14 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinConstraint, Result, ScalarValue, TableReference};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, lit, when};
-use sqlparser::ast::{self, Ident, SelectItem, SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor};
+use sqlparser::ast::{Ident, SetExpr, SetOperator, SetQuantifier};
 use tidewire_types::{SqlError, SqlType};
 
 use crate::column_names::visible;
-use crate::dml::select;
+use crate::dml::{all_of, taken};
 use crate::flat_map::{Call, FlatMap};
 use crate::functions::sets;
+use crate::planned_types::in_operand;
 use crate::provider::to_datafusion;
 use crate::type_classes::check_one_type;
 
@@ -46,15 +47,8 @@ pub(crate) fn rewrite(body: &mut SetExpr) -> Result<(), SqlError> {
         SetOperator::Intersect => INTERSECT,
     };
     (*op, *set_quantifier) = (SetOperator::Union, SetQuantifier::All);
-    let placeholder = SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows: vec![] });
-    let mut subquery = select(vec![], vec![], None, None);
-    *subquery.body = std::mem::replace(body, placeholder);
     let name = Ident::with_quote('"', format!("{PREFIX}{operation}{all}"));
-    let alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
-    let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None };
-    let all_columns = SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
-    let from = ast::TableWithJoins { relation, joins: vec![] };
-    *body = *select(vec![all_columns], vec![from], None, None).body;
+    *body = *all_of(taken(body), name).body;
     Ok(())
 }
 
@@ -124,7 +118,11 @@ fn column_type(plan: &LogicalPlan, idx: usize) -> Option<SqlType> {
     let is_open = match plan {
         LogicalPlan::Projection(projection) => {
             let expr = projection.expr.get(idx)?.clone().unalias();
-            matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) && matches!(SqlType::of(field), SqlType::Text)
+            if matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) && matches!(SqlType::of(field), SqlType::Text) {
+                return None;
+            }
+            let schema = projection.input.schema();
+            return type_of(&in_operand(expr, schema), schema).ok();
         }
         LogicalPlan::Values(_) => true,
         LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) | LogicalPlan::Aggregate(_) => false,
@@ -134,6 +132,11 @@ fn column_type(plan: &LogicalPlan, idx: usize) -> Option<SqlType> {
         _ => true,
     };
     (!is_open).then(|| SqlType::of(field))
+}
+
+/// Whether a union under this name stands for another operation.
+pub(crate) fn is_name(name: &TableReference) -> bool {
+    name.table().starts_with(PREFIX)
 }
 
 /// Plans a union that stands for another operation. Its columns keep their names and types.

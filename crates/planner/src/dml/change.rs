@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlanBuilder};
 use sqlparser::ast::{
-    self, Expr, FromTable, Ident, Query, SelectItem, TableFactor, TableWithJoins, UpdateTableFromKind,
+    self, Expr, FromTable, Ident, Query, SelectItem, SetExpr, TableFactor, TableWithJoins, UpdateTableFromKind,
 };
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
@@ -159,6 +159,22 @@ fn key_of(target: &Target) -> ast::Distinct {
     ast::Distinct::On(names.map(|c| column(target, &c.name)).collect())
 }
 
+/// `SELECT * FROM (subquery) AS name`
+pub(crate) fn all_of(subquery: Query, name: Ident) -> Query {
+    let alias = Some(ast::TableAlias { explicit: true, name, columns: vec![], at: None });
+    let relation = TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None };
+    let all_columns = SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+    select(vec![all_columns], vec![TableWithJoins { relation, joins: vec![] }], None, None)
+}
+
+/// Takes the body out of a query, as one of its own.
+pub(crate) fn taken(body: &mut SetExpr) -> Query {
+    let no_rows = SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows: vec![] });
+    let mut query = select(vec![], vec![], None, None);
+    *query.body = std::mem::replace(body, no_rows);
+    query
+}
+
 /// `SELECT [DISTINCT ..] items FROM from WHERE selection`
 pub(crate) fn select(
     items: Vec<SelectItem>,
@@ -194,7 +210,7 @@ pub(crate) fn select(
     };
     Query {
         with: None,
-        body: Box::new(ast::SetExpr::Select(Box::new(select))),
+        body: Box::new(SetExpr::Select(Box::new(select))),
         order_by: None,
         limit_clause: None,
         fetch: None,

@@ -164,13 +164,13 @@ pub(super) fn shown(rows: impl Iterator<Item = Result<Option<Value>>>) -> Result
 fn joined(columns: &[ArrayRef], _: &[SqlType]) -> Result<ArrayRef> {
     let (left, right) = (documents(columns, 0)?, documents(columns, 1)?);
     shown(left.into_iter().zip(right).map(|pair| match pair {
-        (Some(left), Some(right)) => join(left, right).map(Some),
+        (Some(left), Some(right)) => Ok(Some(join(left, right))),
         _ => Ok(None),
     }))
 }
 
 /// Fields of both, those of the second where both have one; else the items of both.
-fn join(left: Value, right: Value) -> Result<Value> {
+fn join(left: Value, right: Value) -> Value {
     let items = |value| match value {
         Value::Array(items) => items,
         other => vec![other],
@@ -178,20 +178,9 @@ fn join(left: Value, right: Value) -> Result<Value> {
     match (left, right) {
         (Value::Object(mut left), Value::Object(right)) => {
             left.extend(right);
-            Ok(Value::Object(left))
+            Value::Object(left)
         }
-        (left @ (Value::Array(_) | Value::Object(_)), right) if left.is_array() || right.is_array() => {
-            Ok(Value::Array(items(left).into_iter().chain(items(right)).collect()))
-        }
-        (left, right) if left.is_object() || right.is_object() && !left.is_array() => match right.is_array()
-            || !left.is_object() && !right.is_object()
-        {
-            true => Ok(Value::Array(items(left).into_iter().chain(items(right)).collect())),
-            false => {
-                Err(external(SqlError::new(SqlState::InvalidParameterValue, "invalid concatenation of jsonb objects")))
-            }
-        },
-        (left, right) => Ok(Value::Array(items(left).into_iter().chain(items(right)).collect())),
+        (left, right) => Value::Array(items(left).into_iter().chain(items(right)).collect()),
     }
 }
 

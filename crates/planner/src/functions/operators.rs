@@ -15,8 +15,9 @@ use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
     json_path, regexp,
 };
+use crate::planned_types::in_operand;
 use crate::type_classes::{are_compared, is_number};
-use crate::{common_types, windows};
+use crate::windows;
 
 /// Plans binary operators before DataFusion's own planners see them.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl ExprPlanner for PostgresOperators {
 
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = expr;
-        let (mut left, mut right) = (of_its_type(left, schema), of_its_type(right, schema));
+        let (mut left, mut right) = (in_operand(left, schema), in_operand(right, schema));
         let access = match op {
             BinaryOperator::Arrow => Some((false, false)),
             BinaryOperator::LongArrow => Some((false, true)),
@@ -120,6 +121,7 @@ impl ExprPlanner for PostgresOperators {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { expr, field_access } = access;
+        let expr = in_operand(expr, schema);
         let is_json = arithmetic::type_of(&expr, schema) == Some(SqlType::Jsonb);
         let key = match field_access {
             GetFieldAccess::NamedStructField { name } if is_json => Expr::Literal(name, None),
@@ -166,19 +168,6 @@ impl ExprPlanner for PostgresOperators {
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         Ok(windows::function::plan(expr))
     }
-}
-
-/// A CASE and its like with the type that its values have in common.
-fn of_its_type(expr: Expr, schema: &DFSchema) -> Expr {
-    let chooses = match &expr {
-        Expr::Case(_) => true,
-        Expr::ScalarFunction(call) => matches!(call.func.name(), "coalesce" | "greatest" | "least" | "nullif"),
-        _ => false,
-    };
-    if !chooses {
-        return expr;
-    }
-    common_types::in_expr(expr.clone(), schema).unwrap_or(expr)
 }
 
 fn planned(function: ScalarUDF, args: Vec<Expr>) -> PlannerResult<Vec<Expr>> {

@@ -26,6 +26,12 @@ pub(crate) fn retyped(value: Expr, target: SqlType) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(typed(target), vec![value]))
 }
 
+/// The value that the expression gives a type, and that.
+pub(crate) fn given_type(expr: &Expr) -> Option<(&Expr, &SqlType)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    Some((call.args.first()?, &call.func.inner().downcast_ref::<Typed>()?.target))
+}
+
 /// The type of a list without what the field of its items says, which DataFusion's scalars forget. None: it says nothing.
 pub(crate) fn bare(data_type: &DataType) -> Option<SqlType> {
     match data_type {

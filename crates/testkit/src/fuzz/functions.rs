@@ -156,6 +156,15 @@ const SCALAR_LINES: Lines = &[
         numeric: coalesce({int4}, {numeric})
         int8: CASE WHEN {bool} THEN {int4} ELSE {int8} END
         float8: greatest({int4}, {float8})
+        numeric: CASE WHEN {bool} THEN {int4} ELSE {numeric} END
+        numeric: CASE WHEN {bool} THEN {numeric} WHEN {bool} THEN {int8} END
+        float8: CASE {int4} WHEN 1 THEN {int4} ELSE {float8} END
+        float8: CASE WHEN {bool} THEN {numeric} ELSE {float8} END
+        int4: CASE WHEN {bool} THEN {int2} ELSE {int4} END
+        timestamp: CASE WHEN {bool} THEN {date} ELSE {timestamp} END
+        timestamp: coalesce({date}, {timestamp})
+        numeric: least({int4}, {numeric})
+        numeric: (ARRAY[{int4}, {numeric}])[1]
     ",
     ),
     (
@@ -338,6 +347,7 @@ const SCALAR_LINES: Lines = &[
         Some(Feature::Json),
         "
         text: ({jsonb} ->> 'a')
+        jsonb: ({jsonb} || {jsonb})
         jsonb: ({jsonb} -> 'b')
         jsonb: ({jsonb} -> 0)
         jsonb: ({jsonb} -> {text})

@@ -54,6 +54,8 @@ impl Generator {
         let offset = self.random.chance(25).then(|| self.random.below(3));
         let ties = (limit.is_some() && !distinct_on && self.uses(Feature::WithTies, 40))
             .then(|| self.random.between(1, n_columns));
+        // Which of the rows with the same place are skipped is not determined.
+        let offset = offset.filter(|_| ties.is_none_or(|n_sorted| n_sorted == n_columns));
         Top { directions, limit, offset, ties }
     }
 
@@ -155,7 +157,8 @@ impl Generator {
             None => (0..self.random.between(1, 3)).map(|_| self.any_type()).collect(),
         };
         // The first operand gives the columns their names, which VALUES would not.
-        let (mut first, _, _) = self.select(Some(&types), outer, nest.saturating_sub(1), false);
+        let narrower: Vec<Type> = types.iter().map(|ty| self.narrower(*ty)).collect();
+        let (mut first, _, _) = self.select(Some(&narrower), outer, nest.saturating_sub(1), false);
         first.distinct_on = 0;
         let mut body = Body::Select(Box::new(first));
         let n_operands = self.random.between(1, 2);
@@ -164,6 +167,20 @@ impl Generator {
             body = Body::Set(Box::new(body), op, Box::new(right));
         }
         (body, types, None)
+    }
+
+    /// A type whose values a column of this one may begin with: what follows makes it this one.
+    fn narrower(&mut self, ty: Type) -> Type {
+        let narrower: &[Type] = match ty {
+            Type::Int4 => &[Type::Int2],
+            Type::Int8 => &[Type::Int2, Type::Int4],
+            Type::Numeric => &[Type::Int4, Type::Int8],
+            Type::Float8 => &[Type::Int4, Type::Numeric],
+            Type::Timestamp => &[Type::Date],
+            _ => &[],
+        };
+        let possible: Vec<Type> = narrower.iter().copied().filter(|t| t.feature().is_none_or(|f| self.on(f))).collect();
+        if possible.is_empty() || !self.uses(Feature::MixedTypes, 30) { ty } else { *self.random.pick(&possible) }
     }
 
     fn operand(&mut self, types: &[Type], outer: &[Column], nest: usize) -> Body {
