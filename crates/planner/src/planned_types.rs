@@ -20,14 +20,19 @@ use crate::agreement::{agreed, is_choice, united};
 use crate::common_types::{is_represented, retype, union_of_types};
 use crate::functions::typed::{given_type, retyped};
 use crate::grouping_sets::has_sets;
-use crate::set_operation;
+use crate::{set_operation, using};
 
-/// A relation whose columns have their types. What is wrong with it is found when the whole is analyzed.
+/// A subquery whose columns have their types. What is wrong with it is found when the whole is analyzed.
 pub(crate) fn in_relation(plan: LogicalPlan) -> LogicalPlan {
     if !plan.exists(|node| Ok(has_choice(node))).unwrap_or(true) {
         return plan;
     }
-    let typed = plan.clone().transform_up(|node| match node {
+    typed_relation(plan.clone()).unwrap_or(plan)
+}
+
+fn typed_relation(plan: LogicalPlan) -> Result<LogicalPlan> {
+    // Its names are resolved.
+    let typed = using::strip(plan)?.transform_up(|node| match node {
         LogicalPlan::Union(union) => over_union(union),
         LogicalPlan::SubqueryAlias(alias) => above_set_operation(alias),
         // A key of grouping sets is found by how it is written.
@@ -44,7 +49,7 @@ pub(crate) fn in_relation(plan: LogicalPlan) -> LogicalPlan {
             Ok(Transformed::yes(node.data.recompute_schema()?))
         }
     });
-    typed.map_or(plan, |typed| typed.data)
+    typed.map(|typed| typed.data)
 }
 
 fn has_choice(node: &LogicalPlan) -> bool {

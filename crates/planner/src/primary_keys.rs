@@ -19,7 +19,7 @@ use tidewire_sql::fold;
 
 use crate::provider::object_of;
 use crate::rules::{has_dependencies, without_dependencies};
-use crate::{planned_types, set_operation};
+use crate::{planned_types, set_operation, using};
 
 /// Tells DataFusion the primary keys of the tables in FROM, and nothing else of what depends on what; and the types of the
 /// columns of subqueries.
@@ -44,6 +44,7 @@ impl RelationPlanner for KeyPlanner {
             TableFactor::Table { partitions, .. } => partitions.iter().map(fold).collect(),
             _ => HashSet::new(),
         };
+        let is_join = matches!(relation, TableFactor::NestedJoin { .. });
         self.is_asked.store(true, Ordering::Relaxed);
         let plan = cx.plan(relation);
         self.is_asked.store(false, Ordering::Relaxed);
@@ -54,14 +55,20 @@ impl RelationPlanner for KeyPlanner {
                 join.schema = Arc::new(join.schema.as_ref().clone().with_functional_dependencies(keys)?);
                 LogicalPlan::Join(join)
             }
+            plan if is_join => of_nothing_known(plan)?,
             plan => {
+                // Its names are resolved.
+                let plan = using::strip(plan)?;
                 set_operation::check_types(&plan)?;
-                let plan = planned_types::in_relation(plan);
-                if has_dependencies(&plan) { without_dependencies(plan)? } else { plan }
+                of_nothing_known(planned_types::in_relation(plan))?
             }
         };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
+}
+
+fn of_nothing_known(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if has_dependencies(&plan) { without_dependencies(plan) } else { Ok(plan) }
 }
 
 /// Notes the columns of grouping sets at the tables of FROM, as partitions, which no table has: a key does not determine
