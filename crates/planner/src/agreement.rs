@@ -169,8 +169,11 @@ pub(crate) fn united(union: Union) -> Result<Transformed<LogicalPlan>> {
             }
         });
     }
-    Ok(match changed {
-        true => Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
-        false => Transformed::no(LogicalPlan::Union(Union { inputs, schema: union.schema })),
+    // One of the inputs may be a union that has other types since.
+    let of_inputs = Union::try_new_with_loose_types(inputs)?;
+    let types = |schema: &DFSchema| schema.fields().iter().map(|field| SqlType::of(field)).collect::<Vec<_>>();
+    Ok(match changed || types(&of_inputs.schema) != types(&union.schema) {
+        true => Transformed::yes(LogicalPlan::Union(of_inputs)),
+        false => Transformed::no(LogicalPlan::Union(Union { inputs: of_inputs.inputs, schema: union.schema })),
     })
 }

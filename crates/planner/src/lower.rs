@@ -33,6 +33,7 @@ use tidewire_catalog::{Kind, Object};
 use tidewire_operators::{Plan, assert, filter, project, single_row, union};
 use tidewire_types::{ObjectId, Result, SqlError, SqlState};
 
+pub(crate) use self::top_n::has_sort;
 use crate::column_names::{SUFFIX, visible};
 use crate::dataflow::{Dataflow, InputNode, Node, NodeId, NodeKind, Properties};
 use crate::errors::planning_error;

@@ -170,7 +170,8 @@ impl Lowering<'_> {
     }
 }
 
-fn has_sort(plan: &LogicalPlan) -> bool {
+/// Whether the rows have an order that LIMIT goes by.
+pub(crate) fn has_sort(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(projection) => has_sort(&projection.input),

@@ -26,6 +26,7 @@ use super::domain::Domain;
 use super::pull::{Pulled, equated, join, pull};
 use super::{Unnester, filtered, only, output, project, qualified, written_once};
 use crate::flat_map::{Call, FlatMap};
+use crate::lower::has_sort;
 use crate::provider::{to_datafusion, work_source, work_table};
 
 /// A subquery for all sets of outer values.
@@ -68,7 +69,7 @@ impl Unnester {
                 let Pushed { plan, keys, nulls } = trimmed(pushed, input)?;
                 Ok(Pushed { plan: LogicalPlan::Distinct(Distinct::All(Arc::new(plan))), keys, nulls })
             }
-            LogicalPlan::Distinct(Distinct::On(distinct)) => self.push_distinct_on(distinct, domain),
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.push_distinct_on(distinct, None, domain),
             LogicalPlan::Union(union) => self.push_union(union, domain),
             LogicalPlan::Window(window) => self.push_window(window, domain),
             LogicalPlan::Join(join) => self.push_join(join, domain),
@@ -180,8 +181,13 @@ impl Unnester {
         Ok(Pushed { plan, keys: input.keys, nulls: input.nulls })
     }
 
-    /// The first row of each group, by its number.
-    fn push_distinct_on(&mut self, distinct: &DistinctOn, domain: &Domain<'_>) -> Result<Pushed> {
+    /// The first row of each group, by its number; of these those in bounds, in the same order.
+    fn push_distinct_on(
+        &mut self,
+        distinct: &DistinctOn,
+        bounds: Option<&Bounds>,
+        domain: &Domain<'_>,
+    ) -> Result<Pushed> {
         let input = self.push(&distinct.input, domain)?;
         let replaced = |e: &Expr, keys: &[Column]| domain.replace(e.clone().unalias(), keys);
         let groups = distinct.on_expr.iter().map(|e| replaced(e, &input.keys)).collect::<Result<_>>()?;
@@ -190,7 +196,11 @@ impl Unnester {
             order.push(SortExpr { expr: replaced(&key.expr, &input.keys)?, ..key.clone() });
         }
         let first = Bounds { skip: None, fetch: Some(lit(1i64)) };
-        let Pushed { plan, keys, nulls } = self.numbered(input, &distinct.input, groups, &order, &first, domain)?;
+        let mut firsts = self.numbered(input, &distinct.input, groups, &order, &first, domain)?;
+        if let Some(bounds) = bounds {
+            firsts = self.numbered(firsts, &distinct.input, vec![], &order, bounds, domain)?;
+        }
+        let Pushed { plan, keys, nulls } = firsts;
         let mut select = vec![];
         for (expr, (qualifier, field)) in distinct.select_expr.iter().zip(distinct.schema.iter()) {
             select.push(output(domain.replace(expr.clone(), &keys)?, qualifier, field.name()));
@@ -392,6 +402,7 @@ impl Unnester {
                 }
                 Ok(input)
             }
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.push_distinct_on(distinct, Some(bounds), domain),
             LogicalPlan::Projection(projection) if has_sort(&projection.input) => {
                 let input = self.first_rows(&projection.input, bounds, domain)?;
                 projected(projection, input, domain)
@@ -570,13 +581,4 @@ fn under_mark(right: Pushed, join: &Join) -> Result<Pushed> {
         output(Expr::Column(key), mark.as_ref(), &name)
     });
     Ok(Pushed { plan: project(right.plan, columns.chain(as_keys).collect())?, keys, nulls: right.nulls })
-}
-
-fn has_sort(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(projection) => has_sort(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => has_sort(&alias.input),
-        _ => false,
-    }
 }

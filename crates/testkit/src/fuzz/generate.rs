@@ -80,6 +80,22 @@ impl Generator {
         *self.random.pick(&types)
     }
 
+    /// A type that this one is compared with: most often itself.
+    fn compared_type(&mut self, ty: Type) -> Type {
+        let features = &self.features;
+        let others = ty.comparable().iter().copied();
+        let others: Vec<Type> = others.filter(|t| t.feature().is_none_or(|f| features.has(f))).collect();
+        if others.is_empty() || !self.uses(Feature::MixedTypes, 25) { ty } else { *self.random.pick(&others) }
+    }
+
+    /// Pairs of columns that can be compared: of one type, but for a part of the places.
+    fn pairs<'a>(&mut self, left: &'a [Column], right: &'a [Column]) -> Vec<(&'a Column, &'a Column)> {
+        let is_mixed = self.uses(Feature::MixedTypes, 25);
+        let pairs = left.iter().flat_map(|l| right.iter().map(move |r| (l, r)));
+        let compares = |l: Type, r: Type| l == r || is_mixed && l.comparable().contains(&r);
+        pairs.filter(|(l, r)| compares(l.ty, r.ty) && l.ty.ordered()).collect()
+    }
+
     fn case(&mut self, seed: u64) -> Case {
         let n_tables = self.random.between(1, 3);
         let tables: Vec<Table> = (0..n_tables).map(|idx| self.table(idx)).collect();
@@ -214,8 +230,13 @@ impl Generator {
             columns.extend(named(table, excluded));
         }
         let cx = Cx::of_columns(&columns);
-        let depth = if matches!(column.ty, Type::Text | Type::Numeric | Type::Int2) { 0 } else { self.random.below(2) };
-        self.expr(column.ty, &cx, depth)
+        let ty = self.compared_type(column.ty);
+        let depth = if matches!(ty, Type::Text | Type::Numeric | Type::Int2) || ty != column.ty {
+            0
+        } else {
+            self.random.below(2)
+        };
+        self.expr(ty, &cx, depth)
     }
 
     fn upsert(&mut self, table: &Table) -> Insert {

@@ -67,6 +67,22 @@ impl Type {
         self != Type::Jsonb
     }
 
+    /// Other types whose values are compared with those of this one, and can be assigned to its columns.
+    pub fn comparable(self) -> &'static [Type] {
+        use Type as T;
+        match self {
+            T::Int2 => &[T::Int4, T::Int8, T::Numeric, T::Float8],
+            T::Int4 => &[T::Int2, T::Int8, T::Numeric, T::Float8],
+            T::Int8 => &[T::Int2, T::Int4, T::Numeric, T::Float8],
+            T::Numeric => &[T::Int2, T::Int4, T::Int8, T::Float8],
+            T::Float8 => &[T::Int2, T::Int4, T::Int8, T::Numeric],
+            T::Date => &[T::Timestamp, T::Timestamptz],
+            T::Timestamp => &[T::Date, T::Timestamptz],
+            T::Timestamptz => &[T::Date, T::Timestamp],
+            _ => &[],
+        }
+    }
+
     /// The type in CREATE TABLE.
     pub fn column(self, random: &mut Random) -> &'static str {
         match self {

@@ -42,12 +42,7 @@ impl Generator {
     fn joined(&mut self, from: &From, scope: &Scope) -> Option<From> {
         let relation = self.random.pick(&self.relations).clone();
         let (item, more) = self.relation_item(relation);
-        let pairs: Vec<(&Column, &Column)> = scope
-            .columns
-            .iter()
-            .flat_map(|l| more.columns.iter().map(move |r| (l, r)))
-            .filter(|(l, r)| l.ty == r.ty && l.ty.ordered())
-            .collect();
+        let pairs = self.pairs(&scope.columns, &more.columns);
         if pairs.is_empty() {
             return None;
         }

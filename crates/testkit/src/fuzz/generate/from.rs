@@ -243,12 +243,7 @@ impl Generator {
         outer: &[Column],
         nest: usize,
     ) -> Option<Expr> {
-        let pairs: Vec<(&Column, &Column)> = scope
-            .columns
-            .iter()
-            .flat_map(|l| more.columns.iter().map(move |r| (l, r)))
-            .filter(|(l, r)| l.ty == r.ty && l.ty.ordered())
-            .collect();
+        let pairs = self.pairs(&scope.columns, &more.columns);
         let theta = kind != "FULL JOIN" && self.uses(Feature::ThetaJoin, 25);
         if pairs.is_empty() && !theta {
             return None;

@@ -241,11 +241,7 @@ impl Generator {
 
     /// A comparison of a column inside with one outside.
     fn tie(&mut self, inner: &[Column], outer: &[Column]) -> Option<Expr> {
-        let pairs: Vec<(&Column, &Column)> = inner
-            .iter()
-            .flat_map(|i| outer.iter().map(move |o| (i, o)))
-            .filter(|(i, o)| i.ty == o.ty && i.ty.ordered())
-            .collect();
+        let pairs = self.pairs(inner, outer);
         if pairs.is_empty() {
             return None;
         }

@@ -41,6 +41,7 @@ impl Generator {
             _ => {
                 let ty = self.sortable_type();
                 let value = self.expr(ty, &Cx { nest: 0, windows: None, ..Cx::like(cx) }, 1);
+                let ty = self.compared_type(ty);
                 let mut query = self.query(Some(&[ty]), &outer, cx.nest - 1).0;
                 // A known gap: the parser reads neither WITH nor a bracket behind ANY and ALL.
                 let begins_with_bracket = matches!(&query.body, Body::Set(left, ..) if matches!(**left, Body::Set(..)));
@@ -74,6 +75,7 @@ impl Generator {
                 Part::Text(")".into()),
             ];
         }
+        let types: Vec<Type> = types.into_iter().map(|ty| self.compared_type(ty)).collect();
         let query = self.query(Some(&types), outer, cx.nest - 1).0;
         parts.extend([Part::Text(not.into()), Part::Query(Box::new(query))]);
         parenthesized(parts)
