@@ -18,10 +18,11 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::expand_wildcard;
 use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, Projection};
-use sqlparser::ast::{self, Ident, JoinOperator, TableFactor, TableWithJoins};
+use sqlparser::ast::{self, BinaryOperator, Ident, JoinOperator, TableFactor, TableWithJoins};
 use tidewire_sql::{fold, own_exprs_mut};
 use tidewire_types::{SqlError, SqlState};
 
+use crate::functions::comparable;
 use crate::primary_keys;
 use crate::provider::to_datafusion;
 
@@ -180,6 +181,7 @@ fn merged_join(
     let mut on = vec![];
     let mut exprs = vec![];
     let table = TableReference::bare(table);
+    let both = left.schema().join(right.schema())?;
     for name in &names {
         let l = only_column(&of_left, name, "left")?;
         let r = only_column(&of_right, name, "right")?;
@@ -197,7 +199,8 @@ fn merged_join(
             _ => coalesce(vec![l.clone(), r.clone()]),
         };
         exprs.push(merged.alias_qualified(Some(table.clone()), name));
-        on.push((l, r));
+        // Columns that have no `=` are an error of its own kind, which is found when all types are known.
+        on.push(comparable(&BinaryOperator::Eq, l.clone(), r.clone(), &both).unwrap_or((l, r)));
     }
     let replaced = |c: &Column| names.contains(&c.name) && c.relation.as_ref().is_some_and(|r| is_merged(r.table()));
     let columns = left.schema().columns().into_iter().chain(right.schema().columns());

@@ -258,6 +258,7 @@ pub(crate) fn met_as(expr: Expr, own: &SqlType, other: &SqlType) -> Expr {
             cast::to_moment(expr, other)
         }
         (own, other) if meet_as_doubles(own, other) => as_double(expr, own),
+        (T::Char(_), T::Char(_) | T::Varchar(_) | T::Text) | (T::Varchar(_), T::Char(_)) => rtrim().call(vec![expr]),
         _ => expr,
     }
 }
@@ -302,11 +303,12 @@ fn read_operand(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema)
 /// Blanks at the end of a char(n) do not count in a comparison, nor those of a literal that it is compared with.
 fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_char = |expr: &Expr| matches!(arithmetic::type_of(expr, schema), Some(SqlType::Char(_)));
+    let is_varchar = |expr: &Expr| matches!(arithmetic::type_of(expr, schema), Some(SqlType::Varchar(_)));
     let (left_char, right_char) = (is_char(&left), is_char(&right));
     let trimmed = |expr: Expr, other_char: bool, own_char: bool| match own_char
-        || (other_char && matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)))
+        || (other_char && (matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) || is_varchar(&expr)))
     {
-        true => Expr::ScalarFunction(ScalarFunction::new_udf(rtrim(), vec![expr])),
+        true => rtrim().call(vec![expr]),
         false => expr,
     };
     (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
