@@ -93,7 +93,12 @@ pub(crate) fn retype(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
         for value in &mut values {
             read_literal(value, &target, schema)?;
         }
-        let is_array = matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == "make_array");
+        let is_call = |name: &str| matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == name);
+        // `=` of a varchar is that of texts.
+        if is_call("nullif") && matches!(target, SqlType::Varchar(_)) {
+            return Ok(Transformed::no(expr));
+        }
+        let is_array = is_call("make_array");
         let target = if is_array { SqlType::Array(Box::new(target)) } else { target };
         let (_, field) = expr.to_field(schema)?;
         if SqlType::of(&field) == target || !is_represented(&target, field.data_type()) {
