@@ -60,13 +60,13 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> datafusion::common::Result<()> 
 /// Writes the recursive queries of a WITH clause as DataFusion plans them rightly.
 ///
 /// A column that is never NULL in the first term may be in what follows, and its type in the plan is that of both. A query
-/// beside them that is none, though it is a UNION, may have a WITH of its own, which DataFusion would not see.
+/// beside them that is none, though it is a UNION, may have a WITH, an ORDER BY and a LIMIT, which DataFusion would not see.
 pub(crate) fn prepare(query: &mut Query) {
     let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
     for cte in &mut with.cte_tables {
         let name = tidewire_sql::fold(&cte.alias.name);
         if n_references(cte.query.as_ref(), &name) == 0 {
-            if cte.query.with.is_some() {
+            if matches!(cte.query.body.as_ref(), SetExpr::SetOperation { .. }) {
                 let inner = cte.query.clone();
                 *cte.query = Query {
                     with: None,
