@@ -66,7 +66,7 @@ pub(crate) fn prepare(query: &mut Query) {
     for cte in &mut with.cte_tables {
         let name = tidewire_sql::fold(&cte.alias.name);
         if n_references(cte.query.as_ref(), &name) == 0 {
-            if matches!(cte.query.body.as_ref(), SetExpr::SetOperation { .. }) {
+            if cte.query.with.is_some() || matches!(cte.query.body.as_ref(), SetExpr::SetOperation { .. }) {
                 let inner = cte.query.clone();
                 *cte.query = Query {
                     with: None,
