@@ -13,11 +13,11 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions::datetime::now;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, binary_expr, lit};
 use tidewire_types::SqlType;
 
+use crate::column_names::map_named;
 use crate::functions::cast;
 use crate::functions::convert::convert;
 use crate::functions::datetime_input::{Moment, read};
@@ -32,11 +32,7 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(plan));
         }
         let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(replaced(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })
+        map_named(plan, |expr| replaced(expr, &schema))
     });
     replaced.map(|t| t.data)
 }

@@ -5,6 +5,10 @@
 
 use std::collections::HashSet;
 
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
 use sqlparser::ast::{self, Expr, Select, SelectItem, TableFactor, TableWithJoins};
 use tidewire_sql::{fold, sql_type};
 use tidewire_types::SqlType;
@@ -17,6 +21,18 @@ pub(crate) const SUFFIX: char = '\u{1}';
 /// The name as users see it.
 pub(crate) fn visible(name: &str) -> &str {
     name.split(SUFFIX).next().unwrap_or(name)
+}
+
+/// The node with what `change` makes of its expressions, which keep their names.
+pub(crate) fn map_named(
+    plan: LogicalPlan,
+    mut change: impl FnMut(PlanExpr) -> Result<Transformed<PlanExpr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        Ok(change(expr)?.update_data(|expr| name.restore(expr)))
+    })
 }
 
 /// Gives every unnamed expression of a SELECT list its PostgreSQL name, and equal names a hidden suffix.

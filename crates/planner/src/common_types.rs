@@ -9,11 +9,11 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, Union};
 use tidewire_types::SqlType;
 
+use crate::column_names::map_named;
 use crate::functions::cast;
 use crate::functions::typed::{bare, given_type, retyped};
 
@@ -25,11 +25,7 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
             other => other,
         };
         let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        let plan = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(retype(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })?;
+        let plan = map_named(plan, |expr| retype(expr, &schema))?;
         // What an input has been given changes the columns of everything above it.
         Ok(Transformed::yes(plan.data.recompute_schema()?))
     })

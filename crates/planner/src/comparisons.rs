@@ -14,7 +14,6 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{
     Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction, SetComparison,
 };
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, when};
 use sqlparser::ast::BinaryOperator;
@@ -22,6 +21,7 @@ use tidewire_operators::aggregate::functions::function_of;
 use tidewire_types::SqlType;
 
 use crate::agreement::{agreed, is_choice, united};
+use crate::column_names::map_named;
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::nullif::{self, NULLIF};
 use crate::functions::typed::retyped;
@@ -42,14 +42,10 @@ pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
             other => other,
         };
         let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
         // grouping() finds its arguments by how they are written.
         let has_sets = matches!(&plan, LogicalPlan::Aggregate(aggregate) if has_sets(aggregate));
         let rewritten = if has_sets { compared_in_sets } else { rewritten };
-        let plan = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(rewritten(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })?;
+        let plan = map_named(plan, |expr| rewritten(expr, &schema))?;
         // A union that has other types than before changes the columns of everything above it.
         if has_other_types { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
     });

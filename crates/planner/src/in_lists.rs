@@ -6,20 +6,14 @@
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 
+use crate::column_names::map_named;
+
 /// Takes the lists of a plan apart.
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| {
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(apart(expr)?.update_data(|expr| name.restore(expr)))
-        })
-    })
-    .map(|t| t.data)
+    plan.transform_up_with_subqueries(|plan| map_named(plan, apart)).map(|t| t.data)
 }
 
 /// Takes the lists of an expression apart.

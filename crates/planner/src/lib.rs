@@ -16,6 +16,7 @@ mod dml;
 mod errors;
 mod explain;
 mod flat_map;
+mod from_planner;
 mod functions;
 mod grouping_sets;
 mod in_lists;

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::Case;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, SubqueryAlias, Union, lit};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use tidewire_types::SqlType;
 
 use crate::agreement::{agreed, is_choice, united};
+use crate::column_names::map_named;
 use crate::common_types::{is_represented, retype, union_of_types};
 use crate::functions::typed::{given_type, retyped};
 use crate::grouping_sets::has_sets;
 use crate::{set_operation, using};
 
-/// A subquery whose columns have their types. What is wrong with it is found when the whole is analyzed.
+/// A subquery, with its names resolved, whose columns have their types. What is wrong with it is found when the whole is analyzed.
 pub(crate) fn in_relation(plan: LogicalPlan) -> LogicalPlan {
     if !plan.exists(|node| Ok(has_choice(node))).unwrap_or(true) {
         return plan;
@@ -31,8 +31,7 @@ pub(crate) fn in_relation(plan: LogicalPlan) -> LogicalPlan {
 }
 
 fn typed_relation(plan: LogicalPlan) -> Result<LogicalPlan> {
-    // Its names are resolved.
-    let typed = using::strip(plan)?.transform_up(|node| match node {
+    let typed = plan.transform_up(|node| match node {
         LogicalPlan::Union(union) => over_union(union),
         LogicalPlan::SubqueryAlias(alias) => above_set_operation(alias),
         // A key of grouping sets is found by how it is written.
@@ -41,11 +40,7 @@ fn typed_relation(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         node => {
             let schema = merge_schema(&node.inputs());
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(in_expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
-            })?;
+            let node = map_named(node, |expr| in_expr(expr, &schema))?;
             Ok(Transformed::yes(node.data.recompute_schema()?))
         }
     });
@@ -83,7 +78,8 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     }
     expr.transform_up(|expr| match expr {
         Expr::ScalarSubquery(mut query) => {
-            query.subquery = Arc::new(in_relation(Arc::unwrap_or_clone(query.subquery)));
+            let subquery = using::strip(Arc::unwrap_or_clone(query.subquery))?;
+            query.subquery = Arc::new(in_relation(subquery));
             Ok(Transformed::yes(Expr::ScalarSubquery(query)))
         }
         expr if chooses(&expr) => Ok(match type_to_come(&expr, schema) {

@@ -6,70 +6,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, FunctionalDependence, FunctionalDependencies, Result};
 use datafusion::logical_expr::expr::GroupingSet;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan};
 use sqlparser::ast::{self, GroupByExpr, Ident, Select, SelectItem, TableFactor, TableWithJoins};
 use tidewire_catalog::Kind;
 use tidewire_sql::fold;
 
 use crate::provider::object_of;
-use crate::rules::{has_dependencies, without_dependencies};
-use crate::{planned_types, set_operation, using};
-
-/// Tells DataFusion the primary keys of the tables in FROM, and nothing else of what depends on what; and the types of the
-/// columns of subqueries.
-#[derive(Debug, Default)]
-pub(crate) struct KeyPlanner {
-    /// A relation is planned: this one is asked again, and then has nothing to say.
-    is_asked: AtomicBool,
-}
-
-impl RelationPlanner for KeyPlanner {
-    fn plan_relation(&self, relation: TableFactor, cx: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
-        let is_known = matches!(
-            relation,
-            TableFactor::Derived { .. }
-                | TableFactor::Table { args: None, .. }
-                | TableFactor::NestedJoin { alias: None, .. }
-        );
-        if !is_known || self.is_asked.swap(false, Ordering::Relaxed) {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        }
-        let in_sets = match &relation {
-            TableFactor::Table { partitions, .. } => partitions.iter().map(fold).collect(),
-            _ => HashSet::new(),
-        };
-        let is_join = matches!(relation, TableFactor::NestedJoin { .. });
-        self.is_asked.store(true, Ordering::Relaxed);
-        let plan = cx.plan(relation);
-        self.is_asked.store(false, Ordering::Relaxed);
-        let plan = match plan? {
-            plan if is_table(&plan) => with_key(plan, &in_sets)?,
-            LogicalPlan::Join(mut join) => {
-                let keys = of_join(&join.left, &join.right);
-                join.schema = Arc::new(join.schema.as_ref().clone().with_functional_dependencies(keys)?);
-                LogicalPlan::Join(join)
-            }
-            plan if is_join => of_nothing_known(plan)?,
-            plan => {
-                // Its names are resolved.
-                let plan = using::strip(plan)?;
-                set_operation::check_types(&plan)?;
-                of_nothing_known(planned_types::in_relation(plan))?
-            }
-        };
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
-    }
-}
-
-fn of_nothing_known(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if has_dependencies(&plan) { without_dependencies(plan) } else { Ok(plan) }
-}
+use crate::rules::has_dependencies;
+use crate::unnest_query::names_in;
 
 /// Notes the columns of grouping sets at the tables of FROM, as partitions, which no table has: a key does not determine
 /// them, for they are NULL in the other sets.
@@ -118,7 +66,7 @@ fn column_name(expr: &ast::Expr) -> Option<Ident> {
     }
 }
 
-fn with_key(plan: LogicalPlan, in_sets: &HashSet<String>) -> Result<LogicalPlan> {
+pub(crate) fn with_key(plan: LogicalPlan, in_sets: &HashSet<String>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
             let input = Arc::new(with_key(Arc::unwrap_or_clone(input), in_sets)?);
@@ -140,7 +88,7 @@ fn with_key(plan: LogicalPlan, in_sets: &HashSet<String>) -> Result<LogicalPlan>
 }
 
 /// Whether it is a table under its own or another name.
-fn is_table(plan: &LogicalPlan) -> bool {
+pub(crate) fn is_table(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => is_table(&alias.input),
         plan => matches!(plan, LogicalPlan::TableScan(_)),
@@ -157,7 +105,7 @@ pub(crate) fn primary_key(scan: &TableScan) -> Option<&[usize]> {
 
 /// The keys of a join in FROM. They are those of its sides, whatever its kind: where one side has no row, all of its
 /// columns are NULL. DataFusion forgets them in a FULL JOIN, and under two outer joins.
-fn of_join(left: &LogicalPlan, right: &LogicalPlan) -> FunctionalDependencies {
+pub(crate) fn of_join(left: &LogicalPlan, right: &LogicalPlan) -> FunctionalDependencies {
     let of_side = |plan: &LogicalPlan| match plan {
         LogicalPlan::Join(join) => of_join(&join.left, &join.right),
         plan => plan.schema().functional_dependencies().clone(),
@@ -194,8 +142,7 @@ pub(crate) fn of_merged(exprs: &[Expr], left: &LogicalPlan, right: &LogicalPlan)
 pub(crate) fn without_unread(plan: LogicalPlan) -> Result<LogicalPlan> {
     let pruned = plan.transform_down_with_subqueries(|plan| match plan {
         LogicalPlan::Projection(Projection { expr, input, .. }) if has_dependencies(&input) => {
-            let mut read = HashSet::new();
-            read_by(&expr, &mut read)?;
+            let read = read_by(&expr)?;
             let input = below(Arc::unwrap_or_clone(input), read)?;
             Projection::try_new(expr, Arc::new(input)).map(|p| Transformed::yes(LogicalPlan::Projection(p)))
         }
@@ -209,7 +156,7 @@ fn below(plan: LogicalPlan, mut read: HashSet<Column>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Filter(_) | LogicalPlan::Window(_) => {
             let exprs = plan.expressions();
-            read_by(&exprs, &mut read)?;
+            read.extend(read_by(&exprs)?);
             let inputs = plan.inputs().into_iter().cloned().map(|input| below(input, read.clone()));
             let inputs = inputs.collect::<Result<_>>()?;
             plan.with_new_exprs(exprs, inputs)
@@ -221,7 +168,7 @@ fn below(plan: LogicalPlan, mut read: HashSet<Column>) -> Result<LogicalPlan> {
 
 fn without_unread_keys(aggregate: Aggregate, mut read: HashSet<Column>) -> Result<Aggregate> {
     // grouping() needs its columns.
-    read_by(&aggregate.aggr_expr, &mut read)?;
+    read.extend(read_by(&aggregate.aggr_expr)?);
     let schema = aggregate.input.schema().clone();
     let position = |expr: &Expr| match expr {
         Expr::Column(column) => schema.maybe_index_of_column(column),
@@ -249,37 +196,7 @@ fn without_unread_keys(aggregate: Aggregate, mut read: HashSet<Column>) -> Resul
     Aggregate::try_new(aggregate.input, group_expr, aggregate.aggr_expr)
 }
 
-/// Adds the columns that expressions read, also from inside of their subqueries.
-fn read_by(exprs: &[Expr], read: &mut HashSet<Column>) -> Result<()> {
-    for expr in exprs {
-        expr.apply(|expr| {
-            match expr {
-                Expr::Column(column) => {
-                    read.insert(column.clone());
-                }
-                Expr::ScalarSubquery(subquery) => read_inside(&subquery.subquery, read)?,
-                Expr::Exists(exists) => read_inside(&exists.subquery.subquery, read)?,
-                Expr::InSubquery(member) => read_inside(&member.subquery.subquery, read)?,
-                Expr::SetComparison(comparison) => read_inside(&comparison.subquery.subquery, read)?,
-                _ => {}
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-    }
-    Ok(())
-}
-
-/// Adds the columns of queries around that a subquery reads, or one inside of it.
-fn read_inside(plan: &LogicalPlan, read: &mut HashSet<Column>) -> Result<()> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::OuterReferenceColumn(_, column) = expr {
-                    read.insert(column.clone());
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(())
+/// The columns that expressions read, also from inside of their subqueries.
+fn read_by(exprs: &[Expr]) -> Result<HashSet<Column>> {
+    Ok(exprs.iter().map(names_in).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }

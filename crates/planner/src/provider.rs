@@ -28,8 +28,8 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 
 use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
+use crate::from_planner::FromPlanner;
 use crate::functions::{PostgresOperators, any, cast, sets, unknown_function};
-use crate::primary_keys::KeyPlanner;
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
@@ -86,7 +86,7 @@ impl<'a> Provider<'a> {
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(PostgresOperators)];
         planners.extend(state.expr_planners().iter().cloned());
         let relation_planners: [Arc<dyn RelationPlanner>; 4] =
-            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner), Arc::<KeyPlanner>::default()];
+            [Arc::new(UsingPlanner), Arc::new(RowPlanner), Arc::new(AliasPlanner), Arc::<FromPlanner>::default()];
         let unnests_structs = AtomicBool::new(false);
         Provider { cx, state, planners, relation_planners, views: Arc::default(), depth, unnests_structs }
     }

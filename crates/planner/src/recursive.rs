@@ -9,13 +9,14 @@ use sqlparser::ast::{
     self, Cte, Expr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, TableFactor,
     TableWithJoins,
 };
-use tidewire_sql::walk;
+use tidewire_sql::{has_expr, walk};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use crate::agreement::is_choice;
 use crate::dml::{all_of, taken};
 use crate::functions::maybe_null::MAYBE_NULL;
 use crate::provider::to_datafusion;
+use crate::set_returning::from::function_name;
 use crate::{aggregates, column_names};
 
 /// Checks the recursive queries of a WITH clause. Errors: `42P19`, `0A000`.
@@ -117,22 +118,11 @@ pub(crate) fn prepare(query: &mut Query) {
 
 /// Whether there is something in it that has the type of its values, which a relation in FROM is given.
 fn has_choice(term: &SetExpr) -> bool {
-    struct Choices;
-    impl ast::Visitor for Choices {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Case { .. } | Expr::Array(_) => ControlFlow::Break(()),
-                Expr::Function(call) => match call.name.0.last().and_then(|part| part.as_ident()) {
-                    Some(name) if is_choice(&tidewire_sql::fold(name)) => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                },
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    walk(term, &mut Choices).is_break()
+    has_expr(term, &|expr| match expr {
+        Expr::Case { .. } | Expr::Array(_) => true,
+        Expr::Function(call) => function_name(&call.name).is_some_and(|name| is_choice(&name)),
+        _ => false,
+    })
 }
 
 fn invalid(message: String) -> SqlError {

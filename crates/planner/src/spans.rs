@@ -26,7 +26,6 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, InList, ScalarFunction, Sort as SortExpr, WindowFunction,
 };
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -38,6 +37,7 @@ use tidewire_operators::aggregate::Function;
 use tidewire_operators::aggregate::functions::{function_of, udaf_of};
 use tidewire_types::{SqlError, SqlType};
 
+use crate::column_names::map_named;
 use crate::functions::typed::retyped;
 use crate::functions::{self, ROW_VALUE, cast, span};
 use crate::provider::to_datafusion;
@@ -47,12 +47,7 @@ use crate::windows::spec::frame_items;
 pub(crate) fn in_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|plan| {
         let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        let plan = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(in_expr(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        })?;
-        plan.transform_data(keys)
+        map_named(plan, |expr| in_expr(expr, &schema))?.transform_data(keys)
     })
     .map(|t| t.data)
 }

@@ -45,7 +45,8 @@ use tidewire_types::SqlType;
 pub(crate) use types::check_types;
 
 use self::membership::Member;
-use self::scope::{Scope, Scopes, bind, names_in};
+pub(crate) use self::scope::names_in;
+use self::scope::{Scope, Scopes, bind};
 use crate::functions::maybe_null::maybe_null;
 use crate::functions::typed::{self, retyped};
 

@@ -65,9 +65,9 @@ pub(crate) fn nest_in_brackets(table: &mut TableFactor, n: &mut usize) {
     }
 }
 
-/// With `keeps_keys` also joins of which DataFusion would forget the primary keys: [`KeyPlanner`] knows them.
+/// With `keeps_keys` also joins of which DataFusion would forget the primary keys: [`FromPlanner`] knows them.
 ///
-/// [`KeyPlanner`]: crate::primary_keys::KeyPlanner
+/// [`FromPlanner`]: crate::from_planner::FromPlanner
 fn nest_item(item: &mut TableWithJoins, n: &mut usize, merged: &mut HashMap<String, String>, keeps_keys: bool) {
     let is_lateral = |table: &TableFactor| {
         matches!(

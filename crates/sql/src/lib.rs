@@ -34,7 +34,7 @@ pub use rows_from::ROWS_FROM;
 pub use sqlparser::ast;
 pub use statement::*;
 use tidewire_types::Result;
-pub use walk::{own_exprs, own_exprs_mut, walk, walk_mut};
+pub use walk::{has_expr, own_exprs, own_exprs_mut, walk, walk_mut};
 
 /// Parses a text of any number of statements separated by semicolons.
 ///

@@ -17,6 +17,21 @@ pub fn walk_mut<T: VisitMut, B>(node: &mut T, visitor: &mut dyn VisitorMut<Break
     node.visit(&mut Unique(visitor))
 }
 
+/// Whether there is such an expression in `node`, also in its subqueries.
+pub fn has_expr<T: Visit>(node: &T, is: &dyn Fn(&Expr) -> bool) -> bool {
+    walk(node, &mut Finds(is)).is_break()
+}
+
+struct Finds<'a>(&'a dyn Fn(&Expr) -> bool);
+
+impl Visitor for Finds<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if (self.0)(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 /// Shows `see` each expression that stands in `node` itself, not those in its subqueries, until it breaks.
 pub fn own_exprs<T: Visit>(node: &T, see: &mut dyn FnMut(&Expr) -> ControlFlow<()>) -> ControlFlow<()> {
     walk(node, &mut Own { see, n_queries: 0 })

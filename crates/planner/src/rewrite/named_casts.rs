@@ -5,8 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{CastKind, Expr, GroupByExpr, Query, Select, SetExpr, Value, Visitor, VisitorMut};
-use tidewire_sql::{sql_type, walk, walk_mut};
+use sqlparser::ast::{CastKind, Expr, GroupByExpr, Query, Select, SetExpr, Value, VisitorMut};
+use tidewire_sql::{has_expr, sql_type, walk_mut};
 
 use super::call;
 use crate::functions::cast;
@@ -22,22 +22,12 @@ pub(super) fn rewrite(query: &mut Query) {
 
 fn is_named(select: &Select) -> bool {
     let groups = matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if !exprs.is_empty());
-    (groups || has_window(select)) && walk(select, &mut Finds(is_cast)).is_break()
+    (groups || has_window(select)) && has_expr(select, &is_cast)
 }
 
 fn has_window(select: &Select) -> bool {
     let is_window = |expr: &Expr| matches!(expr, Expr::Function(function) if function.over.is_some());
-    walk(select, &mut Finds(is_window)).is_break()
-}
-
-struct Finds<F: Fn(&Expr) -> bool>(F);
-
-impl<F: Fn(&Expr) -> bool> Visitor for Finds<F> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if (self.0)(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
+    has_expr(select, &is_window)
 }
 
 struct Casts;

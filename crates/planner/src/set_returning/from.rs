@@ -1,12 +1,10 @@
 //! Functions in FROM: `f(..) [WITH ORDINALITY]` and `ROWS FROM (f(..), g(..))` become LATERAL subqueries that have the
 //! calls in their SELECT list, which is what they mean.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, TableAlias, TableFactor,
 };
-use tidewire_sql::walk;
+use tidewire_sql::has_expr;
 use tidewire_types::{Result, SqlError, SqlState};
 
 use crate::dml::select;
@@ -136,7 +134,8 @@ fn calls_named(
     Ok(Some((calls, alias.cloned(), with_ordinality)))
 }
 
-fn function_name(name: &ast::ObjectName) -> Option<String> {
+/// The name of a function of PostgreSQL's that is called. None: it is one of another schema.
+pub(crate) fn function_name(name: &ast::ObjectName) -> Option<String> {
     let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(tidewire_sql::fold)).collect();
     match parts?.as_slice() {
         [name] => Some(name.clone()),
@@ -181,20 +180,8 @@ fn name_columns(items: &mut [(Expr, String)], alias: &TableAlias) -> Result<()> 
 
 /// Whether there is a call of a set-returning function in it.
 fn calls_set(expr: &Expr) -> bool {
-    struct Finder;
-    impl ast::Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(function) if function_name(&function.name).is_some_and(|n| sets::is_known(&n)) => {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    !crate::rewrite::has_subquery(expr) && walk(expr, &mut Finder).is_break()
+    let is_set = |expr: &Expr| matches!(expr, Expr::Function(call) if function_name(&call.name).is_some_and(|name| sets::is_known(&name)));
+    !crate::rewrite::has_subquery(expr) && has_expr(expr, &is_set)
 }
 
 /// `(json_each(..)).key`: a call of which one column is wanted.
@@ -218,16 +205,5 @@ pub(crate) fn column_of_row(expr: &mut Expr) {
 
 /// Whether an expression may read columns, which are then those of FROM items before it.
 pub(crate) fn reads_columns(expr: &Expr) -> bool {
-    struct Finder;
-    impl ast::Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    walk(expr, &mut Finder).is_break()
+    has_expr(expr, &|expr| matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)))
 }

@@ -11,7 +11,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility, lit,
@@ -20,6 +19,7 @@ use tidewire_operators::assert::several_rows;
 
 use super::rows::{ROW, row_function};
 use super::scalar::{at_most_one, one_of};
+use crate::column_names::map_named;
 use crate::provider::to_datafusion;
 
 static ONLY: LazyLock<Arc<ScalarUDF>> =
@@ -139,16 +139,13 @@ pub(crate) fn given(expr: Expr) -> Result<Expr> {
 /// them before everything else, also those in a CASE branch that no row takes.
 pub(crate) fn when_asked(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|plan| {
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let asked = expr.transform_up(|expr| match expr {
+        map_named(plan, |expr| {
+            expr.transform_up(|expr| match expr {
                 Expr::ScalarSubquery(subquery) if !at_most_one(&subquery.subquery) => {
                     of_first_rows(subquery).map(Transformed::yes)
                 }
                 other => Ok(Transformed::no(other)),
-            })?;
-            Ok(asked.update_data(|expr| name.restore(expr)))
+            })
         })
     })
     .map(|t| t.data)

@@ -181,7 +181,7 @@ pub(super) fn bind(expr: Expr, scopes: &Scopes) -> Result<Expr> {
 }
 
 /// All columns and references by name; one that a level inside means is one too many, which does no harm.
-pub(super) fn names_in(expr: &Expr) -> Result<Vec<Column>> {
+pub(crate) fn names_in(expr: &Expr) -> Result<Vec<Column>> {
     let mut names = vec![];
     expr.apply(|expr| {
         match expr {
