@@ -1,6 +1,6 @@
 //! PostgreSQL's spellings that sqlparser does not read, as ones that mean the same: `TRIM(TRAILING FROM x)`, `ORDER BY x
 //! USING >`, a window's offset that is cast (`RANGE '1 day'::interval PRECEDING`), `TABLE t` for `SELECT * FROM
-//! t`, and `ONLY t`.
+//! t`, `ONLY t`, and a column `top`.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
 
@@ -12,6 +12,7 @@ pub(crate) fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     while idx < tokens.len() {
         table(tokens, idx);
         only(tokens, idx);
+        top(tokens, idx);
         trim(tokens, idx);
         using(tokens, idx);
         offset(tokens, idx);
@@ -67,6 +68,15 @@ fn only(tokens: &mut Vec<TokenWithSpan>, at: usize) {
         && matches!(tokens.get(name).map(|t| &t.token), Some(Token::Word(_)))
     {
         tokens.drain(at..name);
+    }
+}
+
+/// `SELECT top FROM t`: a name like any other. sqlparser reads the beginning of `TOP 5`, which PostgreSQL does not have.
+fn top(tokens: &mut [TokenWithSpan], at: usize) {
+    if is_word(tokens.get(at), &["TOP"])
+        && let Some(word) = tokens.get_mut(at)
+    {
+        word.token = Token::make_word("top", Some('"'));
     }
 }
 
