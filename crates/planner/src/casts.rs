@@ -44,7 +44,14 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
-        let Expr::Cast(cast) = &expr else { return Ok(Transformed::no(expr)) };
+        let cast = match &expr {
+            Expr::Cast(cast) => cast,
+            Expr::ScalarFunction(call) => {
+                cast::check_call(call, schema)?;
+                return Ok(Transformed::no(expr));
+            }
+            _ => return Ok(Transformed::no(expr)),
+        };
         let target = SqlType::of(&cast.field);
         if let Expr::Literal(value, _) = cast.expr.as_ref()
             && let Some(Some(text)) = value.try_as_str()

@@ -27,6 +27,7 @@ use crate::functions::nullif::{self, NULLIF};
 use crate::functions::typed::retyped;
 use crate::functions::{cast, comparable, met, met_as};
 use crate::grouping_sets::has_sets;
+use crate::unnest_query::ROW;
 use crate::{casts, literals, planned_types};
 
 /// Applies the rules to all expressions of a plan.
@@ -98,6 +99,9 @@ fn nullif_as_case(value: &Expr, other: &Expr, schema: &DFSchema) -> Result<Expr>
         own => own,
     };
     let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
+    if own == SqlType::Null {
+        return Ok(cast::to(null, &target));
+    }
     let kept = when(left.eq(right), null).otherwise(value.clone())?;
     Ok(match target {
         SqlType::Text if matches!(own, SqlType::Varchar(_)) => retyped(kept, target),
@@ -196,18 +200,58 @@ fn is_comparison(op: Operator) -> bool {
 
 /// An expression, and the rows of a subquery that it is compared with.
 fn compared_with_rows(expr: Expr, subquery: Subquery, schema: &DFSchema) -> Result<(Expr, Subquery)> {
-    let rows = subquery.subquery.schema();
-    let (Ok((_, own)), [column]) = (expr.to_field(schema), rows.fields().as_ref()) else { return Ok((expr, subquery)) };
-    let (own, other) = (SqlType::of(&own), SqlType::of(column));
-    let (qualifier, field) = rows.qualified_field(0);
-    let of_rows = Expr::from((qualifier, field));
-    let (value, of_row) = (met_as(expr.clone(), &own, &other), met_as(of_rows.clone(), &other, &own));
-    if of_row == of_rows {
-        return Ok((value, subquery));
+    let plan = &subquery.subquery;
+    if plan.schema().fields().len() != 1 {
+        return Ok((expr, subquery));
     }
+    let (qualifier, field) = plan.schema().qualified_field(0);
+    let of_rows = Expr::from((qualifier, field));
+    let (value, of_row, input) = match (row_values(&expr), row_of(plan)) {
+        (Some(outer), Some((inner, input))) if outer.args.len() == inner.args.len() => {
+            let (outer, inner) = met_one_by_one(outer, inner, (schema, input.schema()));
+            (outer, inner, input)
+        }
+        _ => {
+            let (value, of_row) = met_between(expr, of_rows.clone(), (schema, plan.schema()));
+            if of_row == of_rows {
+                return Ok((value, subquery));
+            }
+            (value, of_row, plan)
+        }
+    };
     let of_row = of_row.alias_qualified(qualifier.cloned(), field.name());
-    let plan = Projection::try_new(vec![of_row], subquery.subquery.clone())?;
+    let plan = Projection::try_new(vec![of_row], input.clone())?;
     Ok((value, subquery.with_plan(Arc::new(LogicalPlan::Projection(plan)))))
+}
+
+/// The row that a subquery selects, and what it selects it from.
+fn row_of(plan: &LogicalPlan) -> Option<(&ScalarFunction, &Arc<LogicalPlan>)> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    let [only] = projection.expr.as_slice() else { return None };
+    Some((row_values(only)?, &projection.input))
+}
+
+fn row_values(expr: &Expr) -> Option<&ScalarFunction> {
+    match expr {
+        Expr::Alias(alias) => row_values(&alias.expr),
+        Expr::ScalarFunction(call) if call.func.name() == ROW => Some(call),
+        _ => None,
+    }
+}
+
+/// Each value of a row with that in its place.
+fn met_one_by_one(outer: &ScalarFunction, inner: &ScalarFunction, schemas: (&DFSchema, &DFSchema)) -> (Expr, Expr) {
+    let pairs = outer.args.iter().cloned().zip(inner.args.iter().cloned());
+    let (left, right) = pairs.map(|(left, right)| met_between(left, right, schemas)).unzip();
+    let row = |args| Expr::ScalarFunction(ScalarFunction::new_udf(outer.func.clone(), args));
+    (row(left), row(right))
+}
+
+/// Both sides of a comparison, over the columns of two schemas.
+fn met_between(left: Expr, right: Expr, (of_left, of_right): (&DFSchema, &DFSchema)) -> (Expr, Expr) {
+    let (Ok((_, l)), Ok((_, r))) = (left.to_field(of_left), right.to_field(of_right)) else { return (left, right) };
+    let (l, r) = (SqlType::of(&l), SqlType::of(&r));
+    (met_as(left, &l, &r), met_as(right, &r, &l))
 }
 
 /// The expression, and what it is compared with by `=`.

@@ -54,6 +54,7 @@ mod type_names;
 pub(crate) mod typed;
 pub(crate) mod unary;
 mod unknown;
+pub(crate) mod untyped;
 
 pub(crate) use array_join::ARRAY;
 pub(crate) use array_order::{extreme_in_order, in_order};

@@ -23,6 +23,7 @@ mod in_lists;
 mod lasting;
 mod literals;
 mod lower;
+mod parameters;
 mod planned_types;
 mod point;
 mod primary_keys;

@@ -19,6 +19,7 @@ use crate::agreement::{agreed, is_choice, united};
 use crate::column_names::map_named;
 use crate::common_types::{is_represented, retype, union_of_types};
 use crate::functions::typed::{given_type, retyped};
+use crate::functions::untyped::{self, UNTYPED};
 use crate::grouping_sets::has_sets;
 use crate::{set_operation, using};
 
@@ -55,7 +56,12 @@ fn has_choice(node: &LogicalPlan) -> bool {
 }
 
 fn is_to_be_typed(expr: &Expr) -> bool {
-    expr.exists(|expr| Ok(chooses(expr) || matches!(expr, Expr::ScalarSubquery(_)))).unwrap_or(true)
+    let is = |expr: &Expr| chooses(expr) || is_untyped(expr) || matches!(expr, Expr::ScalarSubquery(_));
+    expr.exists(|expr| Ok(is(expr))).unwrap_or(true)
+}
+
+fn is_untyped(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == UNTYPED)
 }
 
 fn chooses(expr: &Expr) -> bool {
@@ -81,6 +87,10 @@ pub(crate) fn in_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             let subquery = using::strip(Arc::unwrap_or_clone(query.subquery))?;
             query.subquery = Arc::new(in_relation(subquery));
             Ok(Transformed::yes(Expr::ScalarSubquery(query)))
+        }
+        Expr::ScalarFunction(call) if call.func.name() == UNTYPED => {
+            let read = untyped::read(&call, schema)?;
+            Ok(Transformed::yes(read.unwrap_or(Expr::ScalarFunction(call))))
         }
         expr if chooses(&expr) => Ok(match type_to_come(&expr, schema) {
             Some(sql_type) => Transformed::yes(retyped(expr, sql_type)),

@@ -29,11 +29,11 @@ use tidewire_types::{ObjectId, Result, SqlError, SqlState, SqlType, closest};
 use crate::alias_columns::AliasPlanner;
 use crate::errors::planning_error;
 use crate::from_planner::FromPlanner;
-use crate::functions::{PostgresOperators, any, cast, sets, unknown_function};
+use crate::functions::{PostgresOperators, cast, sets, unknown_function, untyped};
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
-use crate::{common_types, comparisons, in_lists, windows};
+use crate::{common_types, comparisons, in_lists, parameters, windows};
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -125,14 +125,16 @@ impl<'a> Provider<'a> {
         types: &mut [Option<SqlType>],
         text: &str,
     ) -> Result<Expr> {
-        let expr = any::infer(expr, schema).map_err(|e| planning_error(e, text))?;
+        let expr = parameters::infer(expr, schema).map_err(|e| planning_error(e, text))?;
         let (expr, _) = expr.infer_placeholder_types(schema).map_err(|e| planning_error(e, text))?;
         let typed = expr.transform_up(|expr| match expr {
             Expr::Placeholder(mut placeholder) => {
                 let number = placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
                 let sql_type = placeholder.field.as_ref().map_or(SqlType::Text, |f| SqlType::of(f));
                 if let Some(slot @ None) = number.checked_sub(1).and_then(|idx| types.get_mut(idx)) {
-                    *slot = Some(sql_type.clone());
+                    let sql_type = parameters::type_beside(&sql_type);
+                    placeholder.field = Some(Arc::new(sql_type.field("", true)));
+                    *slot = Some(sql_type);
                 }
                 placeholder.field.get_or_insert_with(|| Arc::new(sql_type.field("", true)));
                 Ok(Transformed::yes(Expr::Placeholder(placeholder)))
@@ -290,7 +292,8 @@ impl ContextProvider for Provider<'_> {
         if let Some(function) = self.state.scalar_functions().get(name) {
             return Some(function.clone());
         }
-        if let Some(function) = cast::function(name).or_else(|| row_function(name)) {
+        let planned = cast::function(name).or_else(|| row_function(name)).or_else(|| untyped::function(name));
+        if let Some(function) = planned {
             return Some(function);
         }
         if name == windows::FRAME {

@@ -33,14 +33,14 @@ use crate::column_names::visible;
 use crate::comparisons;
 use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
-use crate::functions::{any, sets};
+use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
 use crate::set_returning::from::RowNames;
 use crate::{
-    aggregate_checks, common_types, grouping_sets, in_lists, primary_keys, recursive, set_operation, set_returning,
-    spans, unnest_query, using, whole_rows, windows,
+    aggregate_checks, common_types, grouping_sets, in_lists, parameters, primary_keys, recursive, set_operation,
+    set_returning, spans, unnest_query, using, whole_rows, windows,
 };
 
 /// Depth of a statement from which it is planned on a stack of its own.
@@ -304,7 +304,7 @@ fn sql_to_plan(
 fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
     let with_arrays = plan.clone().transform_up_with_subqueries(|plan| {
         let schema = merge_schema(&plan.inputs());
-        plan.map_expressions(|expr| any::infer(expr, &schema).map(Transformed::yes))
+        plan.map_expressions(|expr| parameters::infer(expr, &schema).map(Transformed::yes))
     });
     let with_arrays = with_arrays.map(|typed| typed.data);
     let plan = with_arrays.as_ref().unwrap_or(plan);
@@ -313,8 +313,8 @@ fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
         if slot.is_none() {
             let field = found.get(&format!("${}", idx + 1)).and_then(Option::as_ref);
             *slot = Some(match field.map(|f| SqlType::of(f)) {
-                None | Some(SqlType::Null) => SqlType::Text,
-                Some(sql_type) => sql_type,
+                None => SqlType::Text,
+                Some(sql_type) => parameters::type_beside(&sql_type),
             });
         }
     }
@@ -392,6 +392,7 @@ pub async fn execute(
     let mut plan = planned.plan.clone();
     if !planned.parameters.is_empty() {
         plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
+        plan = parameters::with_limits(plan).map_err(sql_error)?;
     }
     let physical = match depth(&plan) {
         deep @ LARGE_STACK_DEPTH.. => on_large_stack(deep, || {

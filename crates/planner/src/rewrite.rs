@@ -13,6 +13,7 @@ mod order_names;
 pub(crate) mod outer_tables;
 mod row_values;
 mod subquery_order;
+mod untyped;
 mod with_ties;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use sqlparser::ast::{
 use tidewire_sql::{fold, is_collation, sql_type, walk, walk_mut};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
+pub(crate) use self::array_query::ITEM as ARRAY_ITEM;
 use crate::dml::{all_of, select};
 use crate::set_returning::from::RowNames;
 use crate::{
@@ -207,10 +209,11 @@ impl VisitorMut for Rewriter {
         if let Err(error) = fetch_to_limit(query) {
             return flow(Err(error));
         }
-        match &query.limit_clause {
+        match &mut query.limit_clause {
             Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
-                for expr in limit.iter().chain(offset.iter().map(|o| &o.value)) {
+                for expr in limit.iter_mut().chain(offset.iter_mut().map(|o| &mut o.value)) {
                     self.infer(expr, SqlType::Int8);
+                    untyped::number(expr);
                 }
             }
             Some(ast::LimitClause::OffsetCommaLimit { .. }) | None => {}
@@ -248,6 +251,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> Flow {
+        untyped::conditions(select);
         primary_keys::mark_sets(select);
         ControlFlow::Continue(())
     }
@@ -324,6 +328,7 @@ impl VisitorMut for Rewriter {
             }
             *expr = std::mem::replace(inner, Expr::value(Value::Null));
         }
+        untyped::rewrite(expr);
         array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);

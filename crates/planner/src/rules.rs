@@ -2,6 +2,7 @@
 //! into ones that need more state (DESIGN §4).
 
 mod bare_lists;
+mod common_parts;
 mod dependencies;
 pub(crate) mod distinct_on;
 mod join_order;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
@@ -34,6 +34,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use tidewire_types::{Result, SqlError};
 
 use self::bare_lists::BareLists;
+use self::common_parts::CommonParts;
 use self::dependencies::NoDependencies;
 pub(crate) use self::dependencies::{has_dependencies, without_dependencies};
 use self::new_rows::NewRows;
@@ -85,7 +86,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownConditions::default()),
         Arc::new(NullSafeKeys),
         Arc::new(SingleDistinct::default()),
-        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(CommonParts::new()),
         Arc::new(NoDependencies),
         Arc::new(OptimizeProjections::new()),
         Arc::new(PruneFlatMap),
@@ -99,6 +100,7 @@ pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         match rule.name() {
             // It takes an aggregate over a join for unique by what was unique below the join, and loses rows.
             "eliminate_join" => {}
+            "common_sub_expression_eliminate" => rules.push(Arc::new(CommonParts::new())),
             "eliminate_cross_join" => rules.push(Arc::new(OrderJoins::default())),
             "extract_equijoin_predicate" => rules.extend([Arc::new(NullSafeKeys) as _, rule]),
             "push_down_filter" => {

@@ -12,7 +12,6 @@ use arrow::compute::kernels::cmp;
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, InList, ScalarFunction};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -225,17 +224,11 @@ fn any(matched: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     (is_found || !has_null).then_some(is_found)
 }
 
-/// Gives a parameter that is compared with an array, or is the array, its type.
-pub(crate) fn infer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let typed = expr.transform_up(|expr| {
-        let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
-        let is_typed = is_any(call.func.name()) && infer_in(&mut call, schema)?;
-        Ok(Transformed::new_transformed(Expr::ScalarFunction(call), is_typed))
-    })?;
-    Ok(typed.data)
-}
-
-fn infer_in(call: &mut ScalarFunction, schema: &DFSchema) -> Result<bool> {
+/// Gives a parameter that is compared with an array, or is the array, its type. Whether there was one without a type.
+pub(crate) fn infer(call: &mut ScalarFunction, schema: &DFSchema) -> Result<bool> {
+    if !is_any(call.func.name()) {
+        return Ok(false);
+    }
     let type_of = |expr: &Expr| expr.to_field(schema).map(|(_, field)| SqlType::of(&field));
     let found = match call.args.as_mut_slice() {
         [own, Expr::Placeholder(array)] if array.field.is_none() => (array, SqlType::Array(Box::new(type_of(own)?))),

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use sqlparser::parser::Parser;
 use tidewire_operators::expr::scalar;
@@ -132,6 +133,19 @@ fn udf(target: SqlType, assign: Option<Assign>) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(CastTo { name: target.to_string(), target, assign, signature }))
 }
 
+/// Refuses a cast or an assignment of types that cannot be converted, where that is what the call is. The types are those
+/// of the planned statement: before, a value may have another type than it gets ([`crate::planned_types`]).
+///
+/// Errors: `42846`, `42804`.
+pub(crate) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
+    let Some(cast) = call.func.inner().downcast_ref::<CastTo>() else { return Ok(()) };
+    // A parameter may have no type yet.
+    match call.args.first().map(|value| value.to_field(schema)) {
+        Some(Ok((_, field))) => cast.check(&SqlType::of(&field)),
+        _ => Ok(()),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CastTo {
     name: String,
@@ -161,8 +175,10 @@ impl ScalarUDFImpl for CastTo {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let from = args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f));
-        self.check(&from)?;
+        // A cast is checked when its value has its type.
+        if self.assign.is_some() {
+            self.check(&args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f)))?;
+        }
         Ok(Arc::new(self.target.field(&self.name, true)))
     }
 

@@ -20,6 +20,15 @@ pub(super) fn function(theirs: Arc<ScalarUDF>, ours: &'static Definition) -> Sca
     ScalarUDF::from(Either { theirs, ours: defined::function(ours), takes: Same(ours), aliases, signature })
 }
 
+/// The arguments with integers for smallints, which PostgreSQL takes wherever it takes integers.
+fn widened(fields: &[FieldRef]) -> Vec<FieldRef> {
+    let widened = |field: &FieldRef| match field.data_type() {
+        DataType::Int16 => Arc::new(Field::new("", DataType::Int32, true)),
+        _ => field.clone(),
+    };
+    fields.iter().map(widened).collect()
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Either {
     theirs: Arc<ScalarUDF>,
@@ -58,7 +67,8 @@ impl ScalarUDFImpl for Either {
         if self.is_ours(&fields) {
             return Ok(types.to_vec());
         }
-        let fields = fields_with_udf(&fields, self.theirs.as_ref())?;
+        let theirs = |fields: &[FieldRef]| fields_with_udf(fields, self.theirs.as_ref());
+        let fields = theirs(&fields).or_else(|error| theirs(&widened(&fields)).map_err(|_| error))?;
         Ok(fields.iter().map(|field| field.data_type().clone()).collect())
     }
 

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
 use datafusion::functions::string::{rtrim, starts_with};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF};
 use sqlparser::ast::BinaryOperator;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
-    json_path, regexp,
+    json_path, regexp, untyped,
 };
 use crate::planned_types::in_operand;
 use crate::type_classes::{are_compared, is_number};
@@ -80,6 +80,15 @@ impl ExprPlanner for PostgresOperators {
             }
         }
         if op == BinaryOperator::StringConcat {
+            // NULL is a text there, unless the other side is something else that can be joined.
+            let is_null = |expr: &Expr| arithmetic::type_of(expr, schema) == Some(SqlType::Null);
+            let text = || Expr::Literal(ScalarValue::Utf8(None), None);
+            if is_null(&left) && !is_joined(&right, schema) {
+                left = text();
+            }
+            if is_null(&right) && !is_joined(&left, schema) {
+                right = text();
+            }
             let is_bytes = |expr: &Expr| arithmetic::type_of(expr, schema) == Some(SqlType::Bytea);
             if is_bytes(&left) {
                 right = typed(right, &left, schema);
@@ -213,8 +222,11 @@ fn check_operands(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSch
 
 /// DataFusion would read a text as a number, and take an integer for a date. Errors: `42883`.
 fn check_comparable(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<()> {
-    // A parameter takes whatever type the other side has.
-    if matches!(left, Expr::Placeholder(_)) || matches!(right, Expr::Placeholder(_)) {
+    // A parameter takes whatever type the other side has, also one that the client declared to be a text.
+    let is_text = |field: &FieldRef| matches!(SqlType::of(field), SqlType::Text | SqlType::Varchar(_));
+    let is_open =
+        |expr: &Expr| matches!(expr, Expr::Placeholder(parameter) if parameter.field.as_ref().is_none_or(is_text));
+    if is_open(left) || is_open(right) {
         return Ok(());
     }
     match (arithmetic::type_of(left, schema), arithmetic::type_of(right, schema)) {
@@ -287,10 +299,12 @@ fn read_operand(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema)
     }
     use SqlType as T;
     let read = |literal: Expr, other: &Expr| match arithmetic::type_of(other, schema) {
-        Some(T::Timestamp | T::Timestamptz | T::Time) if matches!(op, Op::Plus) => {
-            typed(literal, &lit(ScalarValue::IntervalMonthDayNano(None)), schema)
+        Some(T::Timestamp | T::Timestamptz | T::Time) if matches!(op, Op::Plus) => operand(literal, &T::Interval),
+        Some(own @ (T::Interval | T::Date | T::Time | T::Timestamp | T::Timestamptz)) if matches!(op, Op::Minus) => {
+            operand(literal, &own)
         }
-        Some(T::Interval) if matches!(op, Op::Plus | Op::Minus) => typed(literal, other, schema),
+        Some(T::Interval) if matches!(op, Op::Plus) => typed(literal, other, schema),
+        Some(T::Interval) if matches!(op, Op::Multiply | Op::Divide) => operand(literal, &T::Float8),
         Some(T::Int2 | T::Int4 | T::Int8 | T::Numeric(_) | T::Float4 | T::Float8) => typed(literal, other, schema),
         Some(T::Timestamp | T::Timestamptz) => typed(literal, other, schema),
         _ => literal,
@@ -298,6 +312,19 @@ fn read_operand(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema)
     let left = read(left, &right);
     let right = read(right, &left);
     (left, right)
+}
+
+/// A literal as a value of this type, NULL too.
+fn operand(literal: Expr, target: &SqlType) -> Expr {
+    let data_type = target.data_type();
+    match &literal {
+        Expr::Literal(value, _)
+            if value.is_null() && (value.data_type().is_null() || value.data_type().is_string()) =>
+        {
+            ScalarValue::try_from(&data_type).map_or(literal, |null| Expr::Literal(null, None))
+        }
+        _ => untyped::read_beside(literal, target, &data_type),
+    }
 }
 
 /// Blanks at the end of a char(n) do not count in a comparison, nor those of a literal that it is compared with.
@@ -312,6 +339,11 @@ fn without_blanks(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         false => expr,
     };
     (trimmed(left, right_char, left_char), trimmed(right, left_char, right_char))
+}
+
+/// Whether `||` joins values of its type that are no texts.
+fn is_joined(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(arithmetic::type_of(expr, schema), Some(SqlType::Bytea | SqlType::Jsonb | SqlType::Array(_)))
 }
 
 fn is_text(expr: &Expr, schema: &DFSchema) -> bool {
@@ -357,6 +389,17 @@ fn typed(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
     }
 }
 
+/// The precision and scale of a number as it is written down. None: it is not written with digits and a point alone.
+fn digits_of(literal: &Expr) -> Option<(u8, i8)> {
+    let Expr::Literal(value, _) = literal else { return None };
+    let text = value.try_as_str()??.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = !whole.is_empty() && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    let precision = u8::try_from(whole.len() + fraction.len()).ok().filter(|n| *n <= 38 && is_number)?;
+    Some((precision, i8::try_from(fraction.len()).ok()?))
+}
+
 /// A string literal as a value of a type that is no text; any other expression as it is.
 pub(crate) fn read_as(literal: Expr, target: &SqlType, data_type: &DataType) -> Expr {
     let is_text = matches!(&literal, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
@@ -372,7 +415,10 @@ pub(crate) fn read_as(literal: Expr, target: &SqlType, data_type: &DataType) -> 
             None => literal,
         },
         // Any number may stand in the text, not only one that fits the column.
-        (_, DataType::Decimal128(..)) => Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(38, 9))),
+        (_, DataType::Decimal128(..)) => {
+            let (precision, scale) = digits_of(&literal).unwrap_or((38, 9));
+            Expr::Cast(Cast::new(Box::new(literal), DataType::Decimal128(precision, scale)))
+        }
         (_, data_type) if data_type.is_numeric() || data_type.is_temporal() || *data_type == DataType::Boolean => {
             Expr::Cast(Cast::new(Box::new(literal), data_type.clone()))
         }

@@ -18,6 +18,7 @@ use tidewire_types::{SqlError, SqlState};
 
 use super::project;
 use crate::provider::to_datafusion;
+use crate::rewrite::ARRAY_ITEM;
 
 /// The function's name, which no user's function can have.
 pub(crate) const ROW: &str = "row of values";
@@ -30,7 +31,7 @@ pub(crate) fn row_function(name: &str) -> Option<Arc<ScalarUDF>> {
     (name == ROW).then(|| FUNCTION.clone())
 }
 
-/// Plans the subqueries that rows are compared with. DataFusion would say of their columns only that aliases are wrong.
+/// Plans the subqueries that rows are compared with, and those of ARRAY(query). DataFusion would say of their columns only that aliases are wrong.
 #[derive(Debug)]
 pub(crate) struct RowPlanner;
 
@@ -39,7 +40,8 @@ impl RelationPlanner for RowPlanner {
         let TableFactor::Derived { lateral, subquery, alias: Some(alias), sample: None } = relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        if alias.name.value != ROW {
+        let is_array = alias.name.value == ARRAY_ITEM;
+        if alias.name.value != ROW && !is_array {
             let alias = Some(alias);
             let relation = TableFactor::Derived { lateral, subquery, alias, sample: None };
             return Ok(RelationPlanning::Original(Box::new(relation)));
@@ -47,8 +49,11 @@ impl RelationPlanner for RowPlanner {
         let plan = cx.plan(TableFactor::Derived { lateral, subquery, alias: None, sample: None })?;
         let columns = plan.schema().columns();
         if columns.len() != alias.columns.len() {
-            let which = if columns.len() < alias.columns.len() { "few" } else { "many" };
-            let message = format!("subquery has too {which} columns");
+            let message = match (is_array, columns.len() < alias.columns.len()) {
+                (true, _) => "subquery must return only one column",
+                (false, true) => "subquery has too few columns",
+                (false, false) => "subquery has too many columns",
+            };
             return Err(to_datafusion(SqlError::new(SqlState::SyntaxError, message)));
         }
         let named = columns.into_iter().zip(&alias.columns);

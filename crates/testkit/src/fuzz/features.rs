@@ -50,6 +50,8 @@ features! {
     ScalarSubquery = "scalar_subquery",
     /// (query) as a value that may have a second row.
     ManyRows = "many_rows",
+    /// ARRAY(query).
+    ArrayQuery = "array_query",
     /// EXISTS, NOT EXISTS.
     Exists = "exists",
     /// IN, NOT IN (query).
@@ -124,6 +126,8 @@ features! {
     Arithmetic = "arithmetic",
     /// Operators over two different types.
     MixedTypes = "mixed_types",
+    /// Literals without a type among values.
+    Untyped = "untyped",
     /// round, power, ..
     Math = "math",
     /// & | # ~ << >>.

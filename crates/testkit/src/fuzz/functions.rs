@@ -1,9 +1,10 @@
 //! The functions and operators that are generated: those that PostgreSQL and Tidewire both have.
 //!
 //! A line is `result: template`, where `{type}` is an argument. `T` stands for any of the types behind `;;`. `{=0}` is
-//! the first argument once more; in aggregates `{distinct}` is where DISTINCT may stand. Templates avoid errors that
-//! depend on rows (they divide by `nullif(x, 0)`), because which of several errors is seen is not a matter of right
-//! or wrong. A new function is a line here.
+//! the first argument once more, `{!type}` a literal of that type and `{?type}` one without a type, like `'2024-01-01'`
+//! or NULL; in aggregates `{distinct}` is where DISTINCT may stand. Templates avoid errors that depend on rows (they
+//! divide by `nullif(x, 0)`), because which of several errors is seen is not a matter of right or wrong. A new function
+//! is a line here.
 
 use std::sync::LazyLock;
 
@@ -29,6 +30,8 @@ pub enum Hole {
     Argument(Type),
     /// An argument that is a literal.
     Literal(Type),
+    /// A literal without a type, which PostgreSQL takes for one of this type here; or NULL.
+    Untyped(Type),
     /// The n-th argument once more.
     Again(usize),
     /// DISTINCT.
@@ -44,7 +47,7 @@ impl Function {
 
     fn types(&self) -> impl Iterator<Item = Type> {
         let of_hole = |hole: &Hole| match hole {
-            Hole::Argument(ty) | Hole::Literal(ty) => Some(*ty),
+            Hole::Argument(ty) | Hole::Literal(ty) | Hole::Untyped(ty) => Some(*ty),
             _ => None,
         };
         std::iter::once(self.result).chain(self.template.iter().filter_map(of_hole))
@@ -165,6 +168,68 @@ const SCALAR_LINES: Lines = &[
         timestamp: coalesce({date}, {timestamp})
         numeric: least({int4}, {numeric})
         numeric: (ARRAY[{int4}, {numeric}])[1]
+    ",
+    ),
+    (
+        Some(Feature::Untyped),
+        "
+        T: coalesce({T}, {?T}) ;; every
+        T: coalesce({?T}, {T}) ;; every
+        T: coalesce({?T}, {?T}, {T}) ;; every
+        T: nullif({T}, {?T}) ;; every
+        T: nullif({?T}, {T}) ;; every
+        T: CASE WHEN {bool} THEN {?T} ELSE {T} END ;; every
+        T: CASE WHEN {bool} THEN {T} ELSE {?T} END ;; every
+        T: CASE WHEN {bool} THEN {?T} WHEN {bool} THEN {?T} ELSE {T} END ;; every
+        T: CASE {int4} WHEN {?int4} THEN {?T} WHEN 1 THEN {T} END ;; every
+        T: CASE {text} WHEN {?text} THEN {T} ELSE {?T} END ;; every
+        T: CASE WHEN {?bool} THEN {T} ELSE {?T} END ;; every
+        T: greatest({T}, {?T}) ;; ordered
+        T: least({?T}, {T}, {?T}) ;; ordered
+        bool: ({T} = {?T}) ;; every
+        bool: ({?T} <> {T}) ;; every
+        bool: ({T} < {?T}) ;; ordered
+        bool: ({?T} >= {T}) ;; ordered
+        bool: ({T} IN ({?T}, {?T})) ;; every
+        bool: ({T} NOT IN ({?T}, {T})) ;; every
+        bool: ({?T} IN ({T})) ;; every
+        bool: ({T} BETWEEN {?T} AND {?T}) ;; ordered
+        bool: ({?T} NOT BETWEEN {T} AND {T}) ;; ordered
+        bool: ({T} IS DISTINCT FROM {?T}) ;; every
+        bool: ({?T} IS NOT DISTINCT FROM {T}) ;; every
+        bool: ({bool} AND {?bool})
+        bool: ({?bool} OR {bool})
+        bool: (NOT {?bool})
+        bool: (({T}, {int4}) = ({?T}, {?int4})) ;; ordered
+        bool: (({T}, {text}) IN (({?T}, {?text}), ({T}, {?text}))) ;; ordered
+        bool: (({?T}, {int4}) < ({T}, {?int4})) ;; ordered
+        T: ({T} + {?T}) ;; numbers
+        T: ({?T} - {T}) ;; numbers
+        T: ({T} * {?T}) ;; int4 int8 numeric float8
+        int4: ({date} - {?date})
+        interval: ({timestamp} - {?timestamp})
+        timestamp: ({timestamp} + {?interval})
+        timestamptz: ({?interval} + {timestamptz})
+        interval: ({interval} + {?interval})
+        text: ({text} || {?text})
+        text: ({?text} || {text})
+        jsonb: ({jsonb} || {?jsonb})
+        bool: ({jsonb} @> {?jsonb})
+        int4[]: ({int4[]} || {?int4[]})
+        text[]: array_append({text[]}, {?text})
+        int4: array_position({int4[]}, {?int4})
+        bool: ({int4} = ANY({?int4[]}))
+        bool: ({text} <> ALL({?text[]}))
+        bool: ({?int4} = ANY({int4[]}::int4[]))
+        int4[]: ARRAY[{?int4}, {int4}]
+        text[]: ARRAY[{text}::text, {?text}]
+        text: concat({?text}, {text}, {?text})
+        text: replace({text}, {?text}, {?text})
+        int4: length({?text})
+        bool: ({text} LIKE {?text})
+        jsonb: jsonb_build_object('x', {?text}, 'y', {text})
+        timestamp: date_trunc('day', {timestamp} + {?interval})
+        numeric: extract(epoch FROM {timestamp} - {?timestamp})
     ",
     ),
     (
@@ -481,6 +546,16 @@ const AGGREGATE_LINES: Lines = &[
         float8: cume_dist({!int4}) WITHIN GROUP (ORDER BY {int4})
     ",
     ),
+    (
+        Some(Feature::Untyped),
+        "
+        int8: count({?text})
+        text: string_agg({text}, {?text} ORDER BY {=0})
+        T: max(coalesce({T}, {?T})) ;; minmax
+        int8: count({distinct}coalesce({T}, {?T})) ;; every
+        int8: rank({?T}) WITHIN GROUP (ORDER BY {T}) ;; int4 date numeric
+    ",
+    ),
 ];
 
 const RANKING_LINES: Lines = &[(
@@ -493,19 +568,27 @@ const RANKING_LINES: Lines = &[(
 ",
 )];
 
-const POSITIONAL_LINES: Lines = &[(
-    None,
-    "
-    int8: row_number()
-    int4: ntile(3)
-    T: lag({T}) ;; every
-    T: lag({T}, 2, {!T}) ;; int4 text
-    T: lead({T}) ;; every
-    T: first_value({T}) ;; every
-    T: last_value({T}) ;; every
-    T: nth_value({T}, 2) ;; every
-",
-)];
+const POSITIONAL_LINES: Lines = &[
+    (
+        None,
+        "
+        int8: row_number()
+        int4: ntile(3)
+        T: lag({T}) ;; every
+        T: lag({T}, 2, {!T}) ;; int4 text
+        T: lead({T}) ;; every
+        T: first_value({T}) ;; every
+        T: last_value({T}) ;; every
+        T: nth_value({T}, 2) ;; every
+    ",
+    ),
+    (
+        Some(Feature::Untyped),
+        "
+        T: lead({T}, 1, {?T}) ;; every
+    ",
+    ),
+];
 
 const ROWS_LINES: Lines = &[
     (
@@ -585,6 +668,7 @@ fn holes(template: &str, named: impl Fn(&str) -> Option<Type>) -> Vec<Hole> {
             "distinct" => Some(Hole::Distinct),
             again if again.starts_with('=') => again.trim_start_matches('=').parse().ok().map(Hole::Again),
             literal if literal.starts_with('!') => named(literal.trim_start_matches('!')).map(Hole::Literal),
+            untyped if untyped.starts_with('?') => named(untyped.trim_start_matches('?')).map(Hole::Untyped),
             name => named(name).map(Hole::Argument),
         };
         holes.push(Hole::Text(before.to_string()));

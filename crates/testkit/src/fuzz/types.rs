@@ -114,6 +114,11 @@ impl Type {
         }
     }
 
+    /// A value without a type, as it stands in an expression.
+    pub fn untyped(self, random: &mut Random) -> String {
+        if random.chance(20) { "NULL".into() } else { format!("'{}'", random.pick(self.values())) }
+    }
+
     /// The simplest value, for shrinking.
     pub fn plain(self) -> String {
         match self {

@@ -59,6 +59,12 @@ impl Generator {
         if cx.nest > 0 && self.uses(Feature::ScalarSubquery, 15) {
             return self.scalar_subquery(ty, cx);
         }
+        if cx.nest > 0
+            && self.uses(Feature::ArrayQuery, 40)
+            && let Some(query) = self.array_query(ty, cx)
+        {
+            return query;
+        }
         if depth == 0 || self.random.chance(35) {
             return self.leaf(ty, cx);
         }
@@ -128,6 +134,7 @@ impl Generator {
                 Hole::Text(text) => Part::Text(text.clone()),
                 Hole::Argument(ty) => Part::Expr(self.expr(*ty, cx, depth)),
                 Hole::Literal(ty) => Part::Text(ty.literal(&mut self.random)),
+                Hole::Untyped(ty) => Part::Text(ty.untyped(&mut self.random)),
                 Hole::Again(nth) => Part::Again(*nth),
                 Hole::Distinct if self.uses(Feature::AggregateDistinct, 30) => {
                     Part::Optional(vec![Part::Text("DISTINCT ".into())])

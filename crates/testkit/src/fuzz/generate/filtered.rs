@@ -72,12 +72,17 @@ impl Generator {
             1 => format!("{} IS NULL", column.sql),
             2 if !same.is_empty() => format!("{} {op} {}", column.sql, self.random.pick(&same).sql),
             3 => {
-                let (a, b) = (column.ty.literal(&mut self.random), column.ty.literal(&mut self.random));
+                let (a, b) = (self.compared_literal(column.ty), self.compared_literal(column.ty));
                 format!("{} IN ({a}, {b})", column.sql)
             }
-            _ => format!("{} {op} {}", column.sql, column.ty.literal(&mut self.random)),
+            _ => format!("{} {op} {}", column.sql, self.compared_literal(column.ty)),
         };
         Expr::text(Type::Bool, text)
+    }
+
+    /// A literal beside a value of this type.
+    fn compared_literal(&mut self, ty: Type) -> String {
+        if self.uses(Feature::Untyped, 50) { ty.untyped(&mut self.random) } else { ty.literal(&mut self.random) }
     }
 
     /// A query whose rows depend on each other.

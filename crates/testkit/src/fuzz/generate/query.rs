@@ -160,13 +160,35 @@ impl Generator {
         let narrower: Vec<Type> = types.iter().map(|ty| self.narrower(*ty)).collect();
         let (mut first, _, _) = self.select(Some(&narrower), outer, nest.saturating_sub(1), false);
         first.distinct_on = 0;
+        // Of two operands one gives the type; the others may have literals without one.
+        let is_first_untyped = narrower == types && self.untyped_items(&mut first);
         let mut body = Body::Select(Box::new(first));
         let n_operands = self.random.between(1, 2);
-        for _ in 0..n_operands {
-            let right = self.operand(&types, outer, nest);
+        for nth in 0..n_operands {
+            let mut right = self.operand(&types, outer, nest);
+            if let Body::Select(select) = &mut right
+                && !(is_first_untyped && nth == 0)
+            {
+                self.untyped_items(select);
+            }
             body = Body::Set(Box::new(body), op, Box::new(right));
         }
         (body, types, None)
+    }
+
+    /// Puts literals without a type for some items of an operand of a set operation, whose type is that of the other
+    /// operand's column. Whether there are such.
+    fn untyped_items(&mut self, select: &mut Select) -> bool {
+        // What DISTINCT and GROUP BY compare is a text.
+        if select.distinct || select.grouping.is_some() || !self.uses(Feature::Untyped, 25) {
+            return false;
+        }
+        for item in &mut select.items {
+            if !gives_rows(&item.expr) && self.random.chance(60) {
+                item.expr = Expr::text(item.expr.ty, item.expr.ty.untyped(&mut self.random));
+            }
+        }
+        true
     }
 
     /// A type whose values a column of this one may begin with: what follows makes it this one.
@@ -200,8 +222,18 @@ impl Generator {
 
     pub(super) fn values(&mut self, types: &[Type]) -> Body {
         let n_rows = self.random.between(1, 3);
-        let literal = |generator: &mut Generator, ty: &Type| generator.leaf(*ty, &Cx::of_columns(&[]));
-        Body::Values((0..n_rows).map(|_| types.iter().map(|ty| literal(self, ty)).collect()).collect())
+        // A column of literals without a type alone is a text.
+        let typed: Vec<usize> = types.iter().map(|_| self.random.below(n_rows)).collect();
+        let row = |generator: &mut Generator, nth: usize| {
+            let literal = |(ty, typed): (&Type, &usize)| {
+                if nth != *typed && generator.uses(Feature::Untyped, 40) {
+                    return Expr::text(*ty, ty.untyped(&mut generator.random));
+                }
+                generator.leaf(*ty, &Cx::of_columns(&[]))
+            };
+            types.iter().zip(&typed).map(literal).collect()
+        };
+        Body::Values((0..n_rows).map(|nth| row(self, nth)).collect())
     }
 
     /// A SELECT. `rows_as_they_are`: without DISTINCT and functions that give rows.

@@ -3,7 +3,7 @@
 use super::Generator;
 use super::expr::Cx;
 use crate::fuzz::features::Feature;
-use crate::fuzz::tree::{Body, Expr, Part, Query};
+use crate::fuzz::tree::{Body, Expr, Part, Query, Top};
 use crate::fuzz::types::Type;
 
 impl Generator {
@@ -16,6 +16,23 @@ impl Generator {
             _ => self.one_row(ty, &outer, cx.nest - 1),
         };
         Expr { ty, parts: vec![Part::Query(Box::new(query))] }
+    }
+
+    /// `ARRAY(query)`, whose query has an order. None: the type is none of those arrays.
+    pub(super) fn array_query(&mut self, ty: Type, cx: &Cx<'_>) -> Option<Expr> {
+        let item = match ty {
+            Type::Ints => Type::Int4,
+            Type::Texts => Type::Text,
+            _ => return None,
+        };
+        let outer = self.outer_columns(cx);
+        let mut query = self.query(Some(&[item]), &outer, cx.nest - 1).0;
+        if query.top.is_none() {
+            let top = self.top(1, false);
+            let is_whole = self.random.chance(60);
+            query.top = Some(if is_whole { Top { limit: None, offset: None, ties: None, ..top } } else { top });
+        }
+        Some(Expr { ty, parts: vec![Part::Text("ARRAY".into()), Part::Query(Box::new(query))] })
     }
 
     /// The columns that a subquery may use.
