@@ -581,6 +581,7 @@ fn parameters_take_types_from_where_they_stand() {
         "SELECT * FROM payments WHERE id = $1 AND amount > $2 AND at < $3",
         "SELECT $1::int, $2, lower($3) FROM things WHERE u = $4 LIMIT $5",
         "SELECT * FROM payments WHERE id IN ($1, $2) OR amount BETWEEN $3 AND 5 OR account LIKE $4",
+        "SELECT coalesce($1, at), greatest(amount, $2), nullif($3, id), at + $4, CASE WHEN $5 THEN $6 ELSE id END FROM payments",
     ] {
         let types = match fixture.plan(sql, &[]) {
             Ok(planned) => planned.parameters.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -593,9 +594,10 @@ fn parameters_take_types_from_where_they_stand() {
     let declared = fixture.plan("SELECT $1 + 1", &[Some(tidewire_types::SqlType::Int2)]).unwrap();
     shown += &format!("\n{:?} {:?}", declared.parameters, declared.schema.field(0).data_type());
     expect![[r#"
-        SELECT * FROM payments WHERE id = $1 AND amount > $2 AND at < $3: bigint, numeric(12,2), timestamp with time zone
+        SELECT * FROM payments WHERE id = $1 AND amount > $2 AND at < $3: bigint, numeric, timestamp with time zone
         SELECT $1::int, $2, lower($3) FROM things WHERE u = $4 LIMIT $5: integer, text, text, uuid, bigint
-        SELECT * FROM payments WHERE id IN ($1, $2) OR amount BETWEEN $3 AND 5 OR account LIKE $4: bigint, bigint, numeric(12,2), text
+        SELECT * FROM payments WHERE id IN ($1, $2) OR amount BETWEEN $3 AND 5 OR account LIKE $4: bigint, bigint, numeric, text
+        SELECT coalesce($1, at), greatest(amount, $2), nullif($3, id), at + $4, CASE WHEN $5 THEN $6 ELSE id END FROM payments: timestamp with time zone, numeric, bigint, interval, boolean, bigint
         id bigint
         +----+
         | id |

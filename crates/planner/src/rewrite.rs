@@ -251,7 +251,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> Flow {
-        untyped::conditions(select);
+        untyped::conditions(select, &mut self.parameters);
         primary_keys::mark_sets(select);
         ControlFlow::Continue(())
     }
@@ -328,7 +328,7 @@ impl VisitorMut for Rewriter {
             }
             *expr = std::mem::replace(inner, Expr::value(Value::Null));
         }
-        untyped::rewrite(expr);
+        untyped::rewrite(expr, &mut self.parameters);
         array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);

@@ -122,9 +122,15 @@ impl Provider<'_> {
         if types.len() < rewritten.n_parameters {
             types.resize(rewritten.n_parameters, None);
         }
+        let nothing = DFSchema::empty();
+        if types.iter().any(Option::is_none)
+            && let Ok(open) = self.plan_expr(rewritten.expr.clone(), &nothing, types, text)
+        {
+            self.check_types(open, &nothing, types, text)?;
+        }
         // What nothing tells about is text.
         let known: Vec<_> = types.iter().map(|t| Some(t.clone().unwrap_or(SqlType::Text))).collect();
-        self.plan_expr(rewritten.expr, &DFSchema::empty(), &known, text)
+        self.plan_expr(rewritten.expr, &nothing, &known, text)
     }
 }
 

@@ -99,6 +99,11 @@ fn of_types(op: &Op, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Op
         (Op::Divide, T::Interval, r) if is_number(r) => call(Function::Scale { divide: true }, left, right),
         (Op::Plus, T::Time, T::Interval) => Some(dates::shifted_time(left.clone(), right.clone(), false)),
         (Op::Plus, T::Interval, T::Time) => Some(dates::shifted_time(right.clone(), left.clone(), false)),
+        (Op::Minus, T::Time, T::Time) => {
+            as_moment(left, &T::Interval);
+            as_moment(right, &T::Interval);
+            None
+        }
         (Op::Minus, T::Time, T::Interval) => Some(dates::shifted_time(left.clone(), right.clone(), true)),
         (Op::Minus, l, r) if is_moment(l) && (is_moment(r) || *r == T::Date) => call(Function::Between, left, right),
         (Op::Minus, T::Date, r) if is_moment(r) => call(Function::Between, left, right),

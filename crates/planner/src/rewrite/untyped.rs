@@ -4,17 +4,25 @@
 //! The others are known by their type once the statement is planned: a call of [`UNTYPED`] holds the literal and one of
 //! them until then.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
 use sqlparser::ast::{
     self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, JoinOperator, Select, UnaryOperator,
     Value,
 };
-use tidewire_sql::fold;
+use tidewire_sql::{fold, walk};
+use tidewire_types::SqlType;
 
-use super::{call, has_subquery, parameter_number};
+use super::{call, parameter_number};
 use crate::functions::untyped::UNTYPED;
 
-/// Rewrites `expr` if it gives values or conditions one type.
-pub(super) fn rewrite(expr: &mut Expr) {
+/// The types that are known of parameters, by their numbers.
+type Parameters = HashMap<usize, SqlType>;
+
+/// Rewrites `expr` if it gives values or conditions one type. What conditions tell of parameters is added to `parameters`.
+pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
+    let mut condition = |expr: &mut Expr| condition(expr, parameters);
     match expr {
         Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
             condition(left);
@@ -41,6 +49,7 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::Array(array) => among(array.elem.iter_mut().collect()),
         Expr::Function(function) => {
             let name = name_of(function);
+            function.filter.as_deref_mut().into_iter().for_each(&mut condition);
             let Some(mut args) = args_of(&mut function.args) else { return };
             match (name.as_deref(), args.as_mut_slice()) {
                 (Some("coalesce" | "greatest" | "least"), _) => among(args),
@@ -57,7 +66,7 @@ pub(super) fn rewrite(expr: &mut Expr) {
 }
 
 /// The conditions of a SELECT.
-pub(super) fn conditions(select: &mut Select) {
+pub(super) fn conditions(select: &mut Select, parameters: &mut Parameters) {
     let joins = select.from.iter_mut().flat_map(|item| item.joins.iter_mut());
     for join in joins {
         let constraint = match &mut join.join_operator {
@@ -71,10 +80,10 @@ pub(super) fn conditions(select: &mut Select) {
             _ => continue,
         };
         if let ast::JoinConstraint::On(on) = constraint {
-            condition(on);
+            condition(on, parameters);
         }
     }
-    select.selection.iter_mut().chain(&mut select.having).for_each(condition);
+    select.selection.iter_mut().chain(&mut select.having).for_each(|expr| condition(expr, parameters));
 }
 
 /// Makes a literal of digits a number.
@@ -88,10 +97,16 @@ pub(super) fn number(expr: &mut Expr) {
     }
 }
 
-/// Makes a literal a boolean.
-fn condition(expr: &mut Expr) {
+/// Makes a literal a boolean, and a parameter one.
+fn condition(expr: &mut Expr, parameters: &mut Parameters) {
+    if let Expr::Value(value) = expr
+        && let Some(number) = parameter_number(&value.value)
+    {
+        parameters.entry(number).or_insert(SqlType::Bool);
+        return;
+    }
     match expr {
-        Expr::Nested(inner) => condition(inner),
+        Expr::Nested(inner) => condition(inner, parameters),
         literal if is_untyped(literal) => {
             let inner = Box::new(std::mem::replace(literal, Expr::value(Value::Null)));
             let data_type = ast::DataType::Boolean;
@@ -144,10 +159,34 @@ fn typed_part(expr: &Expr) -> Option<&Expr> {
                 })
             }
             Some(UNTYPED) => None,
-            _ => Some(expr).filter(|expr| !has_subquery(expr)),
+            _ => Some(expr).filter(|expr| !has_nested_subqueries(expr)),
         },
-        other => Some(other).filter(|expr| !has_subquery(expr)),
+        other => Some(other).filter(|expr| !has_nested_subqueries(expr)),
     }
+}
+
+/// Whether subqueries stand inside each other: where each level was planned twice, all would be planned very often.
+fn has_nested_subqueries(expr: &Expr) -> bool {
+    #[derive(Default)]
+    struct Finder(usize);
+    impl ast::Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            self.0 += usize::from(is_subquery(expr));
+            if self.0 > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+
+        fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            self.0 -= usize::from(is_subquery(expr));
+            ControlFlow::Continue(())
+        }
+    }
+    walk(expr, &mut Finder::default()).is_break()
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. })
 }
 
 fn is_untyped(expr: &Expr) -> bool {
