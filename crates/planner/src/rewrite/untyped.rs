@@ -119,18 +119,23 @@ fn condition(expr: &mut Expr, parameters: &mut Parameters) {
 /// Gives `value` the type of `other`, if it has none of its own.
 fn beside(value: &mut Expr, other: &Expr) {
     if is_untyped(value)
-        && let Some(typed) = typed_part(other)
+        && let Some(typed) = common(&[other])
     {
-        hold(value, typed.clone());
+        hold(value, typed);
     }
 }
 
-/// Gives the values the type of the first of them that has one. What DataFusion reads as the others' type stays.
+/// Gives the values the type that the others have in common. What DataFusion reads as the others' type stays.
 fn among(values: Vec<&mut Expr>) {
-    let Some(first) = values.iter().position(|value| typed_part(value).is_some()) else { return };
-    let Some(typed) = values.get(first).and_then(|value| typed_part(value)).cloned() else { return };
+    let is_typed = |value: &&mut Expr| typed_parts(value).is_none_or(|parts| !parts.is_empty());
+    let first = values.iter().position(is_typed).unwrap_or(values.len());
+    let is_held = |idx: usize, value: &Expr| is_untyped(value) && (idx < first || is_parameter(value));
+    if !values.iter().enumerate().any(|(idx, value)| is_held(idx, value)) {
+        return;
+    }
+    let Some(typed) = common(&values.iter().map(|value| &**value).collect::<Vec<_>>()) else { return };
     for (idx, value) in values.into_iter().enumerate() {
-        if is_untyped(value) && (idx < first || is_parameter(value)) {
+        if is_held(idx, value) {
             hold(value, typed.clone());
         }
     }
@@ -141,27 +146,51 @@ fn hold(value: &mut Expr, typed: Expr) {
     *value = call(UNTYPED, vec![literal, typed]);
 }
 
-/// What stands in the expression and has its type. None: it has none, or it is not to be planned twice.
-fn typed_part(expr: &Expr) -> Option<&Expr> {
-    match expr {
-        Expr::Nested(inner) => typed_part(inner),
-        Expr::Value(value) if matches!(value.value, Value::Null) => None,
-        literal if is_untyped(literal) => None,
-        Expr::Case { conditions, else_result, .. } => {
-            conditions.iter().map(|when| &when.result).chain(else_result.as_deref()).find_map(typed_part)
+/// An expression of the type that the values have in common. None: none of them has one, or they are not to be planned twice.
+fn common(values: &[&Expr]) -> Option<Expr> {
+    let mut parts: Vec<&Expr> = vec![];
+    for part in parts_of(values.iter().copied())? {
+        if !parts.contains(&part) {
+            parts.push(part);
         }
-        Expr::Function(function) => match name_of(function).as_deref() {
-            Some("coalesce" | "greatest" | "least" | "nullif") => {
-                let FunctionArguments::List(list) = &function.args else { return None };
-                list.args.iter().find_map(|arg| match arg {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) => typed_part(arg),
-                    _ => None,
-                })
-            }
-            Some(UNTYPED) => None,
-            _ => Some(expr).filter(|expr| !has_nested_subqueries(expr)),
-        },
-        other => Some(other).filter(|expr| !has_nested_subqueries(expr)),
+    }
+    match parts.as_slice() {
+        [] => None,
+        [only] => Some((*only).clone()),
+        parts => Some(call("coalesce", parts.iter().map(|part| (*part).clone()).collect())),
+    }
+}
+
+/// What stands in the expression and gives it its type: none for a literal. None: it is not to be planned twice.
+fn typed_parts(expr: &Expr) -> Option<Vec<&Expr>> {
+    match expr {
+        Expr::Nested(inner) => typed_parts(inner),
+        Expr::Value(value) if matches!(value.value, Value::Null) => Some(vec![]),
+        literal if is_untyped(literal) => Some(vec![]),
+        Expr::Case { conditions, else_result, .. } => {
+            parts_of(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
+        }
+        Expr::Function(function) if name_of(function).is_some_and(|name| name == UNTYPED) => Some(vec![]),
+        Expr::Function(function) if name_of(function).is_some_and(|name| CHOICES.contains(&name.as_str())) => {
+            let FunctionArguments::List(list) = &function.args else { return Some(vec![]) };
+            parts_of(list.args.iter().filter_map(value_of))
+        }
+        other if has_nested_subqueries(other) => None,
+        other => Some(vec![other]),
+    }
+}
+
+fn parts_of<'a>(values: impl Iterator<Item = &'a Expr>) -> Option<Vec<&'a Expr>> {
+    values.map(typed_parts).collect::<Option<Vec<_>>>().map(|parts| parts.concat())
+}
+
+/// Functions that give one of their arguments.
+const CHOICES: &[&str] = &["coalesce", "greatest", "least", "nullif"];
+
+fn value_of(arg: &FunctionArg) -> Option<&Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+        _ => None,
     }
 }
 
