@@ -4,10 +4,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Expr, Limit, LogicalPlan};
-use tidewire_types::SqlType;
 
-use crate::functions::any;
-use crate::functions::untyped;
+use crate::functions::{any, untyped};
 
 /// Gives parameters types where DataFusion would find none, or another one.
 pub(crate) fn infer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
@@ -19,11 +17,6 @@ pub(crate) fn infer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
         other => Ok(Transformed::no(other)),
     });
     typed.map(|typed| typed.data)
-}
-
-/// The type that a parameter gets beside a value of this type.
-pub(crate) fn type_beside(sql_type: &SqlType) -> SqlType {
-    untyped::unbounded(sql_type)
 }
 
 /// The plan with bigints for the integers that clients declared LIMIT and OFFSET to be.

@@ -132,7 +132,7 @@ impl<'a> Provider<'a> {
                 let number = placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
                 let sql_type = placeholder.field.as_ref().map_or(SqlType::Text, |f| SqlType::of(f));
                 if let Some(slot @ None) = number.checked_sub(1).and_then(|idx| types.get_mut(idx)) {
-                    let sql_type = parameters::type_beside(&sql_type);
+                    let sql_type = untyped::unbounded(&sql_type);
                     placeholder.field = Some(Arc::new(sql_type.field("", true)));
                     *slot = Some(sql_type);
                 }

@@ -33,7 +33,7 @@ use crate::column_names::visible;
 use crate::comparisons;
 use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
-use crate::functions::sets;
+use crate::functions::{sets, untyped};
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
@@ -314,7 +314,7 @@ fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
             let field = found.get(&format!("${}", idx + 1)).and_then(Option::as_ref);
             *slot = Some(match field.map(|f| SqlType::of(f)) {
                 None => SqlType::Text,
-                Some(sql_type) => parameters::type_beside(&sql_type),
+                Some(sql_type) => untyped::unbounded(&sql_type),
             });
         }
     }

@@ -231,6 +231,10 @@ pub(super) fn may_be_folded(plan: &LogicalPlan, idx: usize) -> bool {
         LogicalPlan::Sort(sort) => may_be_folded(&sort.input, idx),
         LogicalPlan::Limit(limit) => may_be_folded(&limit.input, idx),
         LogicalPlan::Distinct(Distinct::All(input)) => may_be_folded(input, idx),
+        LogicalPlan::Join(join) => match idx.checked_sub(join.left.schema().fields().len()) {
+            Some(idx) => may_be_folded(&join.right, idx),
+            None => may_be_folded(&join.left, idx),
+        },
         _ => false,
     }
 }

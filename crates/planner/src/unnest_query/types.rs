@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::rows;
+use crate::planned_types::in_relation;
 use crate::provider::to_datafusion;
 use crate::type_classes::are_compared;
 
@@ -35,6 +36,7 @@ pub(crate) fn check_types(plan: &LogicalPlan) -> Result<()> {
 }
 
 fn check(expr: &Expr, schema: &DFSchema, op: &str, subquery: &LogicalPlan) -> Result<()> {
+    let subquery = in_relation(subquery.clone());
     let Some(right) = subquery.schema().fields().first() else { return Ok(()) };
     match (rows::elements(expr), right.data_type()) {
         (Some(values), DataType::Struct(fields)) => {

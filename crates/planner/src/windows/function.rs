@@ -113,7 +113,12 @@ impl WindowUDFImpl for Declared {
                 if is_text(value) != is_text(default) && !value.is_null() && !default.is_null() {
                     return plan_err!("no common type");
                 }
-                match type_union_resolution(&[value.clone(), default.clone()]) {
+                let both = match (value.is_null(), default.is_null()) {
+                    (true, _) => Some(default.clone()),
+                    (_, true) => Some(value.clone()),
+                    _ => type_union_resolution(&[value.clone(), default.clone()]),
+                };
+                match both {
                     Some(both) => Ok(vec![both.clone(), DataType::Int64, both]),
                     None => plan_err!("no common type"),
                 }
