@@ -10,10 +10,13 @@ use crate::functions::{any, untyped};
 /// Gives parameters types where DataFusion would find none, or another one.
 pub(crate) fn infer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let typed = expr.transform_up(|expr| match expr {
-        Expr::ScalarFunction(mut call) => {
-            let is_typed = any::infer(&mut call, schema)? || untyped::infer(&mut call, schema)?;
-            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), is_typed))
-        }
+        Expr::ScalarFunction(mut call) => match untyped::read(&call, schema)? {
+            Some(value) => Ok(Transformed::yes(value)),
+            None => {
+                let is_typed = any::infer(&mut call, schema)?;
+                Ok(Transformed::new_transformed(Expr::ScalarFunction(call), is_typed))
+            }
+        },
         other => Ok(Transformed::no(other)),
     });
     typed.map(|typed| typed.data)

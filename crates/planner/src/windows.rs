@@ -39,8 +39,8 @@ pub(crate) fn resolve_select(select: &mut Select) -> Result<()> {
         refuse(place, expr)?;
     }
     refuse("GROUP BY", &select.group_by)?;
-    for join in select.from.iter().flat_map(|table| &table.joins) {
-        if let Some(JoinConstraint::On(condition)) = constraint(&join.join_operator) {
+    for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+        if let Some(JoinConstraint::On(condition)) = constraint(&mut join.join_operator) {
             refuse("JOIN conditions", condition)?;
         }
     }
@@ -67,7 +67,8 @@ pub(crate) fn resolve_query(query: &mut Query) -> Result<()> {
     resolve(&named, &mut query.order_by)
 }
 
-fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
+/// What a join has behind it: ON, USING or NATURAL.
+pub(crate) fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => Some(c),
         JoinOperator::Right(c) | JoinOperator::RightOuter(c) | JoinOperator::FullOuter(c) => Some(c),

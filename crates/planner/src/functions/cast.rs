@@ -133,15 +133,14 @@ fn udf(target: SqlType, assign: Option<Assign>) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(CastTo { name: target.to_string(), target, assign, signature }))
 }
 
-/// Refuses a cast or an assignment of types that cannot be converted, where that is what the call is. The types are those
-/// of the planned statement: before, a value may have another type than it gets ([`crate::planned_types`]).
+/// Refuses a call that casts a value to what it cannot become. The value must have its type: while a statement is planned it
+/// may have another one ([`crate::planned_types`]).
 ///
-/// Errors: `42846`, `42804`.
+/// Errors: `42846`.
 pub(crate) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
-    let Some(cast) = call.func.inner().downcast_ref::<CastTo>() else { return Ok(()) };
-    // A parameter may have no type yet.
-    match call.args.first().map(|value| value.to_field(schema)) {
-        Some(Ok((_, field))) => cast.check(&SqlType::of(&field)),
+    match (call.func.inner().downcast_ref::<CastTo>(), call.args.first().map(|value| value.to_field(schema))) {
+        (Some(CastTo { target, assign: None, .. }), Some(Ok((_, field)))) => check_cast(&SqlType::of(&field), target),
+        // A parameter may have no type yet.
         _ => Ok(()),
     }
 }
@@ -175,9 +174,10 @@ impl ScalarUDFImpl for CastTo {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        // A cast is checked when its value has its type.
-        if self.assign.is_some() {
-            self.check(&args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f)))?;
+        // A cast is checked by [`check_call`].
+        if let Some(Assign { column, literal }) = &self.assign {
+            let from = args.arg_fields.first().map_or(SqlType::Null, |f| SqlType::of(f));
+            check_assignment(column, &from, &self.target, *literal).map_err(external)?;
         }
         Ok(Arc::new(self.target.field(&self.name, true)))
     }
@@ -197,17 +197,6 @@ impl ScalarUDFImpl for CastTo {
         match is_scalar {
             true => Ok(ColumnarValue::Scalar(scalar(&output, 0)?)),
             false => Ok(ColumnarValue::Array(output)),
-        }
-    }
-}
-
-impl CastTo {
-    /// Refuses types that cannot be converted.
-    fn check(&self, from: &SqlType) -> Result<()> {
-        let target = &self.target;
-        match &self.assign {
-            Some(Assign { column, literal }) => check_assignment(column, from, target, *literal).map_err(external),
-            None => check_cast(from, target),
         }
     }
 }

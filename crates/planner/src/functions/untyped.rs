@@ -49,18 +49,6 @@ pub(crate) fn read_beside(literal: Expr, target: &SqlType, data_type: &DataType)
     }
 }
 
-/// Gives a parameter its type. Whether the call was about one that had none.
-pub(crate) fn infer(call: &mut ScalarFunction, schema: &DFSchema) -> Result<bool> {
-    if call.func.name() != UNTYPED {
-        return Ok(false);
-    }
-    let [Expr::Placeholder(Placeholder { field: field @ None, .. }), typed] = call.args.as_mut_slice() else {
-        return Ok(false);
-    };
-    *field = Some(Arc::new(unbounded(&SqlType::of(&typed.to_field(schema)?.1)).field("", true)));
-    Ok(true)
-}
-
 /// The type without the bounds of a column: whatever is compared with the column may have more digits, or more characters.
 pub(crate) fn unbounded(sql_type: &SqlType) -> SqlType {
     match sql_type {

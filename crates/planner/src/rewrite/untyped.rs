@@ -1,21 +1,23 @@
 //! Literals and parameters without a type, where DataFusion would not give them that of the values they stand among: a
 //! boolean where a condition stands, and the type of the others of CASE, coalesce(), nullif(), lag() and IS DISTINCT FROM.
 //!
-//! The others are known by their type once the statement is planned: a call of [`UNTYPED`] holds the literal and one of
-//! them until then.
+//! The type of the others is known once the statement is planned: a call of [`UNTYPED`] holds the literal and an expression
+//! of that type until then.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, JoinOperator, Select, UnaryOperator,
+    self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, JoinConstraint, Select, UnaryOperator,
     Value,
 };
-use tidewire_sql::{fold, walk};
+use tidewire_sql::walk;
 use tidewire_types::SqlType;
 
 use super::{call, parameter_number};
 use crate::functions::untyped::UNTYPED;
+use crate::set_returning::from::function_name;
+use crate::windows::constraint;
 
 /// The types that are known of parameters, by their numbers.
 type Parameters = HashMap<usize, SqlType>;
@@ -48,7 +50,7 @@ pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
         }
         Expr::Array(array) => among(array.elem.iter_mut().collect()),
         Expr::Function(function) => {
-            let name = name_of(function);
+            let name = function_name(&function.name);
             function.filter.as_deref_mut().into_iter().for_each(&mut condition);
             let Some(mut args) = args_of(&mut function.args) else { return };
             match (name.as_deref(), args.as_mut_slice()) {
@@ -67,19 +69,8 @@ pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
 
 /// The conditions of a SELECT.
 pub(super) fn conditions(select: &mut Select, parameters: &mut Parameters) {
-    let joins = select.from.iter_mut().flat_map(|item| item.joins.iter_mut());
-    for join in joins {
-        let constraint = match &mut join.join_operator {
-            JoinOperator::Join(constraint)
-            | JoinOperator::Inner(constraint)
-            | JoinOperator::Left(constraint)
-            | JoinOperator::LeftOuter(constraint)
-            | JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint) => constraint,
-            _ => continue,
-        };
-        if let ast::JoinConstraint::On(on) = constraint {
+    for join in select.from.iter_mut().flat_map(|item| item.joins.iter_mut()) {
+        if let Some(JoinConstraint::On(on)) = constraint(&mut join.join_operator) {
             condition(on, parameters);
         }
     }
@@ -170,8 +161,10 @@ fn typed_parts(expr: &Expr) -> Option<Vec<&Expr>> {
         Expr::Case { conditions, else_result, .. } => {
             parts_of(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
         }
-        Expr::Function(function) if name_of(function).is_some_and(|name| name == UNTYPED) => Some(vec![]),
-        Expr::Function(function) if name_of(function).is_some_and(|name| CHOICES.contains(&name.as_str())) => {
+        Expr::Function(function) if function_name(&function.name).is_some_and(|name| name == UNTYPED) => Some(vec![]),
+        Expr::Function(function)
+            if function_name(&function.name).is_some_and(|name| CHOICES.contains(&name.as_str())) =>
+        {
             let FunctionArguments::List(list) = &function.args else { return Some(vec![]) };
             parts_of(list.args.iter().filter_map(value_of))
         }
@@ -225,13 +218,6 @@ fn is_untyped(expr: &Expr) -> bool {
 
 fn is_parameter(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if parameter_number(&value.value).is_some())
-}
-
-fn name_of(function: &ast::Function) -> Option<String> {
-    match function.name.0.as_slice() {
-        [part] => part.as_ident().map(fold),
-        _ => None,
-    }
 }
 
 fn args_of(args: &mut FunctionArguments) -> Option<Vec<&mut Expr>> {

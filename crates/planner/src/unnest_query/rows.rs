@@ -31,7 +31,8 @@ pub(crate) fn row_function(name: &str) -> Option<Arc<ScalarUDF>> {
     (name == ROW).then(|| FUNCTION.clone())
 }
 
-/// Plans the subqueries that rows are compared with, and those of ARRAY(query). DataFusion would say of their columns only that aliases are wrong.
+/// Plans the subqueries that rows are compared with, and those of ARRAY(query). DataFusion would say of their columns only
+/// that aliases are wrong, and nothing where there are more columns than names.
 #[derive(Debug)]
 pub(crate) struct RowPlanner;
 
