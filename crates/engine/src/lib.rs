@@ -43,6 +43,7 @@ use tidewire_connect::Connector;
 use tidewire_operators::expr::sql_error;
 use tidewire_operators::{Operator, Plan};
 use tidewire_planner::Planned;
+pub use tidewire_planner::read_value;
 use tidewire_sql::ast;
 use tidewire_types::{Result, SqlError, SqlState};
 
@@ -249,9 +250,8 @@ impl Engine {
     }
 
     /// The batch plan of a query as text; with `analyze` it is run first.
-    async fn explain(&self, planned: &Planned, analyze: bool) -> Result<String> {
-        let state = self.datafusion.state();
-        let plan = state.query_planner().create_physical_plan(&planned.plan, &state).await.map_err(sql_error)?;
+    async fn explain(&self, planned: &Planned, parameters: Vec<ScalarValue>, analyze: bool) -> Result<String> {
+        let plan = tidewire_planner::physical_plan(planned, parameters, &self.datafusion).await?;
         if analyze {
             let mut rows = execute_stream(plan.clone(), self.datafusion.task_ctx()).map_err(sql_error)?;
             while let Some(batch) = rows.next().await {

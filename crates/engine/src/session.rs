@@ -203,8 +203,10 @@ impl Session {
             Statement::Fetch { name, .. } => (vec![], Some(self.cursor(name)?.schema.clone())),
             Statement::Execute { name, .. } => (vec![], self.prepared_statement(name)?.schema.clone()),
             Statement::Backup { .. } => (vec![], Some(Session::backup_schema()?)),
-            Statement::Show(_) | Statement::ShowSetting(_) | Statement::Explain(_) => {
-                (vec![], Some(self.show_rows(&parsed).await?.schema()))
+            Statement::Show(_) | Statement::ShowSetting(_) => (vec![], Some(self.show_rows(&parsed).await?.schema())),
+            Statement::Explain(explain) => {
+                let parameters = self.explain_parameters(explain, parameters).await?;
+                (parameters, Some(Session::explain_rows("")?.schema()))
             }
             _ => (vec![], None),
         };
@@ -235,11 +237,11 @@ impl Session {
                 self.run_dml(prepared, parameters).await
             }
             Statement::Truncate(names) => self.truncate(names).await,
-            Statement::Explain(_) | Statement::Show(_) | Statement::ShowSetting(_) => {
-                let rows = self.show_rows(parsed).await?;
-                let tag = if matches!(parsed.statement, Statement::Explain(_)) { "EXPLAIN" } else { "SHOW" };
-                Ok(Outcome::rows(rows, tag))
+            Statement::Explain(explain) => {
+                let plan = self.explain(explain, &prepared.parameters, parameters).await?;
+                Ok(Outcome::rows(Session::explain_rows(&plan)?, "EXPLAIN"))
             }
+            Statement::Show(_) | Statement::ShowSetting(_) => Ok(Outcome::rows(self.show_rows(parsed).await?, "SHOW")),
             Statement::Set { name, value, local } => {
                 self.settings.set(name, value.as_deref(), *local)?;
                 Ok(Outcome::command(if value.is_some() { "SET" } else { "RESET" }))
@@ -370,6 +372,17 @@ impl Session {
     }
 
     async fn execute_named(&mut self, name: &str, args: &[tidewire_sql::ast::Expr], text: &str) -> Result<Outcome> {
+        let (prepared, values) = self.execution(name, args, text).await?;
+        Box::pin(self.execute(&prepared, values)).await
+    }
+
+    /// What `EXECUTE name (args)` runs: the statement and the values of its parameters.
+    async fn execution(
+        &mut self,
+        name: &str,
+        args: &[tidewire_sql::ast::Expr],
+        text: &str,
+    ) -> Result<(Prepared, Vec<ScalarValue>)> {
         let prepared = self.prepared_statement(name)?.clone();
         let mut values = vec![];
         for (arg, sql_type) in args.iter().zip(&prepared.parameters) {
@@ -383,7 +396,7 @@ impl Session {
                 args.len()
             )));
         }
-        Box::pin(self.execute(&prepared, values)).await
+        Ok((prepared, values))
     }
 
     /// A setting, as SHOW gives it.

@@ -22,6 +22,7 @@ use crate::functions::cast;
 use crate::functions::convert::convert;
 use crate::functions::datetime_input::{Moment, read};
 use crate::grouping_sets::has_sets;
+use crate::parameters::is_found;
 use crate::provider::to_datafusion;
 
 /// Replaces the casts of a plan.
@@ -74,7 +75,10 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 fn read_literal(text: &str, target: &SqlType) -> Result<Expr> {
-    if matches!(target, SqlType::Float4 | SqlType::Float8) {
+    if is_found(text, target) {
+        return Ok(lit(ScalarValue::try_from(&target.data_type())?));
+    }
+    if matches!(target, SqlType::Bool | SqlType::Float4 | SqlType::Float8) {
         let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
         return Ok(lit(ScalarValue::try_from_array(&convert(&text, &SqlType::Text, target, false)?, 0)?));
     }

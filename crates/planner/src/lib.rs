@@ -62,8 +62,8 @@ pub use dml::{
     ValueRows,
 };
 pub use functions::any::EQUALS_ANY;
-pub use functions::convert::read_text;
+pub use functions::convert::{read_text, read_value};
 pub use functions::replaced::show;
 pub use point::PointQuery;
-pub use query::{Context, Planned, TableResolver, execute};
+pub use query::{Context, Planned, TableResolver, execute, physical_plan};
 pub use session::session_context;

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
@@ -20,6 +20,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, TableSource, WindowUDF,
 };
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast;
 use tidewire_catalog::{Kind, Name, Object, ViewDef};
@@ -33,7 +34,7 @@ use crate::functions::{PostgresOperators, cast, sets, unknown_function, untyped}
 use crate::query::Context;
 use crate::unnest_query::{RowPlanner, row_function};
 use crate::using::UsingPlanner;
-use crate::{common_types, comparisons, in_lists, parameters, windows};
+use crate::{common_types, comparisons, in_lists, parameters, rewrite, windows};
 
 /// Views on views, before a catalog must be taken for broken.
 const VIEW_DEPTH_MAX: usize = 100;
@@ -117,31 +118,32 @@ impl<'a> Provider<'a> {
         planned.and_then(in_lists::in_expr).map_err(|e| planning_error(e, text))
     }
 
-    /// Gives parameters without a type the one that was inferred, or text; writes it to `types`.
-    pub(crate) fn check_types(
+    /// An expression over the columns of `schema`; not yet coerced. The types of its parameters are added to `types`.
+    pub(crate) fn plan_open(
         &self,
-        expr: Expr,
+        expr: &ast::Expr,
         schema: &DFSchema,
-        types: &mut [Option<SqlType>],
+        types: &mut Vec<Option<SqlType>>,
         text: &str,
     ) -> Result<Expr> {
-        let expr = parameters::infer(expr, schema).map_err(|e| planning_error(e, text))?;
-        let (expr, _) = expr.infer_placeholder_types(schema).map_err(|e| planning_error(e, text))?;
-        let typed = expr.transform_up(|expr| match expr {
-            Expr::Placeholder(mut placeholder) => {
-                let number = placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
-                let sql_type = placeholder.field.as_ref().map_or(SqlType::Text, |f| SqlType::of(f));
-                if let Some(slot @ None) = number.checked_sub(1).and_then(|idx| types.get_mut(idx)) {
-                    let sql_type = untyped::unbounded(&sql_type);
-                    placeholder.field = Some(Arc::new(sql_type.field("", true)));
-                    *slot = Some(sql_type);
-                }
-                placeholder.field.get_or_insert_with(|| Arc::new(sql_type.field("", true)));
-                Ok(Transformed::yes(Expr::Placeholder(placeholder)))
+        let rewritten = rewrite::rewrite_with_parameters(expr)?;
+        if types.len() < rewritten.n_parameters {
+            types.resize(rewritten.n_parameters, None);
+        }
+        for (number, sql_type) in rewritten.parameters {
+            if let Some(slot @ None) = types.get_mut(number.wrapping_sub(1)) {
+                *slot = Some(sql_type);
             }
-            other => Ok(Transformed::no(other)),
+        }
+        parameters::find(expr, types, |expr, types, watch| {
+            let marked = rewrite::rewrite_with_parameters(expr)?.expr;
+            let planned = self.plan_expr(marked, schema, types, text)?;
+            let typed = planned.rewrite(&mut TypeCoercionRewriter::new(schema)).map_err(|e| planning_error(e, text))?;
+            watch(&typed.data);
+            Ok(())
         });
-        typed.map(|t| t.data).map_err(|e| planning_error(e, text))
+        let known: Vec<_> = types.iter().map(|t| Some(t.clone().unwrap_or(SqlType::Text))).collect();
+        self.plan_expr(rewritten.expr, schema, &known, text)
     }
 
     fn relation(&self, schema: Option<&str>, name: &str) -> Result<Arc<dyn TableSource>> {

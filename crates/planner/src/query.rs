@@ -4,7 +4,7 @@
 //! columns have exactly the Arrow types of their SQL types. Invariant: a [`Planned`] query gives batches of exactly
 //! [`Planned::schema`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -16,10 +16,9 @@ use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, InvariantLevel, LogicalPlan, LogicalPlanBuilder, TableScan};
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use futures::StreamExt;
@@ -33,7 +32,7 @@ use crate::column_names::visible;
 use crate::comparisons;
 use crate::errors::{placed, planning_error};
 use crate::functions::convert::convert;
-use crate::functions::{sets, untyped};
+use crate::functions::sets;
 use crate::provider::{Provider, object_of, to_datafusion};
 use crate::rewrite::{self, check_depth};
 use crate::rules::distinct_on;
@@ -181,18 +180,23 @@ impl Context<'_> {
         depth: usize,
         row_names: &mut RowNames,
     ) -> Result<Logical> {
-        let rewrite::Rewritten { query, parameters: inferred, n_parameters } =
+        self.watched(query, text, declared, depth, row_names, &mut |_| ())
+    }
+
+    /// The same; `watch` sees the expressions as soon as they have types, and once more at the end.
+    fn watched(
+        &self,
+        query: &ast::Query,
+        text: &str,
+        declared: &[Option<SqlType>],
+        depth: usize,
+        row_names: &mut RowNames,
+        watch: &mut dyn FnMut(&Expr),
+    ) -> Result<Logical> {
+        let rewrite::Rewritten { query: rewritten, parameters: inferred, n_parameters } =
             rewrite::rewrite(query, row_names).map_err(|e| placed(e, text))?;
         let state = self.session.state();
-        windows::check_functions(&query, &state)?;
-        let provider = Provider::new(self, &state, depth);
-        let plan = |types: &[Option<SqlType>]| match sql_to_plan(&provider, &query, types, text) {
-            Err(error) if sets::is_of_struct(&error) => {
-                provider.unnest_structs();
-                sql_to_plan(&provider, &query, types, text)
-            }
-            planned => planned,
-        };
+        windows::check_functions(&rewritten, &state)?;
 
         let mut types: Vec<Option<SqlType>> = declared.to_vec();
         types.resize(n_parameters.max(declared.len()), None);
@@ -201,12 +205,21 @@ impl Context<'_> {
                 *slot = Some(sql_type);
             }
         }
-        let mut raw = plan(&types)?;
         if types.iter().any(Option::is_none) {
-            infer_parameters(&raw, &mut types);
-            raw = plan(&types)?;
+            parameters::find(query, &mut types, |query, types, watch| {
+                self.watched(query, text, types, depth, &mut row_names.clone(), watch).map(|_| ())
+            });
         }
-        let parameters = types.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect();
+        let types: Vec<_> = types.into_iter().map(|t| Some(t.unwrap_or(SqlType::Text))).collect();
+        let provider = Provider::new(self, &state, depth);
+        let raw = match sql_to_plan(&provider, &rewritten, &types, text) {
+            Err(error) if sets::is_of_struct(&error) => {
+                provider.unnest_structs();
+                sql_to_plan(&provider, &rewritten, &types, text)
+            }
+            planned => planned,
+        }?;
+        let parameters = types.into_iter().flatten().collect();
         aggregate_checks::check(&raw)
             .and_then(|()| unnest_query::check_types(&raw))
             .and_then(|()| set_operation::check_types(&raw))
@@ -215,7 +228,7 @@ impl Context<'_> {
         windows::spec::check_filters(&raw)?;
 
         let plan = primary_keys::without_unread(raw).and_then(comparisons::in_plan);
-        let analyzed = plan.and_then(|plan| analyzed(plan, &state));
+        let analyzed = plan.and_then(|plan| analyzed(plan, &state, watch));
         let analyzed = analyzed.map_err(|e| planning_error(e, text))?;
         windows::spec::check_frames(&analyzed)?;
         let mut objects = provider.views();
@@ -271,16 +284,22 @@ impl Logical {
 
 /// A plan whose types are known and whose subqueries are joins. DataFusion's own check comes after that: it refuses
 /// subqueries that its rules do not know.
-fn analyzed(plan: LogicalPlan, state: &SessionState) -> datafusion::common::Result<LogicalPlan> {
+fn analyzed(
+    plan: LogicalPlan,
+    state: &SessionState,
+    watch: &mut dyn FnMut(&Expr),
+) -> datafusion::common::Result<LogicalPlan> {
     let analyzer = state.analyzer();
     let mut plan = plan;
     for rule in &analyzer.rules {
         plan = rule.analyze(plan, state.config_options())?;
     }
+    parameters::each_expr(&plan, watch);
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
     let plan = unnest_query::unnest(distinct_on::over_columns(spans::in_plan(plan)?)?)?;
     let plan = in_lists::in_plan(plan)?;
+    parameters::each_expr(&plan, watch);
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }
@@ -298,26 +317,6 @@ fn sql_to_plan(
         .sql_statement_to_plan_with_context(statement, &mut context)
         .and_then(using::strip)
         .map_err(|e| planning_error(e, text))
-}
-
-/// What DataFusion found out about parameters whose type was not known; text for the others.
-fn infer_parameters(plan: &LogicalPlan, types: &mut [Option<SqlType>]) {
-    let with_arrays = plan.clone().transform_up_with_subqueries(|plan| {
-        let schema = merge_schema(&plan.inputs());
-        plan.map_expressions(|expr| parameters::infer(expr, &schema).map(Transformed::yes))
-    });
-    let with_arrays = with_arrays.map(|typed| typed.data);
-    let plan = with_arrays.as_ref().unwrap_or(plan);
-    let found: HashMap<String, Option<FieldRef>> = plan.get_parameter_fields().unwrap_or_default();
-    for (idx, slot) in types.iter_mut().enumerate() {
-        if slot.is_none() {
-            let field = found.get(&format!("${}", idx + 1)).and_then(Option::as_ref);
-            *slot = Some(match field.map(|f| SqlType::of(f)) {
-                None => SqlType::Text,
-                Some(sql_type) => untyped::unbounded(&sql_type),
-            });
-        }
-    }
 }
 
 fn collect_objects(plan: &LogicalPlan, objects: &mut BTreeSet<ObjectId>) -> Result<()> {
@@ -388,24 +387,33 @@ pub async fn execute(
     parameters: Vec<ScalarValue>,
     session: &SessionContext,
 ) -> Result<SendableRecordBatchStream> {
+    let physical = physical_plan(planned, parameters, session).await?;
+    let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
+    let schema = planned.schema.clone();
+    let target = schema.clone();
+    let rows = rows.map(move |batch| Ok(with_schema(&batch.map_err(running_error)?, &target)?));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// What runs a planned query with the values of its parameters.
+pub async fn physical_plan(
+    planned: &Planned,
+    parameters: Vec<ScalarValue>,
+    session: &SessionContext,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let state = session.state();
     let mut plan = planned.plan.clone();
     if !planned.parameters.is_empty() {
         plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
         plan = parameters::with_limits(plan).map_err(sql_error)?;
     }
-    let physical = match depth(&plan) {
+    match depth(&plan) {
         deep @ LARGE_STACK_DEPTH.. => on_large_stack(deep, || {
             let planned = state.query_planner().create_physical_plan(&plan, &state);
             futures::executor::block_on(planned).map_err(|e| planning_error(e, ""))
-        })?,
-        _ => state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, ""))?,
-    };
-    let rows = execute_stream(physical, session.task_ctx()).map_err(sql_error)?;
-    let schema = planned.schema.clone();
-    let target = schema.clone();
-    let rows = rows.map(move |batch| Ok(with_schema(&batch.map_err(running_error)?, &target)?));
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+        }),
+        _ => state.query_planner().create_physical_plan(&plan, &state).await.map_err(|e| planning_error(e, "")),
+    }
 }
 
 /// How many nodes of the plan stand above each other.

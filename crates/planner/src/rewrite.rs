@@ -2,6 +2,7 @@
 //! and refusals of what DataFusion would plan wrongly or silently leave out.
 
 mod any_array;
+mod arguments;
 mod array_query;
 mod integers;
 mod like_any;
@@ -206,17 +207,15 @@ impl VisitorMut for Rewriter {
         }
         values_to_selects(&mut query.body);
         subquery_order::in_aggregates(query);
+        if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            for expr in limit.iter_mut().chain(offset.iter_mut().map(|o| &mut o.value)) {
+                self.infer(expr, SqlType::Int8);
+                untyped::number(expr);
+            }
+        }
+        query.fetch.iter().filter_map(|f| f.quantity.as_ref()).for_each(|n| self.infer(n, SqlType::Int8));
         if let Err(error) = fetch_to_limit(query) {
             return flow(Err(error));
-        }
-        match &mut query.limit_clause {
-            Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
-                for expr in limit.iter_mut().chain(offset.iter_mut().map(|o| &mut o.value)) {
-                    self.infer(expr, SqlType::Int8);
-                    untyped::number(expr);
-                }
-            }
-            Some(ast::LimitClause::OffsetCommaLimit { .. }) | None => {}
         }
         ControlFlow::Continue(())
     }
@@ -251,7 +250,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> Flow {
-        untyped::conditions(select, &mut self.parameters);
+        untyped::conditions(select);
         primary_keys::mark_sets(select);
         ControlFlow::Continue(())
     }
@@ -328,7 +327,7 @@ impl VisitorMut for Rewriter {
             }
             *expr = std::mem::replace(inner, Expr::value(Value::Null));
         }
-        untyped::rewrite(expr, &mut self.parameters);
+        untyped::rewrite(expr);
         array_to_call(expr);
         rename_function(expr);
         operators::rewrite(expr);
@@ -579,7 +578,7 @@ fn path_to_operator(expr: &mut Expr, name: &str) {
         other => other,
     };
     let op = if is_text { ast::BinaryOperator::HashLongArrow } else { ast::BinaryOperator::HashArrow };
-    let right = Box::new(Expr::Array(ast::Array { elem: path, named: true }));
+    let right = Box::new(call(functions::ARRAY, path));
     *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(json), op, right }));
 }
 

@@ -144,6 +144,46 @@ async fn parameters_and_results_travel_in_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parameters_have_the_types_that_postgres_gives_them() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let table = "CREATE TABLE t (id int PRIMARY KEY, a int[], s text, sa text[], j jsonb, b bool, h smallint, \
+                 n numeric(8,2), f float8, d date, ts timestamp, tz timestamptz, iv interval, v varchar(5), u uuid, \
+                 y bytea, ti time, c char(5), l bigint, r real)";
+    client.batch_execute(table).await.unwrap();
+    let mut differences = vec![];
+    for line in include_str!("parameters.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (sql, _) = line.split_once(" :: ").unwrap();
+        let seen = match client.prepare(sql).await {
+            Ok(statement) => {
+                let parameters: Vec<&str> = statement.params().iter().map(|t| t.name()).collect();
+                let columns: Vec<&str> = statement.columns().iter().map(|c| c.type_().name()).collect();
+                format!("{sql} :: {} :: {}", parameters.join(", "), columns.join(", "))
+            }
+            Err(error) => format!("{sql}: {error:?}"),
+        };
+        if seen != line {
+            differences.push(format!("{line}\n  but {seen}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_takes_the_parameters_of_its_query() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let sql = "EXPLAIN SELECT n + $1 FROM generate_series(1, 3) AS t(n) WHERE n > $2 LIMIT $3";
+    let statement = client.prepare(sql).await.unwrap();
+    assert_eq!(statement.params().len(), 3);
+    let rows = client.query(&statement, &[&1_i32, &2_i32, &5_i64]).await.unwrap();
+    let plan: String = rows.iter().map(|row| row.get::<_, String>(0)).collect();
+    assert!(plan.contains("> 2") && !plan.contains('$'), "{plan}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_in_the_extended_protocol_leaves_the_session_usable() {
     let server = Server::start().await;
     let client = server.client().await;

@@ -1,9 +1,10 @@
 //! SHOW, DESCRIBE and EXPLAIN.
 
 use arrow::array::RecordBatch;
+use datafusion::common::ScalarValue;
 use tidewire_catalog::{Kind, Object};
 use tidewire_planner::NodeId;
-use tidewire_sql::{Explain, ObjectKind, ObjectName, Parsed, Show, Statement};
+use tidewire_sql::{Explain, ObjectKind, ObjectName, Parsed, Show, Statement, ast};
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::Session;
@@ -11,7 +12,7 @@ use crate::status::{OperatorStatus, ViewState};
 use crate::system::{bigint, indexes, rows, text, view_state};
 
 impl Session {
-    /// The rows of a SHOW or EXPLAIN.
+    /// The rows of a SHOW.
     pub(super) async fn show_rows(&mut self, parsed: &Parsed) -> Result<RecordBatch> {
         match &parsed.statement {
             Statement::ShowSetting(name) if name == "all" => {
@@ -27,10 +28,6 @@ impl Session {
                 rows(vec![(name.as_str(), SqlType::Text, text([Some(value)]))])
             }
             Statement::Show(show) => self.show(show).await,
-            Statement::Explain(explain) => {
-                let lines = self.explain(explain).await?;
-                rows(vec![("QUERY PLAN", SqlType::Text, text(lines.lines().map(Some)))])
-            }
             _ => Err(SqlError::internal("not a SHOW")),
         }
     }
@@ -128,7 +125,29 @@ impl Session {
         ])
     }
 
-    async fn explain(&mut self, explain: &Explain) -> Result<String> {
+    /// A plan as the rows of an EXPLAIN.
+    pub(super) fn explain_rows(plan: &str) -> Result<RecordBatch> {
+        rows(vec![("QUERY PLAN", SqlType::Text, text(plan.lines().map(Some)))])
+    }
+
+    /// The types of the parameters of an EXPLAIN: those of the query.
+    pub(super) async fn explain_parameters(
+        &mut self,
+        explain: &Explain,
+        declared: &[Option<SqlType>],
+    ) -> Result<Vec<SqlType>> {
+        let Explain::Plan { statement, .. } = explain else { return Ok(vec![]) };
+        let Statement::Query(query) = &statement.statement else { return Ok(vec![]) };
+        Ok(self.plan_query(query, &statement.text, declared).await?.planned.parameters)
+    }
+
+    /// The plan that an EXPLAIN shows. `types` and `parameters` are those of the query.
+    pub(super) async fn explain(
+        &mut self,
+        explain: &Explain,
+        types: &[SqlType],
+        parameters: Vec<ScalarValue>,
+    ) -> Result<String> {
         match explain {
             Explain::MaterializedView { name, analyze } => self.explain_view(name, *analyze).await,
             Explain::State { statement } => {
@@ -155,13 +174,32 @@ impl Session {
                     Ok(self.plan_dataflow(&subscribe.query, &statement.text, 0).await?.0.to_string())
                 }
                 Statement::Query(query) => {
-                    let planned = self.plan_query(query, &statement.text, &[]).await?.planned;
-                    self.engine.explain(&planned, *analyze).await
+                    self.explain_query(query, &statement.text, types, parameters, *analyze).await
+                }
+                Statement::Execute { name, args } => {
+                    let (prepared, values) = self.execution(name, args, &statement.text).await?;
+                    let Statement::Query(query) = &prepared.parsed.statement else {
+                        return Err(SqlError::unsupported("EXPLAIN EXECUTE of what is not a query"));
+                    };
+                    self.explain_query(query, &prepared.parsed.text, &prepared.parameters, values, *analyze).await
                 }
                 _ => Err(SqlError::unsupported("EXPLAIN of this statement")
-                    .with_hint("EXPLAIN takes a SELECT, CREATE MATERIALIZED VIEW or SUBSCRIBE.")),
+                    .with_hint("EXPLAIN takes a SELECT, EXECUTE, CREATE MATERIALIZED VIEW or SUBSCRIBE.")),
             },
         }
+    }
+
+    async fn explain_query(
+        &mut self,
+        query: &ast::Query,
+        text: &str,
+        types: &[SqlType],
+        parameters: Vec<ScalarValue>,
+        analyze: bool,
+    ) -> Result<String> {
+        let types: Vec<_> = types.iter().cloned().map(Some).collect();
+        let planned = self.plan_query(query, text, &types).await?.planned;
+        self.engine.explain(&planned, parameters, analyze).await
     }
 
     async fn explain_view(&mut self, name: &ObjectName, analyze: bool) -> Result<String> {

@@ -20,9 +20,9 @@ use super::change::declare;
 use super::values::bound;
 use super::{OnConflict, Target, row_schema};
 use crate::errors::planning_error;
+use crate::functions::cast;
 use crate::provider::Provider;
 use crate::query::Context;
-use crate::{functions::cast, rewrite};
 
 /// `DO UPDATE SET .. WHERE ..`; parameters may still be open.
 #[derive(Clone, Debug)]
@@ -129,17 +129,7 @@ impl Context<'_> {
             schema.fields().iter().map(|f| (Some(TableReference::bare(side.as_str())), f.clone())).collect::<Vec<_>>()
         });
         let input = DFSchema::new_with_metadata(fields.collect(), HashMap::new()).map_err(sql_error)?;
-        let mut plan = |expr: &sqlparser::ast::Expr| {
-            let rewritten = rewrite::rewrite_with_parameters(expr)?;
-            for (number, sql_type) in &rewritten.parameters {
-                declare(types, Some(*number), Some(sql_type));
-            }
-            if types.len() < rewritten.n_parameters {
-                types.resize(rewritten.n_parameters, None);
-            }
-            let planned = provider.plan_expr(rewritten.expr, &input, types, text)?;
-            provider.check_types(planned, &input, types, text)
-        };
+        let mut plan = |expr: &sqlparser::ast::Expr| provider.plan_open(expr, &input, types, text);
         let mut row = vec![];
         for (idx, column) in target.table.columns.iter().enumerate() {
             row.push(match assigned.iter().find(|(to, _)| *to == idx) {

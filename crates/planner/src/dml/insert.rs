@@ -115,22 +115,7 @@ impl Context<'_> {
 impl Provider<'_> {
     /// A value of VALUES; types that the expression tells of its parameters are added to `types`.
     pub(super) fn value(&self, expr: &Expr, types: &mut Vec<Option<SqlType>>, text: &str) -> Result<LogicalExpr> {
-        let rewritten = rewrite::rewrite_with_parameters(expr)?;
-        for (number, sql_type) in &rewritten.parameters {
-            declare(types, Some(*number), Some(sql_type));
-        }
-        if types.len() < rewritten.n_parameters {
-            types.resize(rewritten.n_parameters, None);
-        }
-        let nothing = DFSchema::empty();
-        if types.iter().any(Option::is_none)
-            && let Ok(open) = self.plan_expr(rewritten.expr.clone(), &nothing, types, text)
-        {
-            self.check_types(open, &nothing, types, text)?;
-        }
-        // What nothing tells about is text.
-        let known: Vec<_> = types.iter().map(|t| Some(t.clone().unwrap_or(SqlType::Text))).collect();
-        self.plan_expr(rewritten.expr, &nothing, &known, text)
+        self.plan_open(expr, &DFSchema::empty(), types, text)
     }
 }
 

@@ -12,8 +12,8 @@ use arrow::compute::kernels::cmp;
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Cast, InList, ScalarFunction};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::{Cast, InList};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -222,23 +222,4 @@ fn any(matched: impl Iterator<Item = Option<bool>>) -> Option<bool> {
         has_null |= matched.is_none();
     }
     (is_found || !has_null).then_some(is_found)
-}
-
-/// Gives a parameter that is compared with an array, or is the array, its type. Whether there was one without a type.
-pub(crate) fn infer(call: &mut ScalarFunction, schema: &DFSchema) -> Result<bool> {
-    if !is_any(call.func.name()) {
-        return Ok(false);
-    }
-    let type_of = |expr: &Expr| expr.to_field(schema).map(|(_, field)| SqlType::of(&field));
-    let found = match call.args.as_mut_slice() {
-        [own, Expr::Placeholder(array)] if array.field.is_none() => (array, SqlType::Array(Box::new(type_of(own)?))),
-        [Expr::Placeholder(own), array] if own.field.is_none() => match type_of(array)? {
-            SqlType::Array(item) => (own, *item),
-            _ => return Ok(false),
-        },
-        _ => return Ok(false),
-    };
-    let (placeholder, sql_type) = found;
-    placeholder.field = Some(Arc::new(sql_type.field("", true)));
-    Ok(true)
 }

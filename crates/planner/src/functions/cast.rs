@@ -75,6 +75,7 @@ pub(crate) fn checked(from: &SqlType, target: &SqlType) -> Option<Arc<ScalarUDF>
     use SqlType as T;
     let is_ours = match (from, target) {
         (from, target) if from == target => false,
+        (T::Text | T::Varchar(_) | T::Char(_), T::Numeric(_)) => true,
         (T::Text | T::Varchar(_) | T::Char(_), target) => is_read(target),
         (T::Float8, T::Float4) => true,
         (from, target) if is_moment(from) => is_moment(target) || *target == T::Time,
@@ -89,7 +90,7 @@ pub(crate) fn checked(from: &SqlType, target: &SqlType) -> Option<Arc<ScalarUDF>
 /// Whether a text is read as the type in another way than Arrow's.
 pub(crate) fn is_read(target: &SqlType) -> bool {
     use SqlType as T;
-    matches!(target, T::Float4 | T::Float8 | T::Date | T::Time | T::Timestamp | T::Timestamptz)
+    matches!(target, T::Bool | T::Float4 | T::Float8 | T::Date | T::Time | T::Timestamp | T::Timestamptz)
 }
 
 /// A moment as one of another type.
@@ -105,7 +106,7 @@ fn is_arrows(target: &SqlType) -> bool {
 }
 
 /// The type that `name` spells as SQL does.
-fn spelled(name: &str) -> Option<SqlType> {
+pub(crate) fn spelled(name: &str) -> Option<SqlType> {
     let mut parser = Parser::new(&TidewireDialect).try_with_sql(name).ok()?;
     tidewire_sql::sql_type(&parser.parse_data_type().ok()?).ok()
 }
@@ -131,6 +132,12 @@ pub(crate) fn check_assignment(column: &str, from: &SqlType, to: &SqlType, liter
 fn udf(target: SqlType, assign: Option<Assign>) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::from(CastTo { name: target.to_string(), target, assign, signature }))
+}
+
+/// The value that the call casts, and to which type. None: it is another one.
+pub(crate) fn of_call(call: &ScalarFunction) -> Option<(&Expr, &SqlType)> {
+    let cast = call.func.inner().downcast_ref::<CastTo>()?;
+    call.args.first().map(|value| (value, &cast.target))
 }
 
 /// Refuses a call that casts a value to what it cannot become. The value must have its type: while a statement is planned it

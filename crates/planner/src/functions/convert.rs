@@ -7,13 +7,15 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewBuilder, Float32Array, Float64Array, Int64Array, IntervalMonthDayNanoArray,
-    ListArray, StringViewArray, StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array,
+    IntervalMonthDayNanoArray, ListArray, StringViewArray, StringViewBuilder,
 };
 use arrow::compute::{self, CastOptions};
 use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type};
-use datafusion::common::Result;
+use chrono::Utc;
+use datafusion::common::{Result, ScalarValue};
 use serde_json::Value;
 use tidewire_connect::jsonb_text;
 use tidewire_operators::expr::sql_error;
@@ -25,21 +27,54 @@ use super::floats::in_range;
 use super::interval::parse_interval;
 use super::moments;
 use super::text;
+use crate::parameters::is_found;
 
 /// Errors of a value are errors of the statement, not NULLs.
 const STRICT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+/// How values are read.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// Refuse text that is too long, where a cast cuts it off.
+    assign: bool,
+    /// The zone of a `timestamptz` that names none. None: UTC.
+    zone: Option<Tz>,
+    /// What `now` is, in microseconds. None: it is refused.
+    now_us: Option<i64>,
+}
 
 /// The values that text is in a column of type `to`. Errors: `22P02`, `22003`, `22001`, .. for a value that is none.
 pub fn read_text(text: &ArrayRef, to: &SqlType) -> Result<ArrayRef, SqlError> {
     convert(text, &SqlType::Text, to, true).map_err(sql_error)
 }
 
+/// The value that a client writes as text at this moment. `zone`: of a `timestamptz` that names none.
+///
+/// Errors: as [`read_text`].
+pub fn read_value(text: &str, to: &SqlType, zone: Option<Tz>) -> Result<ScalarValue, SqlError> {
+    let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
+    let reading = Reading { assign: true, zone, now_us: Some(Utc::now().timestamp_micros()) };
+    let value = converted(&text, &SqlType::Text, to, reading).and_then(|v| ScalarValue::try_from_array(&v, 0));
+    value.map_err(sql_error)
+}
+
 /// The values of `input` as `to`. `assign`: refuse text that is too long, where a cast cuts it off.
 ///
 /// Errors: `22P02`, `22003`, `22001`, .. for a value that does not fit.
 pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bool) -> Result<ArrayRef> {
+    converted(input, from, to, Reading { assign, ..Reading::default() })
+}
+
+fn converted(input: &ArrayRef, from: &SqlType, to: &SqlType, reading: Reading) -> Result<ArrayRef> {
+    let assign = reading.assign;
     let is_text = matches!(from, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_));
+    if is_text && input.len() == 1 && !matches!(to, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_)) {
+        let text = text::of(input, from)?;
+        if text.as_string_view().iter().flatten().any(|text| is_found(text, to)) {
+            return Ok(arrow::array::new_null_array(&to.data_type(), 1));
+        }
+    }
     match to {
         to if to == from && input.data_type() == &to.data_type() => Ok(input.clone()),
         SqlType::Text | SqlType::Varchar(_) if matches!(from, SqlType::Char(_)) => {
@@ -58,8 +93,14 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
             to_text(text::of(input, from)?.as_string_view(), |value| to_type(to, assign, value))
         }
         SqlType::Date | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if is_text => {
-            to_moment(text::of(input, from)?.as_string_view(), to)
+            to_moment(text::of(input, from)?.as_string_view(), to, reading)
         }
+        SqlType::Bool if is_text => {
+            let text = text::of(input, from)?;
+            let values = text.as_string_view().iter().map(|value| value.map(read_boolean).transpose());
+            Ok(Arc::new(values.collect::<Result<BooleanArray, _>>().map_err(external)?))
+        }
+        SqlType::Numeric(_) if is_text => to_numeric(text::of(input, from)?.as_string_view(), &to.data_type()),
         SqlType::Float8 if is_text => {
             let text = text::of(input, from)?;
             let values =
@@ -75,10 +116,10 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
             let reals = input.as_primitive::<Float64Type>().iter().map(|value| value.map(to_real).transpose());
             Ok(Arc::new(reals.collect::<Result<Float32Array, _>>().map_err(external)?))
         }
-        SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, assign),
+        SqlType::Array(element) if is_text => to_array(text::of(input, from)?.as_string_view(), element, reading),
         SqlType::Array(element) => match from {
             SqlType::Array(own) if input.data_type() != &to.data_type() || own != element => {
-                to_items(input.as_list(), own, element, assign)
+                to_items(input.as_list(), own, element, reading)
             }
             _ => Ok(compute::cast_with_options(input, &to.data_type(), &STRICT)?),
         },
@@ -88,7 +129,7 @@ pub(crate) fn convert(input: &ArrayRef, from: &SqlType, to: &SqlType, assign: bo
             to_integer(&numbers, &to.data_type())
         }
         SqlType::Float4 | SqlType::Float8 | SqlType::Numeric(_) | SqlType::Bool if *from == SqlType::Jsonb => {
-            convert(&of_json(input, to)?, &SqlType::Text, to, assign)
+            converted(&of_json(input, to)?, &SqlType::Text, to, reading)
         }
         SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_integer(input, &to.data_type()),
         to => match moments::converted(input, from, to) {
@@ -135,7 +176,7 @@ fn to_integer(input: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
 }
 
 /// Arrays written as text: `{a,"b c",NULL}`.
-fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<ArrayRef> {
+fn to_array(input: &StringViewArray, element: &SqlType, reading: Reading) -> Result<ArrayRef> {
     let mut offsets = vec![0_i32];
     let mut valid = vec![];
     let mut items = StringViewBuilder::new();
@@ -154,15 +195,15 @@ fn to_array(input: &StringViewArray, element: &SqlType, assign: bool) -> Result<
         offsets.push(n_items);
     }
     let items: ArrayRef = Arc::new(items.finish());
-    let items = convert(&items, &SqlType::Text, element, assign)?;
+    let items = converted(&items, &SqlType::Text, element, reading)?;
     let field = Arc::new(element.field("item", true));
     let offsets = arrow::buffer::OffsetBuffer::new(offsets.into());
     Ok(Arc::new(ListArray::try_new(field, offsets, items, Some(valid.into()))?))
 }
 
 /// Arrays of items of another type.
-fn to_items(input: &ListArray, own: &SqlType, element: &SqlType, assign: bool) -> Result<ArrayRef> {
-    let items = convert(input.values(), own, element, assign)?;
+fn to_items(input: &ListArray, own: &SqlType, element: &SqlType, reading: Reading) -> Result<ArrayRef> {
+    let items = converted(input.values(), own, element, reading)?;
     let field = Arc::new(element.field("item", true));
     Ok(Arc::new(ListArray::try_new(field, input.offsets().clone(), items, input.nulls().cloned())?))
 }
@@ -282,8 +323,74 @@ fn to_real(value: f64) -> Result<f32, SqlError> {
     Ok(real)
 }
 
-fn to_moment(input: &StringViewArray, to: &SqlType) -> Result<ArrayRef> {
-    let values = input.iter().map(|value| value.map(|value| datetime_input::read_constant(value, to)).transpose());
+/// Any beginning of true, false, yes, no, on, off that is not ambiguous, and 1 and 0.
+fn read_boolean(text: &str) -> Result<bool, SqlError> {
+    let word = text.trim_matches(|c: char| c.is_ascii_whitespace()).to_ascii_lowercase();
+    match word.as_str() {
+        "1" | "on" => Ok(true),
+        "0" | "of" | "off" => Ok(false),
+        "" | "o" => Err(invalid("boolean", text)),
+        word if "true".starts_with(word) || "yes".starts_with(word) => Ok(true),
+        word if "false".starts_with(word) || "no".starts_with(word) => Ok(false),
+        _ => Err(invalid("boolean", text)),
+    }
+}
+
+fn to_numeric(input: &StringViewArray, to: &DataType) -> Result<ArrayRef> {
+    let DataType::Decimal128(precision, scale) = to else {
+        return Ok(compute::cast_with_options(input, to, &STRICT)?);
+    };
+    let values = input.iter().map(|value| value.map(|value| read_numeric(value, *precision, *scale)).transpose());
+    let values: Decimal128Array = values.collect::<Result<_, _>>().map_err(external)?;
+    Ok(Arc::new(values.with_precision_and_scale(*precision, *scale)?))
+}
+
+/// `-12.5e3` as a number of units of the scale, rounded half away from zero.
+fn read_numeric(text: &str, precision: u8, scale: i8) -> Result<i128, SqlError> {
+    let trimmed = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    let unsigned = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| invalid("numeric", text))?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    if whole.len() + fraction.len() == 0 || !digits.clone().all(|b| b.is_ascii_digit()) {
+        return Err(invalid("numeric", text));
+    }
+    let out_of_range = || {
+        let limit = i32::from(precision) - i32::from(scale);
+        SqlError::new(SqlState::NumericValueOutOfRange, "numeric field overflow").with_detail(format!(
+            "A field with precision {precision}, scale {scale} must round to an absolute value less than 10^{limit}."
+        ))
+    };
+    // How many of the digits count, zeros behind them included.
+    let whole = i32::try_from(whole.len()).map_err(|_| out_of_range())?;
+    let n_counting = whole.saturating_add(exponent).saturating_add(i32::from(scale));
+    let mut units: i128 = 0;
+    for _ in 0..n_counting {
+        let digit = match digits.next() {
+            Some(digit) => digit - b'0',
+            // Nothing but zeros, however large the exponent is.
+            None if units == 0 => break,
+            None => 0,
+        };
+        let more = units.checked_mul(10).and_then(|units| units.checked_add(i128::from(digit)));
+        units = more.ok_or_else(out_of_range)?;
+    }
+    if n_counting >= 0 && digits.next().is_some_and(|digit| digit >= b'5') {
+        units += 1;
+    }
+    if units >= 10_i128.pow(u32::from(precision)) {
+        return Err(out_of_range());
+    }
+    Ok(if trimmed.starts_with('-') { -units } else { units })
+}
+
+fn to_moment(input: &StringViewArray, to: &SqlType, reading: Reading) -> Result<ArrayRef> {
+    let Reading { zone, now_us, .. } = reading;
+    let read = |value| datetime_input::read_value(value, to, zone, now_us);
+    let values = input.iter().map(|value| value.map(read).transpose());
     let values: Int64Array = values.collect::<Result<_, _>>().map_err(external)?;
     match to {
         SqlType::Date => Ok(Arc::new(

@@ -9,12 +9,14 @@ mod fields;
 mod tokens;
 mod words;
 
+use arrow::array::timezone::Tz;
 use tidewire_types::{SqlError, SqlState, SqlType};
 
 use self::fields::Fields;
 use self::words::Day;
 pub(super) use self::words::month_named;
 use super::arithmetic::{DATE_MAX, DATE_MIN};
+use super::timezone;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -49,7 +51,12 @@ pub(crate) fn read(text: &str, target: &SqlType) -> Result<Moment, SqlError> {
     if let Some(at) = iso(text, target) {
         return Ok(Moment::At(at));
     }
-    read_fields(text, target).map_err(|bad| match bad {
+    placed(read_fields(text, target, None), text, target)
+}
+
+/// The error that PostgreSQL has for what is none.
+fn placed(read: Result<Moment, Bad>, text: &str, target: &SqlType) -> Result<Moment, SqlError> {
+    read.map_err(|bad| match bad {
         Bad::Syntax => {
             let name = match target {
                 SqlType::Timestamp => "timestamp",
@@ -70,13 +77,37 @@ pub(crate) fn read(text: &str, target: &SqlType) -> Result<Moment, SqlError> {
     })
 }
 
-/// Reads one that does not depend on the present. Errors: as [`read`]; `0A000` for `now` and its like.
-pub(super) fn read_constant(text: &str, target: &SqlType) -> Result<i64, SqlError> {
-    match read(text, target)? {
+/// Reads a value: days of a date, else microseconds. `zone`: of a `timestamptz` that names none; `now_us`: what `now` is.
+///
+/// Errors: as [`read`]; `0A000` for `now` and its like where `now_us` is none.
+pub(super) fn read_value(text: &str, target: &SqlType, zone: Option<Tz>, now_us: Option<i64>) -> Result<i64, SqlError> {
+    let is_zoned = *target == SqlType::Timestamptz;
+    let moment = match zone.filter(|_| is_zoned) {
+        None => read(text, target)?,
+        Some(zone) => placed(read_fields(text, target, Some(zone)), text, target)?,
+    };
+    let now_us = || {
+        now_us.ok_or_else(|| {
+            SqlError::unsupported(format!("\"{}\" in a value that is not a literal", text.trim()))
+                .with_hint("Use current_date or now().")
+        })
+    };
+    // Days and times of day are those of the zone.
+    let local = |us: i64| zone.and_then(|zone| timezone::local(us, zone)).unwrap_or(us);
+    let of_day = |us: i64| match *target {
+        SqlType::Date => us.div_euclid(DAY_US),
+        SqlType::Time => us.rem_euclid(DAY_US),
+        _ => us,
+    };
+    match moment {
         Moment::At(at) => Ok(at),
-        Moment::FromToday(..) | Moment::Now => {
-            Err(SqlError::unsupported(format!("\"{}\" in a value that is not a literal", text.trim()))
-                .with_hint("Use current_date or now()."))
+        Moment::Now if is_zoned => now_us(),
+        Moment::Now => Ok(of_day(local(now_us()?))),
+        Moment::FromToday(days, micros) => {
+            let day = local(now_us()?).div_euclid(DAY_US).saturating_add(days);
+            let at = day.saturating_mul(DAY_US).saturating_add(micros);
+            let in_utc = |zone| timezone::moment(at, zone).ok_or_else(|| out_of_range("date/time field value", text));
+            if is_zoned { zone.map_or(Ok(at), in_utc) } else { Ok(of_day(at)) }
         }
     }
 }
@@ -116,7 +147,8 @@ fn iso(text: &str, target: &SqlType) -> Option<i64> {
     is_time.then(|| days * DAY_US + ((hour * 60 + minute) * 60 + second) * SECOND_US + fraction)
 }
 
-fn read_fields(text: &str, target: &SqlType) -> Result<Moment, Bad> {
+/// `zone`: of a text that names none; UTC.
+fn read_fields(text: &str, target: &SqlType, zone: Option<Tz>) -> Result<Moment, Bad> {
     let fields = Fields::read(&tokens::split(text)?, *target == SqlType::Time)?;
     if *target == SqlType::Time {
         return match fields.day {
@@ -145,7 +177,7 @@ fn read_fields(text: &str, target: &SqlType) -> Result<Moment, Bad> {
     if *target == SqlType::Timestamp {
         return Ok(Moment::At(local));
     }
-    fields.in_utc(local).map(Moment::At)
+    fields.in_utc(local, zone).map(Moment::At)
 }
 
 /// More than any date has.
@@ -307,7 +339,7 @@ mod tests {
     fn the_common_form_is_read_as_all_others() {
         for text in ["2024-02-29 23:59:59.123", "0001-01-01 00:00:00", "1969-12-31 00:00:00.5", "9999-12-31"] {
             let at = iso(text, &SqlType::Timestamp).unwrap();
-            assert_eq!(read_fields(text, &SqlType::Timestamp).ok(), Some(Moment::At(at)), "{text}");
+            assert_eq!(read_fields(text, &SqlType::Timestamp, None).ok(), Some(Moment::At(at)), "{text}");
         }
     }
 }

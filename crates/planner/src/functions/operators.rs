@@ -13,8 +13,9 @@ use tidewire_types::{SqlError, SqlState, SqlType};
 
 use super::{
     arithmetic, array_join, array_parts, arrays, byte_parts, cast, date_fields, defined, json, json_operators,
-    json_path, regexp, untyped,
+    json_path, regexp,
 };
+use crate::parameters;
 use crate::planned_types::in_operand;
 use crate::type_classes::{are_compared, is_number};
 use crate::windows;
@@ -49,6 +50,10 @@ impl ExprPlanner for PostgresOperators {
             _ => None,
         };
         if let Some((path, text)) = access {
+            let is_json = matches!(arithmetic::type_of(&left, schema), Some(SqlType::Json | SqlType::Jsonb));
+            if path && is_json {
+                right = operand(right, &SqlType::Array(Box::new(SqlType::Text)));
+            }
             let function = Arc::new(json::operator(path, text));
             let call = ScalarFunction::new_udf(function, vec![left, right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
@@ -135,11 +140,18 @@ impl ExprPlanner for PostgresOperators {
         let key = match field_access {
             GetFieldAccess::NamedStructField { name } if is_json => Expr::Literal(name, None),
             GetFieldAccess::ListIndex { key } if is_json => *key,
+            GetFieldAccess::NamedStructField { name }
+                if matches!(arithmetic::type_of(&expr, schema), Some(SqlType::Array(_))) =>
+            {
+                let key = operand(Expr::Literal(name, None), &SqlType::Int4);
+                return Ok(PlannerResult::Planned(array_parts::item(expr, key)));
+            }
             GetFieldAccess::ListIndex { key } => {
-                return Ok(PlannerResult::Planned(array_parts::item(expr, *key)));
+                return Ok(PlannerResult::Planned(array_parts::item(expr, operand(*key, &SqlType::Int4))));
             }
             GetFieldAccess::ListRange { start, stop, .. } => {
-                return Ok(PlannerResult::Planned(array_parts::slice(expr, *start, *stop)));
+                let (start, stop) = (operand(*start, &SqlType::Int4), operand(*stop, &SqlType::Int4));
+                return Ok(PlannerResult::Planned(array_parts::slice(expr, start, stop)));
             }
             field_access => return Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access })),
         };
@@ -161,6 +173,11 @@ impl ExprPlanner for PostgresOperators {
         };
         match args.as_slice() {
             [_, from] if !is_number(from) => Ok(PlannerResult::Planned(defined::call(&regexp::SUBSTRING, args))),
+            [_, from, length] if is_number(from) || is_number(length) => {
+                let numbers = args.into_iter().enumerate();
+                let args = numbers.map(|(idx, arg)| if idx == 0 { arg } else { operand(arg, &SqlType::Int4) });
+                Ok(planned(byte_parts::substr(), args.collect()))
+            }
             _ => Ok(planned(byte_parts::substr(), args)),
         }
     }
@@ -294,10 +311,27 @@ pub(crate) fn as_double(expr: Expr, own: &SqlType) -> Expr {
 /// A string literal beside an operator of arithmetic: it has the other side's type, or is what is added to a moment.
 fn read_operand(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     use BinaryOperator as Op;
-    if !matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo) {
+    use SqlType as T;
+    if matches!(op, Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight) {
+        return (left, operand(right, &T::Int4));
+    }
+    let is_like_other = match op {
+        Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => false,
+        Op::AtArrow | Op::ArrowAt | Op::PGOverlap | Op::StringConcat => true,
+        Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseXor => true,
+        _ => return (left, right),
+    };
+    if is_like_other {
+        let is_other = |other: &Expr| match arithmetic::type_of(other, schema) {
+            Some(T::Jsonb) => true,
+            Some(T::Array(_)) => *op != Op::StringConcat,
+            Some(T::Int2 | T::Int4 | T::Int8) => *op != Op::StringConcat,
+            _ => false,
+        };
+        let left = if is_other(&right) { typed(left, &right, schema) } else { left };
+        let right = if is_other(&left) { typed(right, &left, schema) } else { right };
         return (left, right);
     }
-    use SqlType as T;
     let read = |literal: Expr, other: &Expr| match arithmetic::type_of(other, schema) {
         Some(T::Timestamp | T::Timestamptz | T::Time) if matches!(op, Op::Plus) => operand(literal, &T::Interval),
         Some(own @ (T::Interval | T::Date | T::Time | T::Timestamp | T::Timestamptz)) if matches!(op, Op::Minus) => {
@@ -323,7 +357,7 @@ fn operand(literal: Expr, target: &SqlType) -> Expr {
         {
             ScalarValue::try_from(&data_type).map_or(literal, |null| Expr::Literal(null, None))
         }
-        _ => untyped::read_beside(literal, target, &data_type),
+        _ => read_as(literal, target, &data_type),
     }
 }
 
@@ -405,6 +439,11 @@ pub(crate) fn read_as(literal: Expr, target: &SqlType, data_type: &DataType) -> 
     let is_text = matches!(&literal, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _));
     if !is_text {
         return literal;
+    }
+    if let Expr::Literal(value, _) = &literal
+        && let Some(text) = value.try_as_str().flatten()
+    {
+        parameters::is_found(text, target);
     }
     match (target, data_type) {
         (

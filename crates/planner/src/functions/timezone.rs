@@ -126,7 +126,7 @@ pub(super) fn moment(local_us: i64, tz: Tz) -> Option<i64> {
 }
 
 /// What clocks in the zone show at this moment.
-fn local(moment_us: i64, tz: Tz) -> Option<i64> {
+pub(super) fn local(moment_us: i64, tz: Tz) -> Option<i64> {
     let moment = DateTime::from_timestamp_micros(moment_us)?.with_timezone(&tz);
     Some(moment.naive_local().and_utc().timestamp_micros())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DFSchema, Result, exec_err};
-use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
@@ -17,6 +17,7 @@ use tidewire_types::{SqlError, SqlType};
 use super::cast::external;
 use super::convert::convert;
 use super::read_as;
+use crate::parameters::is_marked;
 
 /// Its name, which no user's function can have.
 pub(crate) const UNTYPED: &str = "untyped among";
@@ -36,17 +37,14 @@ pub(crate) fn read(call: &ScalarFunction, schema: &DFSchema) -> Result<Option<Ex
         return Ok(None);
     }
     let field = typed.to_field(schema)?.1;
-    Ok(Some(read_beside(literal.clone(), &SqlType::of(&field), field.data_type())))
-}
-
-/// A literal or a parameter without a type as one of this type; any other expression as it is.
-pub(crate) fn read_beside(literal: Expr, target: &SqlType, data_type: &DataType) -> Expr {
-    match literal {
-        Expr::Placeholder(Placeholder { id, field: None }) => {
-            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(unbounded(target).field("", true))) })
-        }
-        literal => read_as(literal, target, data_type),
+    let target = SqlType::of(&field);
+    // Which text it is matters to a parameter, whose type is looked for.
+    if let (SqlType::Varchar(_), Expr::Literal(value, _)) = (&target, literal)
+        && value.try_as_str().flatten().is_some_and(is_marked)
+    {
+        return Ok(Some(Expr::Cast(Cast::new_from_field(Box::new(literal.clone()), field))));
     }
+    Ok(Some(read_as(literal.clone(), &target, field.data_type())))
 }
 
 /// The type without the bounds of a column: whatever is compared with the column may have more digits, or more characters.

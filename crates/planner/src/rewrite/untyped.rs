@@ -1,10 +1,10 @@
-//! Literals and parameters without a type, where DataFusion would not give them that of the values they stand among: a
-//! boolean where a condition stands, and the type of the others of CASE, coalesce(), nullif(), lag() and IS DISTINCT FROM.
+//! Literals without a type, where DataFusion would not give them that of the values they stand among: a boolean where a
+//! condition stands, the type of the others of CASE, coalesce(), nullif(), lag() and IS DISTINCT FROM, and that of the
+//! arguments of functions ([`super::arguments`]).
 //!
 //! The type of the others is known once the statement is planned: a call of [`UNTYPED`] holds the literal and an expression
 //! of that type until then.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
@@ -12,19 +12,15 @@ use sqlparser::ast::{
     Value,
 };
 use tidewire_sql::walk;
-use tidewire_types::SqlType;
 
-use super::{call, parameter_number};
+use super::arguments::{self, Argument};
+use super::{call, rewrite_cast};
 use crate::functions::untyped::UNTYPED;
 use crate::set_returning::from::function_name;
 use crate::windows::constraint;
 
-/// The types that are known of parameters, by their numbers.
-type Parameters = HashMap<usize, SqlType>;
-
-/// Rewrites `expr` if it gives values or conditions one type. What conditions tell of parameters is added to `parameters`.
-pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
-    let mut condition = |expr: &mut Expr| condition(expr, parameters);
+/// Rewrites `expr` if it gives values or conditions one type.
+pub(super) fn rewrite(expr: &mut Expr) {
     match expr {
         Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
             condition(left);
@@ -48,10 +44,17 @@ pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
             let thens = conditions.iter_mut().map(|when| &mut when.result);
             among(thens.chain(else_result.as_deref_mut()).collect());
         }
+        Expr::Substring { substring_from, substring_for, shorthand: true, .. } => {
+            let numbers = substring_from.iter_mut().chain(substring_for.iter_mut());
+            numbers.filter(|n| is_untyped(n)).for_each(|n| become_cast(n, ast::DataType::Int(None)));
+        }
+        Expr::Floor { expr: inner, .. } | Expr::Ceil { expr: inner, .. } if is_untyped(inner) => {
+            become_cast(inner, ast::DataType::DoublePrecision);
+        }
         Expr::Array(array) => among(array.elem.iter_mut().collect()),
         Expr::Function(function) => {
             let name = function_name(&function.name);
-            function.filter.as_deref_mut().into_iter().for_each(&mut condition);
+            function.filter.as_deref_mut().into_iter().for_each(condition);
             let Some(mut args) = args_of(&mut function.args) else { return };
             match (name.as_deref(), args.as_mut_slice()) {
                 (Some("coalesce" | "greatest" | "least"), _) => among(args),
@@ -59,8 +62,14 @@ pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
                     beside(value, other);
                     beside(other, value);
                 }
-                (Some("lag" | "lead"), [value, _, default]) => beside(default, value),
-                _ => {}
+                (Some("lag" | "lead"), [value, offset, default]) => {
+                    beside(default, value);
+                    if is_untyped(offset) {
+                        become_cast(offset, ast::DataType::Int(None));
+                    }
+                }
+                (Some(name), args) => in_arguments(name, args),
+                (None, _) => {}
             }
         }
         _ => {}
@@ -68,13 +77,13 @@ pub(super) fn rewrite(expr: &mut Expr, parameters: &mut Parameters) {
 }
 
 /// The conditions of a SELECT.
-pub(super) fn conditions(select: &mut Select, parameters: &mut Parameters) {
+pub(super) fn conditions(select: &mut Select) {
     for join in select.from.iter_mut().flat_map(|item| item.joins.iter_mut()) {
         if let Some(JoinConstraint::On(on)) = constraint(&mut join.join_operator) {
-            condition(on, parameters);
+            condition(on);
         }
     }
-    select.selection.iter_mut().chain(&mut select.having).for_each(|expr| condition(expr, parameters));
+    select.selection.iter_mut().chain(&mut select.having).for_each(condition);
 }
 
 /// Makes a literal of digits a number.
@@ -88,22 +97,33 @@ pub(super) fn number(expr: &mut Expr) {
     }
 }
 
-/// Makes a literal a boolean, and a parameter one.
-fn condition(expr: &mut Expr, parameters: &mut Parameters) {
-    if let Expr::Value(value) = expr
-        && let Some(number) = parameter_number(&value.value)
-    {
-        parameters.entry(number).or_insert(SqlType::Bool);
-        return;
-    }
+/// Makes a literal a boolean.
+fn condition(expr: &mut Expr) {
     match expr {
-        Expr::Nested(inner) => condition(inner, parameters),
-        literal if is_untyped(literal) => {
-            let inner = Box::new(std::mem::replace(literal, Expr::value(Value::Null)));
-            let data_type = ast::DataType::Boolean;
-            *literal = Expr::Cast { kind: ast::CastKind::Cast, expr: inner, data_type, array: false, format: None };
-        }
+        Expr::Nested(inner) => condition(inner),
+        literal if is_untyped(literal) => become_cast(literal, ast::DataType::Boolean),
         _ => {}
+    }
+}
+
+fn become_cast(literal: &mut Expr, data_type: ast::DataType) {
+    let inner = Box::new(std::mem::replace(literal, Expr::value(Value::Null)));
+    *literal = Expr::Cast { kind: ast::CastKind::Cast, expr: inner, data_type, array: false, format: None };
+    // The visitor has been here. All these types are known.
+    let _ = rewrite_cast(literal);
+}
+
+/// Gives arguments of a function the types that they have in its place.
+fn in_arguments(name: &str, args: &mut [&mut Expr]) {
+    for idx in 0..args.len() {
+        let all: Vec<&Expr> = args.iter().map(|arg| &**arg).collect();
+        let argument = arguments::of_function(name, &all, idx);
+        let Some(arg) = args.get_mut(idx).filter(|arg| is_untyped(arg)) else { continue };
+        match argument {
+            Some(Argument::Of(data_type)) => become_cast(arg, data_type),
+            Some(Argument::Like(typed)) if !has_nested_subqueries(typed.as_ref()) => hold(arg, *typed),
+            _ => {}
+        }
     }
 }
 
@@ -120,13 +140,12 @@ fn beside(value: &mut Expr, other: &Expr) {
 fn among(values: Vec<&mut Expr>) {
     let is_typed = |value: &&mut Expr| typed_parts(value).is_none_or(|parts| !parts.is_empty());
     let first = values.iter().position(is_typed).unwrap_or(values.len());
-    let is_held = |idx: usize, value: &Expr| is_untyped(value) && (idx < first || is_parameter(value));
-    if !values.iter().enumerate().any(|(idx, value)| is_held(idx, value)) {
+    if !values.iter().take(first).any(|value| is_untyped(value)) {
         return;
     }
     let Some(typed) = common(&values.iter().map(|value| &**value).collect::<Vec<_>>()) else { return };
-    for (idx, value) in values.into_iter().enumerate() {
-        if is_held(idx, value) {
+    for value in values.into_iter().take(first) {
+        if is_untyped(value) {
             hold(value, typed.clone());
         }
     }
@@ -211,13 +230,10 @@ fn is_subquery(expr: &Expr) -> bool {
     matches!(expr, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. })
 }
 
-fn is_untyped(expr: &Expr) -> bool {
+/// Whether it is a literal without a type.
+pub(super) fn is_untyped(expr: &Expr) -> bool {
     let Expr::Value(value) = expr else { return false };
-    value.value.clone().into_string().is_some() || is_parameter(expr)
-}
-
-fn is_parameter(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(value) if parameter_number(&value.value).is_some())
+    value.value.clone().into_string().is_some()
 }
 
 fn args_of(args: &mut FunctionArguments) -> Option<Vec<&mut Expr>> {

@@ -13,7 +13,7 @@ use crate::rewrite::call;
 
 /// Aliases of functions whose one column has a name of its own (`jsonb_array_elements(..) AS e`). In PostgreSQL the
 /// alias, as a row of one column, may stand for that column: `e->>'k'`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct RowNames {
     /// Those that stand in the query.
     pub(crate) present: Vec<String>,

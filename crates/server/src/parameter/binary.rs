@@ -5,7 +5,7 @@ use bytes::Buf;
 use datafusion::common::ScalarValue;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use super::{array, json, null, numeric, numeric_shape, scaled, string, utf8};
+use super::{array, null, of_text, string, utf8};
 use crate::encode::{date_from_pg, timestamp_from_pg, write_uuid};
 
 pub(super) fn decode(bytes: &[u8], sql_type: &SqlType) -> Result<ScalarValue> {
@@ -16,7 +16,7 @@ pub(super) fn decode(bytes: &[u8], sql_type: &SqlType) -> Result<ScalarValue> {
         SqlType::Int8 => ScalarValue::Int64(Some(int8(bytes)?)),
         SqlType::Float4 => ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes)?))),
         SqlType::Float8 => ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes)?))),
-        SqlType::Numeric(_) => numeric(decimal(bytes, sql_type)?, sql_type)?,
+        SqlType::Numeric(_) => of_text(&decimal(bytes)?, sql_type, None)?,
         SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Null => string(utf8(bytes)?),
         SqlType::Bytea => ScalarValue::BinaryView(Some(bytes.to_vec())),
         SqlType::Date => ScalarValue::Date32(Some(date_from_pg(i32::from_be_bytes(fixed(bytes)?)))),
@@ -39,9 +39,9 @@ pub(super) fn decode(bytes: &[u8], sql_type: &SqlType) -> Result<ScalarValue> {
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(months, days, nanoseconds)))
         }
         SqlType::Uuid => string(write_uuid(fixed(bytes)?)),
-        SqlType::Json => json(utf8(bytes)?, sql_type)?,
+        SqlType::Json => of_text(utf8(bytes)?, sql_type, None)?,
         SqlType::Jsonb => match bytes.split_first() {
-            Some((1, text)) => json(utf8(text)?, sql_type)?,
+            Some((1, text)) => of_text(utf8(text)?, sql_type, None)?,
             _ => return Err(malformed()),
         },
         SqlType::Array(element) => list(bytes, element)?,
@@ -65,36 +65,31 @@ fn int8(bytes: &[u8]) -> Result<i64> {
     }
 }
 
-/// Number of groups of four digits, weight of the first, sign, digits to show, groups.
-fn decimal(mut bytes: &[u8], sql_type: &SqlType) -> Result<i128> {
+/// Number of groups of four digits, weight of the first, sign, digits to show, groups; as text.
+fn decimal(mut bytes: &[u8]) -> Result<String> {
     if bytes.remaining() < 8 {
         return Err(malformed());
     }
-    let n_groups = usize::from(bytes.get_u16());
-    let weight = bytes.get_i16();
-    let sign = bytes.get_u16();
+    let n_groups = i32::from(bytes.get_u16());
+    let weight = i32::from(bytes.get_i16());
+    let sign = match bytes.get_u16() {
+        0 => "",
+        0x4000 => "-",
+        _ => return Err(SqlError::unsupported("NaN or infinity as numeric")),
+    };
     bytes.get_u16();
-    if bytes.remaining() != n_groups * 2 {
+    let mut digits = String::from(sign);
+    while bytes.remaining() >= 2 {
+        match bytes.get_u16() {
+            group @ 0..=9999 => digits.push_str(&format!("{group:04}")),
+            _ => return Err(malformed()),
+        }
+    }
+    if digits.len() - sign.len() != n_groups as usize * 4 || !bytes.is_empty() {
         return Err(malformed());
     }
-    if !matches!(sign, 0 | 0x4000) {
-        return Err(SqlError::unsupported("NaN or infinity as numeric"));
-    }
-    let mut digits = Vec::with_capacity(n_groups * 4);
-    for _ in 0..n_groups {
-        let group = bytes.get_u16();
-        if group > 9999 {
-            return Err(malformed());
-        }
-        for unit in [1000, 100, 10, 1] {
-            digits.push(b'0' + (group / unit % 10) as u8);
-        }
-    }
-    if digits.is_empty() {
-        return Ok(0);
-    }
-    scaled(sign != 0, &digits, (i64::from(weight) + 1) * 4, numeric_shape(sql_type).1)
-        .ok_or_else(|| SqlError::new(SqlState::NumericValueOutOfRange, "numeric field overflow"))
+    // The point stands behind the first groups, as many as the weight says and one.
+    Ok(format!("{digits}0e{}", (weight + 1 - n_groups) * 4 - 1))
 }
 
 /// Dimensions, flag, OID of an element, length and first index of each dimension, elements.

@@ -41,11 +41,15 @@ fn every_type_round_trips() {
         ("-12345.678", SqlType::Numeric(Some((12, 2))), "-12345.68"),
         ("0.005", SqlType::Numeric(Some((12, 2))), "0.01"),
         ("100000", SqlType::Numeric(Some((12, 2))), "100000.00"),
+        ("-12e4", SqlType::Numeric(Some((12, 2))), "-120000.00"),
+        ("0e50000", SqlType::Numeric(None), "0"),
         ("é", SqlType::Text, "é"),
         ("abc", SqlType::Varchar(Some(10)), "abc"),
         ("\\x00ff", SqlType::Bytea, "\\x00ff"),
         ("a\\\\b\\001", SqlType::Bytea, "\\x615c6201"),
         ("2026-11-22", SqlType::Date, "2026-11-22"),
+        ("Jan 8 1999", SqlType::Date, "1999-01-08"),
+        ("infinity", SqlType::Date, "infinity"),
         ("04:05:06.789", SqlType::Time, "04:05:06.789"),
         ("2026-11-22 04:05:06", SqlType::Timestamp, "2026-11-22 04:05:06"),
         ("2026-11-22T04:05:06+02", SqlType::Timestamp, "2026-11-22 04:05:06"),
@@ -75,6 +79,21 @@ fn a_moment_without_a_zone_is_of_the_session() {
     let zone = "Europe/Amsterdam".parse().ok();
     let value = decode(Some(b"2026-07-01 12:00:00"), Format::Text, &SqlType::Timestamptz, zone).unwrap();
     assert_eq!(written(&value, &SqlType::Timestamptz, Format::Text), b"2026-07-01 10:00:00+00");
+    let moments = SqlType::Array(Box::new(SqlType::Timestamptz));
+    let value = decode(Some(b"{2026-07-01 12:00:00,2026-07-01 12:00:00Z}"), Format::Text, &moments, zone).unwrap();
+    let shown = br#"{"2026-07-01 10:00:00+00","2026-07-01 12:00:00+00"}"#;
+    assert_eq!(written(&value, &moments, Format::Text), shown);
+}
+
+#[test]
+fn today_is_the_day_when_it_is_read() {
+    let day = |word| match text(word, &SqlType::Date).unwrap() {
+        ScalarValue::Date32(Some(days)) => days,
+        other => panic!("{other:?}"),
+    };
+    let before = day("today");
+    assert!((before..=before + 1).contains(&(day("yesterday") + 1)));
+    assert!((before..=before + 1).contains(&day("now")));
 }
 
 #[test]
@@ -92,8 +111,8 @@ fn what_does_not_fit_is_refused_as_postgres_does() {
         ("2026-13-40", SqlType::Date, "22008", "date/time field value out of range: \"2026-13-40\""),
         ("3 apples", SqlType::Interval, "22007", "invalid input syntax for type interval: \"3 apples\""),
         ("12", SqlType::Uuid, "22P02", "invalid input syntax for type uuid: \"12\""),
-        ("{", SqlType::Jsonb, "22P02", "invalid input syntax for type jsonb"),
-        ("\\xzz", SqlType::Bytea, "22P02", "invalid input syntax for type bytea: \"\\xzz\""),
+        ("{", SqlType::Jsonb, "22P02", "invalid input syntax for type json"),
+        ("\\xzz", SqlType::Bytea, "22P02", "invalid hexadecimal digit: \"z\""),
         ("1,2", SqlType::Array(Box::new(SqlType::Int4)), "22P02", "malformed array literal: \"1,2\""),
         ("{1", SqlType::Array(Box::new(SqlType::Int4)), "22P02", "malformed array literal: \"{1\""),
     ] {

@@ -121,10 +121,10 @@ impl Fields {
         if (0..=DAY_US).contains(&time) { Ok(time) } else { Err(Bad::Field) }
     }
 
-    /// The moment when clocks in the zone show this time.
-    pub(super) fn in_utc(&self, local: i64) -> Result<i64, Bad> {
+    /// The moment when clocks in the zone, or in `other` where none is named, show this time.
+    pub(super) fn in_utc(&self, local: i64, other: Option<Tz>) -> Result<i64, Bad> {
         match &self.zone {
-            None => Ok(local),
+            None => other.map_or(Ok(local), |zone| timezone::moment(local, zone).ok_or(Bad::Field)),
             Some(Zone::Offset(seconds)) => local.checked_sub(seconds * SECOND_US).ok_or(Bad::Field),
             Some(Zone::Named(zone)) => timezone::moment(local, *zone).ok_or(Bad::Field),
         }
