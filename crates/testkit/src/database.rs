@@ -167,7 +167,8 @@ async fn drain(
     Ok(answer)
 }
 
-fn failure(error: tokio_postgres::Error) -> Failure {
+/// What a server or its connection said.
+pub(crate) fn failure(error: tokio_postgres::Error) -> Failure {
     match error.as_db_error() {
         None => Failure::of_test(format!("the connection failed: {error}")),
         Some(e) => Failure {

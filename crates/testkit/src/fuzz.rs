@@ -138,6 +138,7 @@ pub fn statistics(counts: &Counts) -> String {
         n_cases,
         n_views,
         n_with_query,
+        n_bound,
         n_with_postgres,
         n_changes,
         n_left,
@@ -147,7 +148,7 @@ pub fn statistics(counts: &Counts) -> String {
     } = counts;
     let mut out = format!(
         "{n_cases} cases, {n_views} views, {n_changes} changes, {n_with_query} comparisons of a view with its query, \
-         {n_with_postgres} with PostgreSQL\n{n_left} cases left early, {n_row_errors} queries that failed in PostgreSQL only, \
+         {n_with_postgres} with PostgreSQL, {n_bound} of statements with parameters\n{n_left} cases left early, {n_row_errors} queries that failed in PostgreSQL only, \
          {n_undefined} views that had no value where their query had one\n"
     );
     let mut reasons: Vec<_> = refused.iter().collect();
@@ -161,6 +162,8 @@ pub fn statistics(counts: &Counts) -> String {
 struct Runner<'a> {
     options: &'a Options,
     server: Server,
+    /// A client over the wire.
+    driver: Wire,
     n_on_server: usize,
     postgres: Option<Wire>,
 }
@@ -171,7 +174,8 @@ impl<'a> Runner<'a> {
             None => None,
             Some(address) => Some(connect(address).await?),
         };
-        Ok(Runner { options, server: Server::start(settings(options.seed))?, n_on_server: 0, postgres })
+        let (server, driver) = start(options.seed).await?;
+        Ok(Runner { options, server, driver, n_on_server: 0, postgres })
     }
 
     async fn run(&mut self, case: &Case, counts: &mut Counts) -> Result<Option<Finding>, Failure> {
@@ -181,6 +185,7 @@ impl<'a> Runner<'a> {
         }
         let place = Place {
             server: &self.server,
+            driver: &self.driver,
             postgres: self.postgres.as_mut(),
             features: &self.options.features,
             batch_every: self.options.batch_every,
@@ -194,8 +199,9 @@ impl<'a> Runner<'a> {
     }
 
     async fn renew(&mut self, seed: u64) -> Result<(), Failure> {
-        let fresh = Server::start(settings(seed))?;
-        std::mem::replace(&mut self.server, fresh).shutdown().await;
+        let (server, driver) = start(seed).await?;
+        self.driver = driver;
+        std::mem::replace(&mut self.server, server).shutdown().await;
         self.n_on_server = 0;
         Ok(())
     }
@@ -233,6 +239,13 @@ fn settings(seed: u64) -> Settings {
         1 => Settings { n_shards: 1, ..settings },
         _ => settings,
     }
+}
+
+async fn start(seed: u64) -> Result<(Server, Wire), Failure> {
+    let mut server = Server::start(settings(seed))?;
+    server.listen().await?;
+    let driver = server.wire().await?;
+    Ok((server, driver))
 }
 
 async fn connect(address: &str) -> Result<Wire, Failure> {

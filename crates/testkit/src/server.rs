@@ -119,15 +119,26 @@ impl Server {
 
     /// A new client: over the wire where there is a port, else in process.
     pub async fn client(&self) -> Result<Box<dyn Database>, Failure> {
-        let Some((port, ..)) = self.port else {
-            return Ok(Box::new(InProcess(self.engine.session("tidewire", "tidewire"))));
-        };
+        match self.port {
+            None => Ok(Box::new(self.in_process())),
+            Some(_) => Ok(Box::new(self.wire().await?)),
+        }
+    }
+
+    /// A new client in process.
+    pub fn in_process(&self) -> InProcess {
+        InProcess(self.engine.session("tidewire", "tidewire"))
+    }
+
+    /// A new client of the port that [`Server::listen`] opened.
+    pub async fn wire(&self) -> Result<Wire, Failure> {
+        let Some((port, ..)) = self.port else { return Err(Failure::of_test("the server has no port")) };
         let parameters = format!("host=127.0.0.1 port={port} user=tidewire dbname=tidewire");
         let (client, connection) = tokio_postgres::connect(&parameters, NoTls)
             .await
             .map_err(|e| Failure::of_test(format!("cannot connect: {e}")))?;
         tokio::spawn(connection);
-        Ok(Box::new(Wire(client)))
+        Ok(Wire(client))
     }
 
     /// Waits until no view is being built and every record in memory has reached the views that read it.

@@ -1,10 +1,14 @@
 //! Runs a case and compares: each view with its query as a batch, and both with PostgreSQL.
 
+mod parameters;
+mod prepared;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidewire_types::SqlType;
 
+use self::prepared::Prepared;
 use super::case::{Case, Step, View};
 use super::features::{Feature, Features};
 use super::{gaps, panics, values};
@@ -26,6 +30,8 @@ pub struct Counts {
     pub n_with_query: usize,
     /// Comparisons with PostgreSQL.
     pub n_with_postgres: usize,
+    /// Statements with parameters.
+    pub n_bound: usize,
     /// Statements that change rows.
     pub n_changes: usize,
     /// Cases that were left because PostgreSQL did not take the query, or took too long.
@@ -70,6 +76,8 @@ impl From<Finding> for End {
 pub struct Place<'a> {
     /// Tidewire.
     pub server: &'a Server,
+    /// A driver that is connected to it.
+    pub driver: &'a Wire,
     /// PostgreSQL, if there is one.
     pub postgres: Option<&'a mut Wire>,
     /// Which checks are on.
@@ -89,16 +97,17 @@ pub struct Ended {
 /// Runs a case; the counts are added to. Errors: PostgreSQL is gone.
 pub async fn run(case: &Case, place: Place<'_>, counts: &mut Counts) -> Result<Ended, Failure> {
     panics::take();
-    let db = Some(place.server.client().await?);
     let mut run = Run {
         seed: case.seed,
-        db,
+        db: Some(Box::new(place.server.in_process())),
+        driver: place.driver,
         postgres: place.postgres,
         features: place.features,
         batch_every: place.batch_every.max(1),
         counts,
         views: vec![],
         refused: vec![],
+        in_transaction: false,
         is_emptied: false,
     };
     run.prepare_postgres().await?;
@@ -125,6 +134,7 @@ struct Run<'a> {
     seed: u64,
     /// None after a statement that did not end.
     db: Option<Box<dyn Database>>,
+    driver: &'a Wire,
     postgres: Option<&'a mut Wire>,
     features: &'a Features,
     batch_every: usize,
@@ -132,6 +142,7 @@ struct Run<'a> {
     views: Vec<Live>,
     /// Views that do not exist because Tidewire refused them.
     refused: Vec<String>,
+    in_transaction: bool,
     /// Everything was deleted.
     is_emptied: bool,
 }
@@ -147,6 +158,8 @@ struct Live {
     types_compared: bool,
     /// How often it was compared.
     n_compared: usize,
+    /// Its query with parameters; None: not looked at yet, or there is none.
+    prepared: Option<Option<Prepared>>,
 }
 
 impl Run<'_> {
@@ -176,7 +189,6 @@ impl Run<'_> {
             let sql = table.to_string();
             self.both(&sql, &sql.replacen("CREATE TABLE", "CREATE TEMP TABLE", 1)).await?;
         }
-        let mut in_transaction = false;
         for step in &case.steps {
             let sql = step.to_string();
             match step {
@@ -187,18 +199,18 @@ impl Run<'_> {
                 _ => self.both(&sql, &sql.replacen("CREATE TABLE", "CREATE TEMP TABLE", 1)).await?,
             }
             self.counts.n_changes += 1;
-            in_transaction = match sql.as_str() {
+            self.in_transaction = match sql.as_str() {
                 "BEGIN" => true,
                 "COMMIT" | "ROLLBACK" => false,
-                _ => in_transaction,
+                _ => self.in_transaction,
             };
-            if !in_transaction {
+            if !self.in_transaction {
                 self.compare_all().await?;
             }
         }
         for table in &case.tables {
             let rows = self.tidewire(&format!("SELECT 1 FROM {} LIMIT 1", table.name)).await?;
-            if in_transaction || rows.is_ok_and(|answer| !answer.rows.is_empty()) {
+            if self.in_transaction || rows.is_ok_and(|answer| !answer.rows.is_empty()) {
                 return Ok(());
             }
         }
@@ -252,8 +264,14 @@ impl Run<'_> {
         if self.refused.iter().any(|name| sql.contains(&format!(" {name} AS "))) {
             return Err(End::Left);
         }
-        let right = self.in_postgres(postgres_sql).await;
-        let here = self.tidewire(sql).await?;
+        let is_change = !sql.starts_with("CREATE") && !self.in_transaction;
+        let (here, right) = match if is_change { self.change_prepared(sql).await? } else { None } {
+            Some(both) => both,
+            None => {
+                let right = self.in_postgres(postgres_sql).await;
+                (self.tidewire(sql).await?, right)
+            }
+        };
         let Some(right) = right else {
             return match here {
                 Err(e) if is_refusal(&e) => {
@@ -359,7 +377,15 @@ impl Run<'_> {
             }
         }
         let name = view.name.clone();
-        self.views.push(Live { name, query, maintained, runs: true, types_compared: false, n_compared: 0 });
+        self.views.push(Live {
+            name,
+            query,
+            maintained,
+            runs: true,
+            types_compared: false,
+            n_compared: 0,
+            prepared: None,
+        });
         let last = self.views.len() - 1;
         self.compare_view(last).await
     }
@@ -399,6 +425,9 @@ impl Run<'_> {
                 }
             }
             None => {}
+        }
+        if matches!(&batch, Some(Ok(_))) {
+            self.compare_prepared(idx).await?;
         }
         let batch_refused = !matches!(&batch, Some(Ok(_)));
         if let (Some(content), Some(right), true) = (&content, &right, batch_refused) {
@@ -478,7 +507,7 @@ impl Run<'_> {
         let Ok(prepared) = postgres.0.prepare(query).await else { return Ok(()) };
         let right: Vec<String> = prepared.columns().iter().map(|c| c.type_().name().to_string()).collect();
         let here: Vec<String> = types.iter().map(type_name).collect();
-        match here.iter().zip(&right).find(|(a, b)| a != b && !gaps::is_known_type(a, b)) {
+        match other_types(&here, &right).next() {
             None => Ok(()),
             Some((a, b)) => {
                 let kind = format!("type {a} where PostgreSQL has {b}");
@@ -486,6 +515,11 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// The types that are others than in PostgreSQL, with those.
+fn other_types<'a>(here: &'a [String], right: &'a [String]) -> impl Iterator<Item = (&'a String, &'a String)> {
+    here.iter().zip(right).filter(|(a, b)| a != b && !gaps::is_known_type(a, b))
 }
 
 /// What is not there need not be dropped.

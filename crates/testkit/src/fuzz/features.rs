@@ -168,6 +168,8 @@ features! {
     Types = "types",
     /// A check: where PostgreSQL fails at some row, so does the query here.
     RowErrors = "row_errors",
+    /// A check, with PostgreSQL: statements whose literals are parameters, as drivers send them.
+    Parameters = "parameters",
 }
 
 impl fmt::Display for Feature {
@@ -222,6 +224,10 @@ impl Features {
                 .iter()
                 .copied()
                 .filter(|f| {
+                    // It changes nothing that is generated.
+                    if *f == Feature::Parameters {
+                        return self.has(*f);
+                    }
                     // Drawn for each feature, on or off, so that switching one off changes as little as possible.
                     let drawn = random.chance(share);
                     self.has(*f) && (drawn || always.contains(f))

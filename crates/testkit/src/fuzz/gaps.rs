@@ -20,6 +20,9 @@ const ERRORS: &[&str] = &[
 /// Types of results that differ from PostgreSQL's: (here, there).
 const TYPES: &[(&str, &str)] = &[];
 
+/// Types of parameters that differ, and that drivers send alike.
+const PARAMETERS: &[(&str, &str)] = &[("text", "varchar"), ("text", "jsonpath")];
+
 /// Whether an error (`42883 function f(text) does not exist`) is a known one.
 pub(super) fn is_known(error: &str) -> bool {
     let missing =
@@ -35,4 +38,9 @@ pub(super) fn is_accepted(error: &str) -> bool {
 /// Whether a difference of types is a known one.
 pub(super) fn is_known_type(here: &str, there: &str) -> bool {
     TYPES.contains(&(here, there))
+}
+
+/// Whether a difference of the types of a parameter is a known one.
+pub(super) fn is_known_parameter(here: &str, there: &str) -> bool {
+    PARAMETERS.contains(&(here, there))
 }
