@@ -37,7 +37,7 @@ pub(crate) fn find<T: Clone + VisitMut>(
     plan: impl Fn(&T, &[Option<SqlType>], &mut dyn FnMut(&Expr)) -> Result<(), SqlError>,
 ) {
     // An error tells about one parameter.
-    loop {
+    while types.iter().any(Option::is_none) {
         let mut marked = statement.clone();
         let mut marker = Marker { types, numbers: vec![] };
         let _ = walk_mut(&mut marked, &mut marker);
@@ -55,6 +55,20 @@ pub(crate) fn find<T: Clone + VisitMut>(
         }
         if numbers.iter().all(|number| is_unknown(types, *number)) {
             return;
+        }
+    }
+}
+
+/// Makes room for so many parameters, and adds the types that are found of those without one.
+pub(crate) fn add(
+    types: &mut Vec<Option<SqlType>>,
+    n_parameters: usize,
+    found: impl IntoIterator<Item = (usize, SqlType)>,
+) {
+    types.resize(n_parameters.max(types.len()), None);
+    for (number, sql_type) in found {
+        if let Some(slot @ None) = types.get_mut(number.wrapping_sub(1)) {
+            *slot = Some(sql_type);
         }
     }
 }

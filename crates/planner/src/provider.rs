@@ -127,14 +127,7 @@ impl<'a> Provider<'a> {
         text: &str,
     ) -> Result<Expr> {
         let rewritten = rewrite::rewrite_with_parameters(expr)?;
-        if types.len() < rewritten.n_parameters {
-            types.resize(rewritten.n_parameters, None);
-        }
-        for (number, sql_type) in rewritten.parameters {
-            if let Some(slot @ None) = types.get_mut(number.wrapping_sub(1)) {
-                *slot = Some(sql_type);
-            }
-        }
+        parameters::add(types, rewritten.n_parameters, rewritten.parameters);
         parameters::find(expr, types, |expr, types, watch| {
             let marked = rewrite::rewrite_with_parameters(expr)?.expr;
             let planned = self.plan_expr(marked, schema, types, text)?;

@@ -156,7 +156,7 @@ impl Context<'_> {
         let mut spelled_out = None;
         loop {
             let read = spelled_out.as_ref().unwrap_or(query);
-            let error = match self.logical_with(read, text, declared, depth, &mut row_names) {
+            let error = match self.logical_with(read, text, declared, depth, &mut row_names, None) {
                 Ok(logical) => return Ok(logical),
                 Err(error) => error,
             };
@@ -172,6 +172,7 @@ impl Context<'_> {
         }
     }
 
+    /// `watch` sees the expressions as soon as they have types, and once more at the end.
     fn logical_with(
         &self,
         query: &ast::Query,
@@ -179,19 +180,7 @@ impl Context<'_> {
         declared: &[Option<SqlType>],
         depth: usize,
         row_names: &mut RowNames,
-    ) -> Result<Logical> {
-        self.watched(query, text, declared, depth, row_names, &mut |_| ())
-    }
-
-    /// The same; `watch` sees the expressions as soon as they have types, and once more at the end.
-    fn watched(
-        &self,
-        query: &ast::Query,
-        text: &str,
-        declared: &[Option<SqlType>],
-        depth: usize,
-        row_names: &mut RowNames,
-        watch: &mut dyn FnMut(&Expr),
+        watch: Option<&mut dyn FnMut(&Expr)>,
     ) -> Result<Logical> {
         let rewrite::Rewritten { query: rewritten, parameters: inferred, n_parameters } =
             rewrite::rewrite(query, row_names).map_err(|e| placed(e, text))?;
@@ -199,17 +188,10 @@ impl Context<'_> {
         windows::check_functions(&rewritten, &state)?;
 
         let mut types: Vec<Option<SqlType>> = declared.to_vec();
-        types.resize(n_parameters.max(declared.len()), None);
-        for (number, sql_type) in inferred {
-            if let Some(slot @ None) = types.get_mut(number.wrapping_sub(1)) {
-                *slot = Some(sql_type);
-            }
-        }
-        if types.iter().any(Option::is_none) {
-            parameters::find(query, &mut types, |query, types, watch| {
-                self.watched(query, text, types, depth, &mut row_names.clone(), watch).map(|_| ())
-            });
-        }
+        parameters::add(&mut types, n_parameters, inferred);
+        parameters::find(query, &mut types, |query, types, watch| {
+            self.logical_with(query, text, types, depth, &mut row_names.clone(), Some(watch)).map(|_| ())
+        });
         let types: Vec<_> = types.into_iter().map(|t| Some(t.unwrap_or(SqlType::Text))).collect();
         let provider = Provider::new(self, &state, depth);
         let raw = match sql_to_plan(&provider, &rewritten, &types, text) {
@@ -287,19 +269,23 @@ impl Logical {
 fn analyzed(
     plan: LogicalPlan,
     state: &SessionState,
-    watch: &mut dyn FnMut(&Expr),
+    mut watch: Option<&mut dyn FnMut(&Expr)>,
 ) -> datafusion::common::Result<LogicalPlan> {
     let analyzer = state.analyzer();
     let mut plan = plan;
     for rule in &analyzer.rules {
         plan = rule.analyze(plan, state.config_options())?;
     }
-    parameters::each_expr(&plan, watch);
+    if let Some(watch) = &mut watch {
+        parameters::each_expr(&plan, *watch);
+    }
     let plan = common_types::in_plan(plan)?;
     let plan = grouping_sets::expand(set_returning::plan(plan)?)?;
     let plan = unnest_query::unnest(distinct_on::over_columns(spans::in_plan(plan)?)?)?;
     let plan = in_lists::in_plan(plan)?;
-    parameters::each_expr(&plan, watch);
+    if let Some(watch) = watch {
+        parameters::each_expr(&plan, watch);
+    }
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
 }

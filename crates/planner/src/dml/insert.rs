@@ -15,7 +15,6 @@ use super::change::declare;
 use super::{Insert, InsertRows, Target, merged, row_schema, unexpected};
 use crate::errors::planning_error;
 use crate::functions::cast;
-use crate::provider::Provider;
 use crate::query::{Context, Logical, Planned, on_large_stack};
 use crate::rewrite::{self, check_depth};
 
@@ -109,13 +108,6 @@ impl Context<'_> {
         let literal = is_literal(&expr);
         let value = self.expr(&expr, &DFSchema::empty(), text, state).map_err(|e| e.with_position(None))?;
         Ok(assigned(value, column, literal))
-    }
-}
-
-impl Provider<'_> {
-    /// A value of VALUES; types that the expression tells of its parameters are added to `types`.
-    pub(super) fn value(&self, expr: &Expr, types: &mut Vec<Option<SqlType>>, text: &str) -> Result<LogicalExpr> {
-        self.plan_open(expr, &DFSchema::empty(), types, text)
     }
 }
 

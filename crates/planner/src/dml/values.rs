@@ -239,7 +239,9 @@ impl Planning<'_> {
         let state = self.state.get_or_insert_with(|| self.cx.session.state());
         let value = match is_default {
             true => self.cx.expr(expr, &DFSchema::empty(), self.text, state).map_err(|e| e.with_position(None))?,
-            false => Provider::new(self.cx, state, 0).value(expr, &mut self.types, self.text)?,
+            false => {
+                Provider::new(self.cx, state, 0).plan_open(expr, &DFSchema::empty(), &mut self.types, self.text)?
+            }
         };
         self.exprs.push(assigned(value, column, is_literal(expr)));
         Ok(Part::Expr(self.exprs.len() - 1))
