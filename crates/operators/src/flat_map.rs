@@ -21,9 +21,37 @@ use crate::{Operator, StepContext, budget, consolidate};
 /// Rows that the functions may give for one slice of the input, and so for one row.
 pub const ROWS_MAX: usize = 100_000_000;
 /// Input rows that are expanded at a time, so that what is in memory follows one slice's output.
-pub const SLICE_ROWS: usize = 1024;
+const SLICE_ROWS: usize = 1024;
 /// Output rows that a slice is to give: it is shorter where each row gives many.
 const OUTPUT_ROWS: usize = 1 << 16;
+
+/// How many input rows the next slice has.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceRows(usize);
+
+/// One row, to learn how many it gives.
+impl Default for SliceRows {
+    fn default() -> SliceRows {
+        SliceRows(1)
+    }
+}
+
+impl SliceRows {
+    /// The slice from `offset` on: so many rows, where there are as many.
+    pub fn of(self, n_rows: usize, offset: usize) -> usize {
+        self.0.min(n_rows.saturating_sub(offset))
+    }
+
+    /// The one after a slice of `n_in` rows that gave `n_out`.
+    pub fn after(n_in: usize, n_out: usize) -> SliceRows {
+        SliceRows((n_in * OUTPUT_ROWS / n_out.max(1)).clamp(1, SLICE_ROWS))
+    }
+
+    /// The one instead of a slice of `n_in` rows that gave too many. None: it was one row.
+    pub fn instead(n_in: usize) -> Option<SliceRows> {
+        (n_in > 1).then_some(SliceRows(n_in / 2))
+    }
+}
 
 /// A function that returns a set of rows for each row of its arguments.
 pub trait SetFunction: fmt::Debug + Send + Sync {
@@ -259,12 +287,12 @@ impl Operator for FlatMapShard {
                 self.multiply(&delta, cx, out)?;
                 continue;
             }
-            let (mut offset, mut len) = (0, SLICE_ROWS / 16);
+            let (mut offset, mut rows) = (0, SliceRows::default());
             while offset < delta.n_rows() {
-                len = len.min(delta.n_rows() - offset);
+                let len = rows.of(delta.n_rows(), offset);
                 let n_out = self.expand(&delta.slice(offset, len), cx, out)?;
                 offset += len;
-                len = (len * OUTPUT_ROWS / n_out.max(1)).clamp(1, SLICE_ROWS);
+                rows = SliceRows::after(len, n_out);
             }
         }
         Ok(())
@@ -489,5 +517,15 @@ mod tests {
             (errors[0].error.state(), &errors[0].expr[..]),
             (SqlState::ProgramLimitExceeded, "functions=[up_to(4)]")
         );
+    }
+
+    #[test]
+    fn slices_have_fewer_rows_where_each_gives_many() {
+        assert_eq!(SliceRows::default().of(5000, 0), 1);
+        assert_eq!(SliceRows::after(1, 0).of(5000, 1), SLICE_ROWS);
+        assert_eq!(SliceRows::after(1, 3).of(5000, 4990), 10);
+        assert_eq!(SliceRows::after(512, 512 * OUTPUT_ROWS).of(5000, 0), 1);
+        assert_eq!(SliceRows::instead(1024).map(|rows| rows.of(5000, 0)), Some(512));
+        assert!(SliceRows::instead(1).is_none());
     }
 }

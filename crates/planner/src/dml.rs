@@ -24,6 +24,7 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 pub(crate) use self::change::{all_of, select, taken};
 pub use self::conflict::{BoundUpdate, ConflictUpdate};
 pub use self::returning::Returning;
+pub(crate) use self::returning::relation;
 pub use self::row_exprs::{Defaults, RowExprs};
 pub use self::values::ValueRows;
 use crate::errors::position_of;
@@ -169,11 +170,20 @@ fn row_schema(table: &Object) -> SchemaRef {
     ))
 }
 
-/// The types of all parameters of a statement whose parts know of different ones.
-fn merged(mut parameters: Vec<SqlType>, others: &[SqlType]) -> Vec<SqlType> {
-    let known = parameters.len();
-    parameters.extend(others.iter().skip(known).cloned());
-    parameters
+/// What a part of the statement found out about its parameters, and behind them what the client declared for those that
+/// only later parts have.
+fn merged(known: &[SqlType], declared: &[Option<SqlType>]) -> Vec<Option<SqlType>> {
+    let mut all: Vec<_> = known.iter().cloned().map(Some).collect();
+    all.extend(declared.iter().skip(known.len()).cloned());
+    all
+}
+
+/// The types of all parameters, where RETURNING is the last part.
+fn closed(open: Vec<Option<SqlType>>, returning: Option<&Returning>) -> Vec<SqlType> {
+    match returning {
+        Some(returning) => returning.parameters().to_vec(),
+        None => open.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect(),
+    }
 }
 
 fn unexpected(present: bool, what: &str) -> Result<()> {

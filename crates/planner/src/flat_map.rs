@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::FieldRef;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result, TableReference};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
-pub(crate) use exec::FlatMapPlanner;
+pub(crate) use exec::{FlatMapExec, FlatMapPlanner};
 pub(crate) use prune::PruneFlatMap;
 use tidewire_operators::flat_map::SetFunction;
 use tidewire_types::SqlType;

@@ -35,9 +35,12 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Whether it reads columns, and is more than one: a column is evaluated right. Or it is a subquery's value, of which
-/// DataFusion makes `x IN (SELECT ..)` when it is the only one that is left: that says no where it should say NULL.
+/// Whether it reads columns or parameters, and is more than one: a column is evaluated right. (Parameters become columns
+/// where they are in an expression that stands in several places.) Or it is a subquery's value, of which DataFusion makes
+/// `x IN (SELECT ..)` when it is the only one that is left: that says no where it should say NULL.
 fn reads(item: &Expr) -> bool {
     let is_subquery = |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_)));
-    item.exists(is_subquery).unwrap_or_default() || !matches!(item, Expr::Column(_)) && item.any_column_refs()
+    let is_read = |expr: &Expr| Ok(matches!(expr, Expr::Column(_) | Expr::Placeholder(_)));
+    item.exists(is_subquery).unwrap_or_default()
+        || !matches!(item, Expr::Column(_) | Expr::Placeholder(_)) && item.exists(is_read).unwrap_or_default()
 }

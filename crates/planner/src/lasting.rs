@@ -36,14 +36,18 @@ impl Planned {
     ///
     /// Errors: those of `table`; `XX000` where a plan cannot be taken apart.
     pub fn with_tables(&self, table: impl Fn(&dyn TableProvider) -> Result<Arc<dyn TableProvider>>) -> Result<Planned> {
-        let plan = self.plan.clone().transform_up_with_subqueries(|node| match node {
-            LogicalPlan::TableScan(scan) => {
-                let present = source_as_provider(&scan.source)?;
-                let source = provider_as_source(table(present.as_ref()).map_err(to_datafusion)?);
-                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
-            }
-            other => Ok(Transformed::no(other)),
-        });
-        Ok(Planned { plan: plan.map_err(sql_error)?.data, ..self.clone() })
+        let over = |plan: LogicalPlan| {
+            let plan = plan.transform_up_with_subqueries(|node| match node {
+                LogicalPlan::TableScan(scan) => {
+                    let present = source_as_provider(&scan.source)?;
+                    let source = provider_as_source(table(present.as_ref()).map_err(to_datafusion)?);
+                    Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+                }
+                other => Ok(Transformed::no(other)),
+            });
+            plan.map(|plan| plan.data).map_err(sql_error)
+        };
+        let analyzed = self.analyzed.as_ref().map(|plan| over(plan.as_ref().clone())).transpose()?.map(Box::new);
+        Ok(Planned { plan: over(self.plan.clone())?, analyzed, ..self.clone() })
     }
 }

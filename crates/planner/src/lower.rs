@@ -56,7 +56,7 @@ pub(crate) fn dataflow(cx: &Context<'_>, logical: Logical, text: &str) -> Result
     let relation = lowering.output(relation, plan.schema(), &with_different_names(&schema))?;
     let identity = lowering.properties(&relation).identity();
     let nodes = reachable(lowering.nodes, relation.node);
-    Ok((Dataflow { nodes, identity }, Planned { plan, parameters, schema, objects, is_lasting: false }))
+    Ok((Dataflow { nodes, identity }, Planned { plan, analyzed: None, parameters, schema, objects, is_lasting: false }))
 }
 
 /// The schema with another name for a column whose name another one has: a view may still give its columns names.

@@ -12,7 +12,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::expr::Cast;
@@ -74,8 +74,10 @@ pub struct Context<'a> {
 /// A query that can run: types known, rules applied. `now()` has the time of planning: plan again to run again.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// The optimized plan; parameters may still be open.
+    /// The optimized plan, its windows DataFusion's; parameters may still be open.
     pub plan: LogicalPlan,
+    /// The plan before it was optimized, where it has parameters: what their values decide is known only with them.
+    pub(crate) analyzed: Option<Box<LogicalPlan>>,
     /// The types of its parameters `$1 ..`.
     pub parameters: Vec<SqlType>,
     /// Its columns, with the metadata of [`SqlType`], all nullable. Names may repeat.
@@ -224,10 +226,10 @@ impl Context<'_> {
         let Logical { plan, schema, parameters, objects } = logical;
         let is_lasting = crate::lasting::is_lasting(&plan);
         let plan = self.with_tables(plan, None)?;
-        let plan = unnest_query::when_asked(plan).and_then(|plan| self.session.state().optimize(&plan));
-        let plan = plan.and_then(windows::batch::replace);
-        let plan = plan.map_err(|e| planning_error(e, text))?;
-        Ok(Planned { plan, parameters, schema, objects, is_lasting })
+        let analyzed = unnest_query::when_asked(plan).map_err(|e| planning_error(e, text))?;
+        let plan = self.session.state().optimize(&analyzed).map_err(|e| planning_error(e, text))?;
+        let analyzed = (!parameters.is_empty()).then(|| Box::new(analyzed));
+        Ok(Planned { plan, analyzed, parameters, schema, objects, is_lasting })
     }
 
     /// Puts tables with rows in the place of objects, but for `except`.
@@ -388,11 +390,11 @@ pub async fn physical_plan(
     session: &SessionContext,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let state = session.state();
-    let mut plan = planned.plan.clone();
-    if !planned.parameters.is_empty() {
-        plan = plan.replace_params_with_values(&ParamValues::from(parameters)).map_err(sql_error)?;
-        plan = parameters::with_limits(plan).map_err(sql_error)?;
-    }
+    let plan = match planned.parameters.is_empty() {
+        true => planned.plan.clone(),
+        false => parameters::with_values(planned, parameters, &state).map_err(|e| planning_error(e, ""))?,
+    };
+    let plan = windows::batch::replace(plan).map_err(|e| planning_error(e, ""))?;
     match depth(&plan) {
         deep @ LARGE_STACK_DEPTH.. => on_large_stack(deep, || {
             let planned = state.query_planner().create_physical_plan(&plan, &state);

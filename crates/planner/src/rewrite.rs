@@ -290,6 +290,7 @@ impl VisitorMut for Rewriter {
             }
             self.infer(inner, target);
         }
+        windows::counted_offsets(expr).into_iter().for_each(|offset| self.infer(offset, SqlType::Int8));
         set_returning::from::column_of_row(expr);
         whole_slice(expr);
         values_to_relation(expr);
@@ -701,8 +702,6 @@ fn values_to_selects(body: &mut SetExpr) {
 
 /// A string literal in VALUES has the type of another value of its column that shows one.
 fn cast_literals(rows: &mut [ast::Parens<Vec<Expr>>]) {
-    let is_text =
-        |value: &Expr| matches!(value, Expr::Value(literal) if matches!(literal.value, Value::SingleQuotedString(_)));
     let n_columns = rows.first().map_or(0, |row| row.content.len());
     for idx in 0..n_columns {
         if !rows.iter().any(|row| row.content.get(idx).is_some_and(is_text)) {
@@ -715,6 +714,10 @@ fn cast_literals(rows: &mut [ast::Parens<Vec<Expr>>]) {
             *value = Expr::Cast { kind: ast::CastKind::Cast, expr, data_type, array: false, format: None };
         }
     }
+}
+
+fn is_text(value: &Expr) -> bool {
+    matches!(value, Expr::Value(literal) if matches!(literal.value, Value::SingleQuotedString(_)))
 }
 
 fn shown_type(value: &Expr) -> Option<ast::DataType> {
@@ -733,7 +736,8 @@ fn shown_type(value: &Expr) -> Option<ast::DataType> {
 }
 
 /// Whether some values of a column are cast to a type that fields have to tell, and others are not, or to other types than
-/// those before: DataFusion takes no such VALUES, or finds another common type than a UNION.
+/// those before: DataFusion takes no such VALUES, or finds another common type than a UNION. So it is with
+/// strings beside what shows no type before it is planned.
 fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
     let is_cast = |expr: &Expr| matches!(expr, Expr::Cast { .. } | Expr::TypedString(_));
     let cast_to = |expr: &Expr| match expr {
@@ -744,7 +748,10 @@ fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
     (0..n_columns).any(|idx| {
         let values = || rows.iter().filter_map(|row| row.content.get(idx));
         let shown = |value| sql_type(&shown_type(value)?).ok();
-        differ(values().map(cast_to)) || values().any(is_cast) && differ(values().map(shown).filter(Option::is_some))
+        let is_literal = |expr: &Expr| matches!(expr, Expr::Value(value) if parameter_number(&value.value).is_none());
+        differ(values().map(cast_to))
+            || values().any(is_cast) && differ(values().map(shown).filter(Option::is_some))
+            || values().any(is_text) && !values().all(is_literal)
     })
 }
 

@@ -5,11 +5,13 @@ mod bare_lists;
 mod common_parts;
 mod dependencies;
 pub(crate) mod distinct_on;
+mod empty_branches;
 mod join_order;
 mod linked_first;
 mod new_rows;
 mod null_safe_keys;
 mod ordered_limits;
+mod pauses;
 mod push_down;
 mod top_keys;
 
@@ -26,7 +28,6 @@ use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
-use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -37,9 +38,11 @@ use self::bare_lists::BareLists;
 use self::common_parts::CommonParts;
 use self::dependencies::NoDependencies;
 pub(crate) use self::dependencies::{has_dependencies, without_dependencies};
+use self::empty_branches::EmptyBranches;
 use self::new_rows::NewRows;
 use self::null_safe_keys::{NullSafeKeys, OrderJoins};
 use self::ordered_limits::OrderedLimits;
+use self::pauses::Pauses;
 use self::push_down::PushDownConditions;
 use self::top_keys::WholeTopKeys;
 use crate::errors::planning_error;
@@ -66,6 +69,7 @@ pub(crate) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.push(Arc::new(WholeTopKeys));
     rules.push(Arc::new(BareLists));
     rules.push(Arc::new(NewRows));
+    rules.push(Arc::new(Pauses));
     rules
 }
 
@@ -80,7 +84,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateFilter::new()),
         Arc::new(OrderJoins::of_a_view()),
         Arc::new(EliminateLimit::new()),
-        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(EmptyBranches::default()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownConditions::default()),
@@ -101,6 +105,7 @@ pub(crate) fn for_queries() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             // It takes an aggregate over a join for unique by what was unique below the join, and loses rows.
             "eliminate_join" => {}
             "common_sub_expression_eliminate" => rules.push(Arc::new(CommonParts::new())),
+            "propagate_empty_relation" => rules.push(Arc::new(EmptyBranches::default())),
             "eliminate_cross_join" => rules.push(Arc::new(OrderJoins::default())),
             "extract_equijoin_predicate" => rules.extend([Arc::new(NullSafeKeys) as _, rule]),
             "push_down_filter" => {

@@ -304,6 +304,26 @@ fn with_frame_call(mut spec: WindowSpec) -> Result<WindowSpec> {
     Ok(spec)
 }
 
+/// The offsets of a frame that counts rows or groups, where the expression is such a frame.
+pub(crate) fn counted_offsets(expr: &Expr) -> Vec<&Expr> {
+    let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else {
+        return vec![];
+    };
+    let args = list.args.iter().filter_map(|arg| match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg)) => Some(arg),
+        _ => None,
+    });
+    let args: Vec<&Expr> = args.collect();
+    let is_frame = name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| name.value == FRAME);
+    match args.split_first() {
+        Some((Expr::Value(words), offsets)) if is_frame => match &words.value {
+            Value::SingleQuotedString(words) if !words.starts_with("range") => offsets.to_vec(),
+            _ => vec![],
+        },
+        _ => vec![],
+    }
+}
+
 /// Errors: `42P20` for a frame that ends before it begins.
 fn check_bounds(start: &WindowFrameBound, end: &WindowFrameBound, end_is_given: bool) -> Result<()> {
     use WindowFrameBound as B;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// How long anything here may take before the test fails.
@@ -158,6 +159,9 @@ async fn parameters_have_the_types_that_postgres_gives_them() {
             Ok(statement) => {
                 let parameters: Vec<&str> = statement.params().iter().map(|t| t.name()).collect();
                 let columns: Vec<&str> = statement.columns().iter().map(|c| c.type_().name()).collect();
+                // As clients do that list all parameters, and declare no type of any.
+                let listed = client.prepare_typed(sql, &vec![Type::UNKNOWN; parameters.len()]).await;
+                assert_eq!(listed.unwrap().params(), statement.params(), "{sql}");
                 format!("{sql} :: {} :: {}", parameters.join(", "), columns.join(", "))
             }
             Err(error) => format!("{sql}: {error:?}"),
@@ -286,11 +290,44 @@ async fn a_client_that_vanishes_ends_its_push() {
 async fn a_statement_has_the_time_that_statement_timeout_says() {
     let server = Server::start().await;
     let client = server.client().await;
+    let rows = "CREATE TABLE c AS SELECT g AS g, g % 3 AS k FROM generate_series(1, 30000) AS g";
+    client.batch_execute(rows).await.unwrap();
     client.batch_execute("SET statement_timeout = '50ms'").await.unwrap();
-    // It yields between batches; a plan that computes long within one batch is stopped only behind it.
-    let endless = "SELECT sum(a % 7) FROM generate_series(1, 100000) a, generate_series(1, 100000) b, generate_series(1, 100000) c";
-    let error = within(client.simple_query(endless)).await.unwrap_err();
-    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
+    // Each would run for hours: what makes very many rows pauses, whatever becomes of them.
+    for endless in [
+        "SELECT sum(a % 7) FROM generate_series(1, 100000) a, generate_series(1, 100000) b, generate_series(1, 100000) c",
+        "SELECT count(*) FROM c a, c b, c d",
+        "SELECT * FROM c a, c b, c d WHERE a.g + b.g + d.g < 0",
+        "SELECT * FROM c a JOIN c b ON a.k = b.k JOIN c d ON b.k = d.k AND a.g + b.g + d.g < 0",
+        "SELECT * FROM c a JOIN c b ON a.k = b.k JOIN c d ON b.k = d.k WHERE a.g + b.g + d.g < 0",
+        "SELECT count(*) FROM c a, c b WHERE EXISTS (SELECT FROM c d WHERE d.k = b.k AND a.g + d.g < 0)",
+        "SELECT count(*) FROM c, generate_series(1, 1000000 / c.g) x, generate_series(1, 1000000) y WHERE x + y < 0",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+    ] {
+        let error = within(client.simple_query(endless)).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{endless}: {error}");
+    }
+    server.stop().await;
+}
+
+/// The values of parameters decide what is read, as literals do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_query_does_not_compute_what_its_parameters_exclude() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.batch_execute("CREATE TABLE c AS SELECT g FROM generate_series(1, 100000) AS g").await.unwrap();
+    let huge = "FROM c a, c b, c d";
+    let asked = client.prepare(&format!("SELECT a.g {huge} WHERE $1 AND a.g + b.g + d.g < 0")).await.unwrap();
+    assert_eq!(within(client.query(&asked, &[&false])).await.unwrap().len(), 0);
+    let compared =
+        client.prepare(&format!("SELECT a.g {huge} WHERE $1 > $2 + 1 ORDER BY a.g + b.g + d.g")).await.unwrap();
+    assert_eq!(within(client.query(&compared, &[&1, &1])).await.unwrap().len(), 0);
+    let limited = client.prepare(&format!("SELECT a.g {huge} ORDER BY a.g + b.g + d.g LIMIT $1")).await.unwrap();
+    assert_eq!(within(client.query(&limited, &[&0i64])).await.unwrap().len(), 0);
+    let ranked = "SELECT g, row_number() OVER (ORDER BY g) FROM c WHERE $1 ORDER BY g LIMIT 1";
+    let ranked = client.prepare(ranked).await.unwrap();
+    assert_eq!(within(client.query(&ranked, &[&false])).await.unwrap().len(), 0);
+    assert_eq!(within(client.query_one(&ranked, &[&true])).await.unwrap().get::<_, i64>(1), 1);
     server.stop().await;
 }
 

@@ -82,7 +82,8 @@ impl Input {
 
     /// Whether the row counts and its argument is not NULL.
     pub(super) fn counts(&self, idx: usize) -> bool {
-        self.passes(idx) && self.columns.iter().all(|c| !c.is_null(idx))
+        // An array that has nothing but NULLs tells of none.
+        self.passes(idx) && self.columns.iter().all(|c| !c.data_type().is_null() && !c.is_null(idx))
     }
 }
 

@@ -12,9 +12,10 @@ use sqlparser::ast::{
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::assignments::{assignments, is_literal, parameter};
-use super::{Delete, Target, Update, merged, row_schema, unexpected};
+use super::{Delete, Target, Update, closed, merged, row_schema, unexpected};
 use crate::errors::planning_error;
 use crate::functions::cast;
+use crate::parameters;
 use crate::query::{Context, Logical, on_large_stack};
 use crate::rewrite::check_depth;
 
@@ -51,11 +52,12 @@ impl Context<'_> {
         let once = (!others.is_empty()).then(|| key_of(&target));
         let from = std::iter::once(update.table.clone()).chain(others).collect();
         let query = select(items, from, update.selection.clone(), once);
-        let mut logical = self.logical(&query, text, &declared, 0)?;
+        let mut logical = self.logical(&query, text, parameters::of_part(&declared, &query), 0)?;
         self.assign(&mut logical, &target, &assigned, text)?;
         let rows = self.optimized(logical, text)?;
-        let returning = self.returning(update.returning.as_ref(), &target, text, &rows.parameters)?;
-        let parameters = merged(rows.parameters.clone(), returning.as_ref().map_or(&[], |r| r.parameters()));
+        let open = merged(&rows.parameters, &declared);
+        let returning = self.returning(update.returning.as_ref(), &target, text, &open)?;
+        let parameters = closed(open, returning.as_ref());
         Ok(Update { table: target.table, rows, returning, parameters })
     }
 
@@ -111,11 +113,12 @@ impl Context<'_> {
             }
         };
         let query = select(columns(&target), vec![table.clone()], selection, None);
-        let mut logical = self.logical(&query, text, parameters, 0)?;
+        let mut logical = self.logical(&query, text, parameters::of_part(parameters, &query), 0)?;
         logical.schema = row_schema(&target.table);
         let rows = self.optimized(logical, text)?;
-        let returning = self.returning(delete.returning.as_ref(), &target, text, &rows.parameters)?;
-        let parameters = merged(rows.parameters.clone(), returning.as_ref().map_or(&[], |r| r.parameters()));
+        let open = merged(&rows.parameters, parameters);
+        let returning = self.returning(delete.returning.as_ref(), &target, text, &open)?;
+        let parameters = closed(open, returning.as_ref());
         Ok(Delete { table: target.table, rows, returning, parameters })
     }
 

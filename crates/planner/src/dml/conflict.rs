@@ -84,18 +84,15 @@ impl Context<'_> {
         target: &Target,
         text: &str,
         declared: Vec<Option<SqlType>>,
-    ) -> Result<(OnConflict, Vec<SqlType>)> {
-        let known = |declared: Vec<Option<SqlType>>| -> Vec<SqlType> {
-            declared.into_iter().map(|t| t.unwrap_or(SqlType::Text)).collect()
-        };
+    ) -> Result<(OnConflict, Vec<Option<SqlType>>)> {
         let on = match on {
-            None => return Ok((OnConflict::Fail, known(declared))),
+            None => return Ok((OnConflict::Fail, declared)),
             Some(OnInsert::OnConflict(on)) => on,
             Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
         };
         check_target(on.conflict_target.as_ref(), target)?;
         match &on.action {
-            OnConflictAction::DoNothing => Ok((OnConflict::DoNothing, known(declared))),
+            OnConflictAction::DoNothing => Ok((OnConflict::DoNothing, declared)),
             OnConflictAction::DoUpdate(_) if on.conflict_target.is_none() => Err(SqlError::new(
                 SqlState::SyntaxError,
                 "ON CONFLICT DO UPDATE requires inference specification or constraint name",
@@ -108,7 +105,7 @@ impl Context<'_> {
                     declare(&mut types, parameter(value), target.table.columns.get(*idx).map(|c| &c.sql_type));
                 }
                 let update = self.conflict_update(&assigned, update.selection.as_ref(), target, text, &mut types)?;
-                Ok((OnConflict::DoUpdate(update), known(types)))
+                Ok((OnConflict::DoUpdate(update), types))
             }
         }
     }

@@ -12,9 +12,10 @@ use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
 use super::assignments::{default, is_literal, parameter};
 use super::change::declare;
-use super::{Insert, InsertRows, Target, merged, row_schema, unexpected};
+use super::{Insert, InsertRows, Target, closed, merged, row_schema, unexpected};
 use crate::errors::planning_error;
 use crate::functions::cast;
+use crate::parameters;
 use crate::query::{Context, Logical, Planned, on_large_stack};
 use crate::rewrite::{self, check_depth};
 
@@ -39,23 +40,22 @@ impl Context<'_> {
         let columns = target_columns(&insert.columns, &target, text)?;
 
         let explicit = !insert.columns.is_empty();
+        let own = parameters::of_part(parameters, &insert.source);
         let rows = match &insert.source {
             // DEFAULT VALUES
-            None => InsertRows::Values(self.value_rows(&[&[]], &target, &[], false, text, parameters)?),
+            None => InsertRows::Values(self.value_rows(&[&[]], &target, &[], false, text, own)?),
             Some(query) => match rows_of_values(query) {
-                Some(rows) => {
-                    InsertRows::Values(self.value_rows(&rows, &target, &columns, explicit, text, parameters)?)
-                }
+                Some(rows) => InsertRows::Values(self.value_rows(&rows, &target, &columns, explicit, text, own)?),
                 None => {
-                    let rows = self.selected(query, &target, &columns, explicit, text, parameters)?;
+                    let rows = self.selected(query, &target, &columns, explicit, text, own)?;
                     InsertRows::Query(self.optimized(rows, text)?)
                 }
             },
         };
-        let declared = merged_declared(rows.parameters(), parameters);
-        let (on_conflict, parameters) = self.on_conflict(insert.on.as_ref(), &target, text, declared)?;
-        let returning = self.returning(insert.returning.as_ref(), &target, text, &parameters)?;
-        let parameters = merged(parameters, returning.as_ref().map_or(&[], |r| r.parameters()));
+        let open = merged(rows.parameters(), parameters);
+        let (on_conflict, open) = self.on_conflict(insert.on.as_ref(), &target, text, open)?;
+        let returning = self.returning(insert.returning.as_ref(), &target, text, &open)?;
+        let parameters = closed(open, returning.as_ref());
         let rows = match rows {
             InsertRows::Query(rows) => InsertRows::Query(Planned { parameters: parameters.clone(), ..rows }),
             values => values,
@@ -186,11 +186,4 @@ fn literal_items(query: &Query) -> Vec<(bool, Option<usize>)> {
         }
         _ => vec![],
     }
-}
-
-/// What the rows found out, and behind them what the client declared for parameters that only later parts have.
-fn merged_declared(known: &[SqlType], declared: &[Option<SqlType>]) -> Vec<Option<SqlType>> {
-    let mut all: Vec<_> = known.iter().cloned().map(Some).collect();
-    all.extend(declared.iter().skip(known.len()).cloned());
-    all
 }

@@ -76,6 +76,7 @@ impl Returning {
         let plan = plan.and_then(|t| session.state().optimize(&t.data)).map_err(|e| planning_error(e, ""))?;
         let planned = Planned {
             plan,
+            analyzed: None,
             parameters: self.parameters.clone(),
             schema: self.schema.clone(),
             objects: vec![],
@@ -121,13 +122,12 @@ impl Context<'_> {
         items: Option<&Vec<SelectItem>>,
         target: &Target,
         text: &str,
-        declared: &[SqlType],
+        declared: &[Option<SqlType>],
     ) -> Result<Option<Returning>> {
         let Some(items) = items else { return Ok(None) };
-        let from = ast::TableWithJoins { relation: relation(target), joins: vec![] };
+        let from = ast::TableWithJoins { relation: relation(target.name.clone(), target.alias.clone()), joins: vec![] };
         let query = select(items.clone(), vec![from], None, None);
-        let declared: Vec<_> = declared.iter().cloned().map(Some).collect();
-        let Logical { plan, schema, parameters, .. } = self.logical(&query, text, &declared, 0)?;
+        let Logical { plan, schema, parameters, .. } = self.logical(&query, text, declared, 0)?;
         let projections = projections(&plan, target.table.id);
         let plan = self.with_tables(plan, Some(target.table.id))?;
         let (table, table_schema) = (target.table.id, target.table.schema.clone());
@@ -135,11 +135,11 @@ impl Context<'_> {
     }
 }
 
-/// The target as FROM names it.
-pub(super) fn relation(target: &Target) -> TableFactor {
-    let alias = target.alias.clone().map(|name| ast::TableAlias { explicit: true, name, columns: vec![], at: None });
+/// A relation as FROM names it.
+pub(crate) fn relation(name: ast::ObjectName, alias: Option<ast::Ident>) -> TableFactor {
+    let alias = alias.map(|name| ast::TableAlias { explicit: true, name, columns: vec![], at: None });
     TableFactor::Table {
-        name: target.name.clone(),
+        name,
         alias,
         args: None,
         with_hints: vec![],

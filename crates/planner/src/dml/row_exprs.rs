@@ -14,7 +14,6 @@ use tidewire_catalog::{ColumnDef, Object};
 use tidewire_operators::expr::sql_error;
 use tidewire_types::{Result, SqlError, SqlState, SqlType};
 
-use super::Target;
 use super::assignments::default;
 use super::change::select;
 use super::returning::{Projection, projected, projections, relation};
@@ -151,7 +150,7 @@ impl Context<'_> {
         let cx = Context { catalog: &catalog, ..*self };
 
         let name = [&table.name.schema, &table.name.name].map(|part| Ident::with_quote('"', part));
-        let from = relation(&Target { table: table.clone(), name: ast::ObjectName::from(name.to_vec()), alias: None });
+        let from = relation(ast::ObjectName::from(name.to_vec()), None);
         let items = exprs.iter().cloned().enumerate();
         let items = items.map(|(idx, expr)| {
             let alias = Ident::with_quote('"', format!("value {idx}"));

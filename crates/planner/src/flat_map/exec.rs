@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, stream};
-use tidewire_operators::flat_map::{FlatMap, SLICE_ROWS, SetCall};
+use tidewire_operators::flat_map::{FlatMap, SetCall, SliceRows};
 
 /// Makes the physical plan of a [`FlatMap`](super::FlatMap).
 pub(crate) struct FlatMapPlanner;
@@ -59,7 +59,7 @@ impl ExtensionPlanner for FlatMapPlanner {
 
 /// The operator.
 #[derive(Debug)]
-struct FlatMapExec {
+pub(crate) struct FlatMapExec {
     input: Arc<dyn ExecutionPlan>,
     plan: FlatMap,
     properties: Arc<PlanProperties>,
@@ -134,7 +134,7 @@ impl ExecutionPlan for FlatMapExec {
         let rows = input.flat_map(move |batch| {
             let expand = expand.clone();
             let batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send> = match batch {
-                Ok(batch) => Box::new(slices(batch).flat_map(move |slice| expand.batches(&slice))),
+                Ok(batch) => Box::new(expand.slices(batch).flatten()),
                 Err(error) => Box::new(std::iter::once(Err(error))),
             };
             stream::iter(batches)
@@ -149,23 +149,39 @@ struct Expand {
     batch_rows: usize,
 }
 
-fn slices(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> {
-    let n_rows = batch.num_rows();
-    (0..n_rows).step_by(SLICE_ROWS).map(move |offset| batch.slice(offset, SLICE_ROWS.min(n_rows - offset)))
-}
-
 impl Expand {
-    fn batches(&self, slice: &RecordBatch) -> Vec<Result<RecordBatch>> {
-        let rows = self.plan.rows(slice).and_then(|expanded| {
-            self.reservation.try_resize(expanded.rows.get_array_memory_size())?;
-            Ok(expanded.rows)
-        });
-        match rows {
-            Err(error) => vec![Err(error)],
-            Ok(rows) => {
-                let offsets = (0..rows.num_rows()).step_by(self.batch_rows.max(1));
-                offsets.map(|at| Ok(rows.slice(at, self.batch_rows.min(rows.num_rows() - at)))).collect()
+    /// What the batch gives, slice by slice.
+    fn slices(self: Arc<Self>, batch: RecordBatch) -> impl Iterator<Item = Vec<Result<RecordBatch>>> {
+        let (mut offset, mut rows) = (0, SliceRows::default());
+        std::iter::from_fn(move || {
+            while offset < batch.num_rows() {
+                let n_in = rows.of(batch.num_rows(), offset);
+                match (self.expanded(&batch.slice(offset, n_in)), SliceRows::instead(n_in)) {
+                    // Each row by itself may be well.
+                    (Err(_), Some(fewer)) => rows = fewer,
+                    (Err(error), None) => {
+                        offset = batch.num_rows();
+                        return Some(vec![Err(error)]);
+                    }
+                    (Ok(expanded), _) => {
+                        offset += n_in;
+                        rows = SliceRows::after(n_in, expanded.num_rows());
+                        return Some(self.batches(&expanded));
+                    }
+                }
             }
-        }
+            None
+        })
+    }
+
+    fn expanded(&self, slice: &RecordBatch) -> Result<RecordBatch> {
+        let rows = self.plan.rows(slice)?.rows;
+        self.reservation.try_resize(rows.get_array_memory_size())?;
+        Ok(rows)
+    }
+
+    fn batches(&self, rows: &RecordBatch) -> Vec<Result<RecordBatch>> {
+        let offsets = (0..rows.num_rows()).step_by(self.batch_rows.max(1));
+        offsets.map(|at| Ok(rows.slice(at, self.batch_rows.min(rows.num_rows() - at)))).collect()
     }
 }

@@ -17,12 +17,20 @@ pub(super) enum Argument {
     Like(Box<Expr>),
 }
 
-/// Names: the types of their arguments. `_`: whatever it is; `=n`: that of the n-th argument, from 1; `^n`: that of the items
-/// of the n-th, `[n]`: an array of such items; `-n`: that of the difference of two such values, or a period. Functions of other numbers
-/// of arguments are others.
+/// Names: the types of their arguments. `_`: whatever it is; `=n`: that of the n-th argument, from 1; `^n`: that of the
+/// items of the n-th, `[n]`: an array of such items; `-n`: that of the difference of two such values, or a period; `/n`:
+/// that of its root. Functions of other numbers of arguments are others.
 const ARGUMENTS: &str = "
-    left right repeat substr: _ int
-    substr: _ int int
+    left right repeat substr trim_array: _ int
+    substr substring: _ int int
+    overlay regexp_count regexp_instr regexp_substr: _ _ int
+    overlay regexp_instr regexp_substr: _ _ int int
+    regexp_count: _ _ int _
+    regexp_instr: _ _ int int int
+    regexp_instr: _ _ int int int _
+    regexp_instr: _ _ int int int _ int
+    regexp_substr: _ _ int int _
+    regexp_substr: _ _ int int _ int
     split_part: _ _ int
     lpad rpad: _ int
     lpad rpad: _ int _
@@ -30,7 +38,8 @@ const ARGUMENTS: &str = "
     nth_value array_length array_lower array_upper: _ int
     lag lead: _ int
     lag lead: _ int _
-    width_bucket: _ _ _ int
+    width_bucket: =2 =1 =1 int
+    width_bucket: ^2 [1]
     make_date: int int int
     make_time: int int double
     make_timestamp: int int int int int double
@@ -38,22 +47,47 @@ const ARGUMENTS: &str = "
     justify_days justify_hours justify_interval: interval
     round trunc: numeric int
     round trunc ceil ceiling floor sign abs sqrt cbrt exp ln log degrees radians: double
-    sin cos tan cot asin acos atan sinh cosh tanh: double
+    sin cos tan cot asin acos atan sinh cosh tanh asinh acosh atanh: double
+    sind cosd tand cotd asind acosd atand log10: double
+    stddev stddev_pop stddev_samp variance var_pop var_samp: double
+    atan2 atan2d: double double
+    pow power: /2 /1
+    div log: numeric numeric
+    factorial: int8
+    scale min_scale trim_scale: numeric
     percentile_cont percentile_disc: double
     bool_and bool_or every: boolean
     corr covar_pop covar_samp regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy: double double
     gcd lcm: =2 =1
     encode: bytea _
+    get_byte: bytea int
+    set_byte: bytea int int
+    get_bit: bytea int8
+    set_bit: bytea int8 int
+    sha224 sha256 sha384 sha512: bytea
+    json_object jsonb_object: text[]
+    json_object jsonb_object: text[] text[]
+    json_array_elements json_array_elements_text json_array_length json_each json_each_text: json
+    json_object_keys json_strip_nulls json_typeof: json
+    jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_each jsonb_each_text: jsonb
+    jsonb_object_keys jsonb_pretty jsonb_strip_nulls jsonb_typeof: jsonb
     jsonb_set jsonb_insert: jsonb text[] jsonb
     jsonb_set jsonb_insert: jsonb text[] jsonb boolean
     age: =2 =1
+    overlaps: =3 =3 =1 =1
     date_bin: interval =3 =2
     generate_series: =2 =1
     generate_series: =2 =1 -1
     array_append: _ ^1
     array_prepend: ^2 _
-    array_position array_positions array_remove: _ ^1
-    array_replace: _ ^1 ^1
+    array_position array_positions array_remove: [2] ^1
+    array_position: [2] ^1 int
+    array_replace: [2] ^1 ^1
+    array_fill: _ int[]
+    array_fill: _ int[] int[]
+    generate_subscripts: _ int
+    generate_subscripts: _ int boolean
+    current_schemas: boolean
     any: ^2 [1]
 ";
 
@@ -74,6 +108,7 @@ pub(super) fn of_function(name: &str, args: &[&Expr], idx: usize) -> Option<Argu
         ("=", digit) => nth(digit)?,
         ("^", digit) => item(nth(digit)?),
         ("[", digit) => array(nth(digit.trim_end_matches(']'))?),
+        ("/", digit) => call("sqrt", vec![nth(digit)?]),
         ("-", _) if args.get(idx).is_some_and(|step| is_period(step)) => {
             return data_type("interval").map(Argument::Of);
         }
@@ -96,11 +131,14 @@ fn is_period(literal: &Expr) -> bool {
 fn data_type(name: &str) -> Option<DataType> {
     Some(match name {
         "int" => DataType::Int(None),
+        "int8" => DataType::BigInt(None),
+        "int[]" => DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Int(None)), None)),
         "double" => DataType::DoublePrecision,
         "numeric" => DataType::Numeric(ast::ExactNumberInfo::None),
         "boolean" => DataType::Boolean,
         "interval" => DataType::Interval { fields: None, precision: None },
         "bytea" => DataType::Bytea,
+        "json" => DataType::JSON,
         "jsonb" => DataType::JSONB,
         "text[]" => DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
         _ => return None,

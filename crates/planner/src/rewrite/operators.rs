@@ -3,7 +3,7 @@
 
 use sqlparser::ast::{BinaryOperator, DataType, Expr, UnaryOperator, Value, ValueWithSpan};
 
-use super::call;
+use super::{call, untyped};
 use crate::functions::patterns::{LIKE_ESCAPE, SIMILAR_TO_ESCAPE};
 use crate::functions::unary::{COMPLEMENT, NEGATIVE};
 
@@ -36,6 +36,7 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => {
             if let (Some(left), Some(right)) = (period(left), period(right)) {
                 *expr = call("overlaps", [left, right].concat());
+                untyped::rewrite(expr);
             }
         }
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {

@@ -52,6 +52,10 @@ pub(super) fn rewrite(expr: &mut Expr) {
             become_cast(inner, ast::DataType::DoublePrecision);
         }
         Expr::Array(array) => among(array.elem.iter_mut().collect()),
+        // Where it has a type, that is the type of what the list has without one.
+        Expr::InList { expr: value, list, .. } if is_untyped(value) => {
+            among(std::iter::once(&mut **value).chain(list).collect());
+        }
         Expr::Function(function) => {
             let name = function_name(&function.name);
             function.filter.as_deref_mut().into_iter().for_each(condition);

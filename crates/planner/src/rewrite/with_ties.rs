@@ -8,7 +8,7 @@ use sqlparser::ast::{self, BinaryOperator, Expr, LimitClause, OrderByKind, Query
 use tidewire_sql::{fold, own_exprs};
 use tidewire_types::{Result, SqlError, SqlState};
 
-use super::call;
+use super::{call, parameter_number};
 use crate::dml::select;
 use crate::functions::sets;
 use crate::windows::has_window;
@@ -66,6 +66,13 @@ pub(super) fn rewrite(query: &mut Query, quantity: Expr) -> Result<()> {
     };
     let nested = |e: Expr| Box::new(Expr::Nested(Box::new(e)));
     let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: nested(left), op, right: nested(right) };
+    // The value of a parameter may be NULL, which is no limit.
+    let quantity = match &quantity {
+        Expr::Value(value) if parameter_number(&value.value).is_some() => {
+            call("coalesce", vec![quantity, Expr::value(Value::Number(i64::MAX.to_string(), false))])
+        }
+        _ => quantity,
+    };
     // No row has no ties; behind an OFFSET, the rank alone would let those of the rows before in.
     let some = binary(quantity.clone(), BinaryOperator::Gt, Expr::value(Value::Number("0".into(), false)));
     let is_some =

@@ -21,7 +21,8 @@ const ERRORS: &[&str] = &[
 const TYPES: &[(&str, &str)] = &[];
 
 /// Types of parameters that differ, and that drivers send alike.
-const PARAMETERS: &[(&str, &str)] = &[("text", "varchar"), ("text", "jsonpath")];
+const PARAMETERS: &[(&str, &str)] =
+    &[("text", "varchar"), ("varchar", "text"), ("_text", "_varchar"), ("_varchar", "_text"), ("text", "jsonpath")];
 
 /// Whether an error (`42883 function f(text) does not exist`) is a known one.
 pub(super) fn is_known(error: &str) -> bool {

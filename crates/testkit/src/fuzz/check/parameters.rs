@@ -33,6 +33,18 @@ pub(super) struct Bound {
     pub(super) declared: Vec<Type>,
     /// The values; None is NULL.
     pub(super) values: Vec<Option<String>>,
+    /// In how many places each stands.
+    pub(super) n_places: Vec<usize>,
+}
+
+impl Bound {
+    /// The same where a client knows, as `types`, what those parameters are that stand in several places: which of them
+    /// is the one that an undeclared type follows from is PostgreSQL's own affair.
+    pub(super) fn with_types(&self, types: &[Type]) -> Bound {
+        let declared = self.declared.iter().zip(&self.n_places).zip(types);
+        let declared = declared.map(|((own, n), found)| if *n > 1 { found.clone() } else { own.clone() });
+        Bound { declared: declared.collect(), ..self.clone() }
+    }
 }
 
 impl Display for Bound {
@@ -58,7 +70,7 @@ impl Binder {
     /// The statement with a part of its literals bound. None: it has none.
     pub(super) fn bind(&self, sql: &str) -> Option<Bound> {
         let tokens = tokens(sql);
-        let mut bound = Bound { sql: String::new(), declared: vec![], values: vec![] };
+        let mut bound = Bound { sql: String::new(), declared: vec![], values: vec![], n_places: vec![] };
         // The literals that are bound, with what stands beside them.
         let mut known: Vec<[&str; 3]> = vec![];
         // For each open parenthesis, whether numbers behind it and its commas are values.
@@ -88,8 +100,10 @@ impl Binder {
                 let ty = types.get((self.draw(&("type", key)) % types.len().max(1) as u64) as usize);
                 bound.declared.push(ty.cloned().unwrap_or(Type::UNKNOWN));
                 bound.values.push(value);
+                bound.n_places.push(0);
                 known.len() - 1
             });
+            bound.n_places.iter_mut().skip(number).take(1).for_each(|n| *n += 1);
             bound.sql.push_str(&format!("${}", number + 1));
         }
         (!known.is_empty()).then_some(bound)

@@ -92,6 +92,7 @@ impl Run<'_> {
         let Some(bound) = binder.bind(query) else { return Ok(None) };
         let Some(postgres) = &self.postgres else { return Ok(None) };
         let Ok(right) = parameters::prepare(&postgres.0, &bound).await else { return Ok(None) };
+        let bound = bound.with_types(right.params());
         let here = match self.driven(parameters::prepare(&self.driver.0, &bound), &bound).await? {
             Ok(here) => here,
             Err(e) if is_refusal(&e) => {
@@ -131,6 +132,7 @@ impl Run<'_> {
         let Some(postgres) = &self.postgres else { return Ok(None) };
         let Ok(statement) = parameters::prepare(&postgres.0, &bound).await else { return Ok(None) };
         let right = parameters::execute(&postgres.0, &statement, &bound.values).await;
+        let bound = bound.with_types(statement.params());
         let here = self.driven(parameters::run(&self.driver.0, &bound), &bound).await?;
         self.counts.n_bound += 1;
         let here = here.map_err(|e| {
