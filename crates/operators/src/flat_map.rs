@@ -29,14 +29,16 @@ const OUTPUT_ROWS: usize = 1 << 16;
 #[derive(Clone, Copy, Debug)]
 pub struct SliceRows(usize);
 
-/// One row, to learn how many it gives.
 impl Default for SliceRows {
     fn default() -> SliceRows {
-        SliceRows(1)
+        SliceRows(SLICE_ROWS / 16)
     }
 }
 
 impl SliceRows {
+    /// To learn first how many rows one gives.
+    pub const ONE: SliceRows = SliceRows(1);
+
     /// The slice from `offset` on: so many rows, where there are as many.
     pub fn of(self, n_rows: usize, offset: usize) -> usize {
         self.0.min(n_rows.saturating_sub(offset))
@@ -521,7 +523,7 @@ mod tests {
 
     #[test]
     fn slices_have_fewer_rows_where_each_gives_many() {
-        assert_eq!(SliceRows::default().of(5000, 0), 1);
+        assert_eq!(SliceRows::ONE.of(5000, 0), 1);
         assert_eq!(SliceRows::after(1, 0).of(5000, 1), SLICE_ROWS);
         assert_eq!(SliceRows::after(1, 3).of(5000, 4990), 10);
         assert_eq!(SliceRows::after(512, 512 * OUTPUT_ROWS).of(5000, 0), 1);

@@ -716,6 +716,11 @@ fn cast_literals(rows: &mut [ast::Parens<Vec<Expr>>]) {
     }
 }
 
+/// Whether it is a literal, and no parameter.
+fn is_literal(value: &Expr) -> bool {
+    matches!(value, Expr::Value(value) if parameter_number(&value.value).is_none())
+}
+
 fn is_text(value: &Expr) -> bool {
     matches!(value, Expr::Value(literal) if matches!(literal.value, Value::SingleQuotedString(_)))
 }
@@ -736,8 +741,8 @@ fn shown_type(value: &Expr) -> Option<ast::DataType> {
 }
 
 /// Whether some values of a column are cast to a type that fields have to tell, and others are not, or to other types than
-/// those before: DataFusion takes no such VALUES, or finds another common type than a UNION. So it is with
-/// strings beside what shows no type before it is planned.
+/// those before: DataFusion takes no such VALUES, or finds another common type than a UNION. So it is with strings
+/// beside what shows no type before it is planned.
 fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
     let is_cast = |expr: &Expr| matches!(expr, Expr::Cast { .. } | Expr::TypedString(_));
     let cast_to = |expr: &Expr| match expr {
@@ -748,7 +753,6 @@ fn has_mixed_casts(rows: &[ast::Parens<Vec<Expr>>]) -> bool {
     (0..n_columns).any(|idx| {
         let values = || rows.iter().filter_map(|row| row.content.get(idx));
         let shown = |value| sql_type(&shown_type(value)?).ok();
-        let is_literal = |expr: &Expr| matches!(expr, Expr::Value(value) if parameter_number(&value.value).is_none());
         differ(values().map(cast_to))
             || values().any(is_cast) && differ(values().map(shown).filter(Option::is_some))
             || values().any(is_text) && !values().all(is_literal)

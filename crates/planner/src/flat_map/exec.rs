@@ -152,7 +152,7 @@ struct Expand {
 impl Expand {
     /// What the batch gives, slice by slice.
     fn slices(self: Arc<Self>, batch: RecordBatch) -> impl Iterator<Item = Vec<Result<RecordBatch>>> {
-        let (mut offset, mut rows) = (0, SliceRows::default());
+        let (mut offset, mut rows) = (0, SliceRows::ONE);
         std::iter::from_fn(move || {
             while offset < batch.num_rows() {
                 let n_in = rows.of(batch.num_rows(), offset);

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{CastKind, Expr, GroupByExpr, Query, Select, SetExpr, Value, VisitorMut};
 use tidewire_sql::{has_expr, sql_type, walk_mut};
 
-use super::{call, parameter_number};
+use super::{call, is_literal};
 use crate::functions::cast;
 
 /// Rewrites the casts of `query` if it is one of these.
@@ -41,7 +41,7 @@ fn is_of_typed(expr: &Expr) -> bool {
     let Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, format: None, .. } = expr else {
         return false;
     };
-    !matches!(inner.as_ref(), Expr::Value(value) if parameter_number(&value.value).is_none())
+    !is_literal(inner)
 }
 
 fn to_call(expr: &mut Expr) {
